@@ -1,0 +1,1 @@
+"""The headless core: slides, patients, models and predictions. Knows neither Qt nor napari."""
