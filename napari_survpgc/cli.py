@@ -1,3 +1,442 @@
-"""The command line `survpgc`."""
-def main() -> None:
-    raise SystemExit("not yet")
+"""The command line ``survpgc``: the whole job without a screen.
+
+Exit codes: 0 done; 2 bad input, with one line on stderr that names the file or field, what is wrong and what to do;
+130 interrupted (what was finished is kept, the same line goes on). Heavy imports happen inside the commands so that
+``survpgc --help`` is quick.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from napari_survpgc import __version__
+
+from .core.errors import CancelledError, OutputError, SurvPGCError
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
+    from .core.bundle import Bundle
+    from .core.types import ClinicalRecord, ExpressionProfile, Prediction
+
+RESEARCH_USE_ONLY = "Research use only: not for diagnosis or treatment."
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line instead of printing the usage block."""
+
+    def error(self, message: str) -> NoReturn:
+        print(f"{self.prog}: {message}. See '{self.prog} --help'.", file=sys.stderr)
+        raise SystemExit(2)
+
+
+class _ProgressBar:
+    """A tqdm bar on stderr for each stage of the work; quiet when stderr is not a terminal."""
+
+    def __init__(self) -> None:
+        self._bar: tqdm | None = None
+        self._stage = ""
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        from tqdm import tqdm
+
+        if stage != self._stage or self._bar is None:
+            self.close()
+            self._stage = stage
+            self._bar = tqdm(total=total, desc=stage, file=sys.stderr, disable=None, leave=False)
+        self._bar.total = total
+        self._bar.update(done - self._bar.n)
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one command and exit with its code."""
+    raise SystemExit(run(arguments))
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code (see the module's docstring)."""
+    try:
+        options = _parser().parse_args(arguments)
+    except SystemExit as stop:  # argparse: --help, --version or a wrong option
+        return int(stop.code or 0)
+    try:
+        return int(options.run(options))
+    except SurvPGCError as error:
+        print(f"survpgc: {error}", file=sys.stderr)
+        return 2
+    except (KeyboardInterrupt, CancelledError):
+        print("survpgc: interrupted; run the same line again to go on where it stopped.", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # The reader of our output has gone (e.g. `| head`); python would complain again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="survpgc",
+        description="See what a multimodal cancer survival model looks at: slide, gene expression and six clinical"
+        f" characteristics in, risk and two attention maps out. {RESEARCH_USE_ONLY}",
+    )
+    parser.add_argument("--version", action="version", version=f"survpgc {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=_Parser)
+
+    demo = commands.add_parser(
+        "demo", help="the whole job on one simulated patient, with the model that comes along"
+    )
+    demo.add_argument(
+        "--out", type=Path, default=Path("survpgc-demo"), metavar="DIR", help="default: %(default)s"
+    )
+    demo.add_argument("--headless", action="store_true", help="never open a window (there is none yet)")
+    demo.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: %(default)s)")
+    demo.set_defaults(run=_demo)
+
+    features = commands.add_parser(
+        "features", help="slides -> tissue, patches and one feature row a patch (HDF5)"
+    )
+    features.add_argument(
+        "slides", nargs="+", type=Path, metavar="SLIDE", help="slide files or DICOM folders"
+    )
+    features.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="gets <slide>.h5 and <slide>.geojson"
+    )
+    _slide_options(features)
+    features.add_argument(
+        "--encoder", default="efficientnet-lite0", metavar="ID", help="default: %(default)s"
+    )
+    features.add_argument(
+        "--mpp", type=_positive, default=0.5, help="µm per px of a patch (default: %(default)s)"
+    )
+    features.add_argument(
+        "--patch-px", type=_positive_int, default=256, help="side of a patch (default: %(default)s)"
+    )
+    features.set_defaults(run=_features)
+
+    predict = commands.add_parser("predict", help="slide + patient -> risk, survival, attention maps, report")
+    predict.add_argument("slide", type=Path, metavar="SLIDE", help="slide file or DICOM folder")
+    predict.add_argument(
+        "--clinical",
+        type=Path,
+        required=True,
+        metavar="F",
+        help="JSON of the six fields, one-row CSV, or a patients.csv with --case",
+    )
+    predict.add_argument(
+        "--expression", type=Path, metavar="F", help="one sample's file, or a table with --case"
+    )
+    predict.add_argument(
+        "--expression-unit",
+        metavar="UNIT",
+        help="counts, tpm, fpkm, log2(tpm+1), z-score ... (default: detected)",
+    )
+    predict.add_argument("--case", metavar="ID", help="which patient of the table(s)")
+    predict.add_argument(
+        "--features", type=Path, metavar="F.h5", help="features made before (ours, CLAM, TRIDENT)"
+    )
+    predict.add_argument(
+        "--bundle", type=Path, metavar="DIR", help="trained model (default: the demonstration)"
+    )
+    predict.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the results")
+    predict.add_argument("--no-attribution", action="store_true", help="leave out integrated gradients")
+    _slide_options(predict)
+    predict.set_defaults(run=_predict)
+
+    train = commands.add_parser("train", help="cohort folder -> cross-validated fold models (a run folder)")
+    train.add_argument("cohort", type=Path, metavar="COHORT", help="cohort folder (see README)")
+    train.add_argument("--model", required=True, metavar="NAME", help="e.g. survpgc_gene_sets")
+    train.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="run folder; resumes when it exists"
+    )
+    train.add_argument(
+        "--protocol",
+        choices=("honest", "published"),
+        default="honest",
+        help="honest: the test fold is never looked at; published: best epoch on the test fold, optimistic",
+    )
+    train.add_argument("--folds", metavar="0,1,...", help="default: all")
+    train.add_argument("--seed", type=int, default=0, help="default: %(default)s")
+    train.add_argument(
+        "--settings", type=Path, metavar="F.toml", help="further settings; see <run>/settings.toml"
+    )
+    train.add_argument(
+        "--processes", type=_positive_int, default=1, help="folds trained at once (default: 1)"
+    )
+    train.add_argument("--device", default="auto", help="default: %(default)s")
+    train.set_defaults(run=_train)
+
+    simulate = commands.add_parser(
+        "simulate", help="a cohort with known truth: records, expression and H&E slides"
+    )
+    simulate.add_argument("--out", type=Path, required=True, metavar="DIR", help="the new cohort folder")
+    simulate.add_argument(
+        "--patients", type=_positive_int, default=40, metavar="N", help="default: %(default)s"
+    )
+    simulate.add_argument("--seed", type=int, default=0, metavar="S", help="default: %(default)s")
+    simulate.add_argument("--workers", type=_positive_int, default=1, help="processes (default: %(default)s)")
+    simulate.set_defaults(run=_simulate)
+
+    bundle = commands.add_parser("bundle", help="run folder -> bundle that predict and the app open")
+    bundle.add_argument("run_folder", type=Path, metavar="RUN", help="folder made by 'survpgc train'")
+    bundle.add_argument("--out", type=Path, required=True, metavar="DIR", help="the new bundle folder")
+    bundle.add_argument("--name", help="name shown to the user (default: cohort and model)")
+    bundle.set_defaults(run=_bundle)
+
+    doctor = commands.add_parser(
+        "doctor", help="what is installed, which device, what each encoder still needs"
+    )
+    doctor.set_defaults(run=_doctor)
+    return parser
+
+
+def _slide_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--mpp-override",
+        type=_positive,
+        metavar="X",
+        help="µm per px of the slide at full resolution, where the file has none or has it wrong",
+    )
+    parser.add_argument(
+        "--tissue", type=Path, metavar="F.geojson", help="tissue outlines to use (QuPath GeoJSON)"
+    )
+    parser.add_argument("--workers", type=_positive_int, help="threads that read patches (default: chosen)")
+    parser.add_argument("--batch-size", type=_positive_int, help="patches a batch (default: by memory)")
+    parser.add_argument(
+        "--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: %(default)s)"
+    )
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not a number above 0")
+    return value
+
+
+def _positive_int(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number above 0")
+    return value
+
+
+def _features(options: argparse.Namespace) -> int:
+    from .core.encoders import load_image_encoder
+    from .core.pipeline import slide_features
+    from .core.tissue import write_geojson
+
+    ids = [path.stem for path in options.slides]
+    twice = sorted({name for name in ids if ids.count(name) > 1})
+    if twice:
+        raise OutputError(
+            f"Several slides would write {twice[0]}.h5", "Rename them, or use one --out for each"
+        )
+    progress = _ProgressBar()
+    encoder = load_image_encoder(options.encoder, options.device)
+    failed = 0
+    for path in options.slides:
+        start = time.monotonic()
+        try:
+            result = slide_features(
+                path,
+                encoder,
+                options.out / f"{path.stem}.h5",
+                patch_px=options.patch_px,
+                mpp=options.mpp,
+                mpp_override=options.mpp_override,
+                tissue=options.tissue,
+                workers=options.workers,
+                batch_size=options.batch_size,
+                progress=progress,
+            )
+            write_geojson(result.tissue, options.out / f"{path.stem}.geojson")
+        except OutputError:
+            raise  # the next slide would meet the same full disk
+        except SurvPGCError as error:
+            progress.close()
+            print(f"survpgc: {error}", file=sys.stderr)
+            failed += 1
+            continue
+        finally:
+            progress.close()
+        seconds = time.monotonic() - start
+        print(
+            f"{path.name}: {len(result.features.grid)} patches in {seconds:.1f} s -> {options.out / path.stem}.h5"
+        )
+        for warning in result.warnings:
+            print(f"  note: {warning}")
+    return 2 if failed else 0
+
+
+def _predict(options: argparse.Namespace) -> int:
+    from .core.bundle import load_bundle
+    from .core.clinical import read_record
+
+    bundle = load_bundle(options.bundle or _demo_bundle())
+    record = read_record(options.clinical, options.case)
+    profile = None
+    if options.expression is not None:
+        from .core.genomics import parse_unit, read_expression
+
+        unit = parse_unit(options.expression_unit) if options.expression_unit else None
+        profile = read_expression(options.expression, sample=options.case, unit=unit)
+    prediction = _predict_and_write(options, bundle, record, profile)
+    print(summary(prediction, options.out))
+    return 0
+
+
+def _predict_and_write(
+    options: argparse.Namespace, bundle: Bundle, record: ClinicalRecord, profile: ExpressionProfile | None
+) -> Prediction:
+    from .core.pipeline import predict_slide
+
+    progress = _ProgressBar()
+    try:
+        return predict_slide(
+            options.slide,
+            bundle,
+            record,
+            profile,
+            options.out,
+            features=options.features,
+            tissue=options.tissue,
+            mpp_override=options.mpp_override,
+            device=options.device,
+            workers=options.workers,
+            batch_size=options.batch_size,
+            attribution=not options.no_attribution,
+            progress=progress,
+        )
+    finally:
+        progress.close()
+
+
+def summary(prediction: Prediction, out: Path) -> str:
+    """Return the few lines that a person wants to read after a prediction."""
+    edges = prediction.bin_edges_months
+    survival = ", ".join(
+        f"{100 * s:.0f} % at {m:.0f} months" for s, m in zip(prediction.survival, edges[1:], strict=True)
+    )
+    lines = [
+        f"Risk: higher than {prediction.risk_percentile:.0f} % of the reference patients"
+        f" (group: {prediction.risk_group}; risk {prediction.risk:.4f})",
+        f"Predicted survival: {survival}",
+        *(f"Note: {warning}" for warning in prediction.warnings),
+        f"Results: {out}{os.sep} (open report.html)",
+        RESEARCH_USE_ONLY,
+    ]
+    return "\n".join(lines)
+
+
+def _demo(options: argparse.Namespace) -> int:
+    from .core.bundle import load_bundle
+    from .core.clinical import read_record
+    from .core.genomics import read_expression
+    from .training.simulate import DEMO_INDEX, DEMO_SEED, DEMO_SLIDE_PX, simulate_case
+
+    start = time.monotonic()
+    bundle = load_bundle(_demo_bundle())
+    print("1. Drawing the slide of a simulated patient (once; it is kept) ...", flush=True)
+    case = simulate_case(options.out / "patient", seed=DEMO_SEED, index=DEMO_INDEX, slide_px=DEMO_SLIDE_PX)
+    print(f"   slide       {case.slide}\n   record      {case.clinical}\n   expression  {case.expression}")
+    print("2. Tissue, patches, features, prediction ...", flush=True)
+    options.slide, options.features, options.tissue = case.slide, None, None
+    options.mpp_override = options.workers = options.batch_size = None
+    options.no_attribution = False
+    options.out = options.out / "result"
+    prediction = _predict_and_write(
+        options, bundle, read_record(case.clinical), read_expression(case.expression)
+    )
+    print(summary(prediction, options.out))
+    print(f"Done in {time.monotonic() - start:.0f} s. The same by hand:")
+    print(
+        f"  survpgc predict {case.slide} --clinical {case.clinical} --expression {case.expression} --out {options.out}"
+    )
+    return 0
+
+
+def _train(options: argparse.Namespace) -> int:
+    from .core.cohort import read_cohort
+    from .training.crossval import train
+    from .training.settings import load_settings
+
+    folds = None
+    if options.folds is not None:
+        try:
+            folds = tuple(int(part) for part in options.folds.split(","))
+        except ValueError:
+            raise SurvPGCError(
+                f"--folds {options.folds} is not a list of fold numbers", "Write e.g. 0,1,2"
+            ) from None
+    settings = load_settings(
+        options.settings,
+        model=options.model,
+        protocol=options.protocol,
+        seed=options.seed,
+        device=options.device,
+        folds=folds,
+    )
+    progress = _ProgressBar()
+    try:
+        result = train(
+            read_cohort(options.cohort), settings, options.out, processes=options.processes, progress=progress
+        )
+    finally:
+        progress.close()
+    print(result.describe())
+    return 0
+
+
+def _simulate(options: argparse.Namespace) -> int:
+    from .training.simulate import simulate_cohort
+
+    progress = _ProgressBar()
+    try:
+        simulate_cohort(
+            options.out,
+            patients=options.patients,
+            seed=options.seed,
+            workers=options.workers,
+            progress=progress,
+        )
+    finally:
+        progress.close()
+    print(f"{options.patients} simulated patients in {options.out}: the truth is in its folder truth")
+    return 0
+
+
+def _bundle(options: argparse.Namespace) -> int:
+    from .training.bundling import make_bundle
+
+    bundle = make_bundle(options.run_folder, options.out, name=options.name)
+    print(f"Bundle '{bundle.config.name}' with {len(bundle.fold_files)} fold models in {options.out}")
+    return 0
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from .core.doctor import examine
+
+    report = examine(_demo_bundle())
+    print(report.text())
+    return 0 if report.ready else 2
+
+
+def _demo_bundle() -> Path:
+    from .resources import resource_path
+
+    return resource_path("demo_bundle")
+
+
+if __name__ == "__main__":
+    main()

@@ -14,5 +14,7 @@ def shared_dir() -> Path:
     default = Path(__file__).resolve().parents[1].parent / "shared"
     folder = Path(os.environ.get("SURVPGC_SHARED", default))
     if not folder.is_dir():
-        pytest.skip(f"no shared test data at {folder}: set SURVPGC_SHARED to the folder that has golden/, slides/, tcga/")
+        pytest.skip(
+            f"no shared test data at {folder}: set SURVPGC_SHARED to the folder that has golden/, slides/, tcga/"
+        )
     return folder

@@ -1,0 +1,56 @@
+# Two lines do it all on a fresh Debian/Ubuntu machine with Python 3.11+: `make demo` and `make test`.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+# What napari's window needs on a bare machine; the headless core needs none of it.
+SYSTEM_PACKAGES := python3-venv xvfb libgl1 libegl1 libgl1-mesa-dri libxkbcommon-x11-0 libxcb-icccm4 \
+	libxcb-image0 libxcb-keysyms1 libxcb-randr0 libxcb-render-util0 libxcb-shape0 libxcb-xinerama0 libxcb-cursor0
+
+.PHONY: demo test lint system install clean help
+
+help:
+	@echo "make demo    set everything up, then run the whole job on a simulated patient"
+	@echo "make test    set everything up, then run all tests and linters"
+	@echo "make lint    ruff and mypy"
+	@echo "make clean   remove the virtual environment and caches"
+
+demo: install
+	$(BIN)/survpgc demo
+
+test: install lint
+	$(BIN)/python -m pytest -n 2 --dist loadfile tests
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+install: $(STAMP)
+
+$(STAMP): pyproject.toml | system
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or newer is needed: make PYTHON=python3.11 ..."; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet -e ".[app,train,test]"
+	@touch $@
+
+# Installs system libraries only where it may and where apt is the package manager; elsewhere it says what is missing.
+system:
+	@if command -v dpkg-query >/dev/null 2>&1; then \
+		missing=""; \
+		for p in $(SYSTEM_PACKAGES); do \
+			dpkg-query -W -f '$${Status}' $$p 2>/dev/null | grep -q '^install ok installed' || missing="$$missing $$p"; \
+		done; \
+		if [ -n "$$missing" ]; then \
+			if [ "$$(id -u)" = 0 ]; then run=""; \
+			elif sudo -n true 2>/dev/null; then run="sudo -n"; \
+			else echo "No permission to install system libraries; the window may need:$$missing"; exit 0; fi; \
+			$$run apt-get update -qq && \
+			DEBIAN_FRONTEND=noninteractive $$run apt-get install -y -qq --no-install-recommends $$missing >/dev/null; \
+		fi; \
+	fi
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

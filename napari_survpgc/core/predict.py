@@ -1,0 +1,497 @@
+"""Slide features + patient + bundle -> :class:`Prediction`, and the same again after a change ("what if").
+
+The pathology part of a fold model (projection and normalisation of all patches) does not depend on the patient's
+record or genes, and each of the two paths of SurvPGC sees only one of them. :func:`what_if` therefore keeps the
+first and recomputes only the path whose input changed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from napari_survpgc import __version__
+
+from .attribution import average_attributions, path_attribution, token_attribution
+from .bundle import Bundle
+from .clinical import clinical_tokens, field_warnings, load_templates, parse_record, unknown_fields
+from .encoders import load_text_encoder
+from .encoders.base import TextEncoder, resolve_device
+from .errors import BundleError, ExpressionError, FeatureError
+from .genomics import gene_set_vectors, normalize_profile
+from .groups import risk_percentile
+from .models.base import PathOutput, TwoPathModel
+from .survival import hazards as hazards_of
+from .survival import risk as risk_of
+from .survival import survival as survival_of
+from .types import (
+    CLINICAL_FIELDS,
+    Attribution,
+    ClinicalRecord,
+    ExpressionProfile,
+    PatchFeatures,
+    Prediction,
+    ProgressCallback,
+    SlideInfo,
+)
+
+MAX_STATE_BYTES = 2 << 30
+"""Projected patches above this size are not kept for what-if; they are computed again then."""
+
+
+@dataclass(frozen=True)
+class Patient:
+    """A patient as the models see one; a modality that is not there is None.
+
+    Attributes
+    ----------
+    clinic : (6, d_c) embeddings of ``sentences``.   clinic_unknown : the same with every field unknown.
+    expression : (n_genes,) clipped z-scores in the order of the bundle's genes, 0 where missing.
+    notes : how the expression was read and normalized.   warnings : what a reader of the result must know.
+    """
+
+    record: ClinicalRecord
+    sentences: tuple[str, ...]
+    clinic: NDArray[np.float32] | None
+    clinic_unknown: NDArray[np.float32] | None
+    expression: NDArray[np.float32] | None
+    notes: tuple[str, ...]
+    warnings: tuple[str, ...]
+    has_expression: bool
+
+
+@dataclass(frozen=True)
+class _FoldState:
+    """What one fold model has computed for a case."""
+
+    patches: Any  # the model's own pathology state, or None when it was too large to keep
+    clinic: PathOutput
+    genomic: PathOutput
+
+
+@dataclass(frozen=True)
+class _State:
+    """Everything that what-if re-uses."""
+
+    predictor: Predictor
+    patient: Patient
+    features: PatchFeatures
+    info: SlideInfo | None
+    folds: tuple[_FoldState, ...]
+    slide_warnings: tuple[str, ...] = field(default=())
+
+
+class Predictor:
+    """The fold models of a bundle on one device, ready for any number of patients.
+
+    Parameters
+    ----------
+    bundle : see :func:`napari_survpgc.core.bundle.load_bundle`.
+    device : "auto", "cpu", "cuda", "cuda:1", "mps".
+
+    Raises
+    ------
+    BundleError : the weights were changed or do not fit, or the model has no two attention paths.
+    """
+
+    def __init__(self, bundle: Bundle, device: str = "auto") -> None:
+        self.bundle = bundle
+        self.device = resolve_device(device)
+        self.models: list[nn.Module] = bundle.load_models(self.device)
+        for model in self.models:
+            if not isinstance(model, TwoPathModel):
+                raise BundleError(
+                    f"The model {bundle.config.model} of bundle {bundle.path.name} has no clinic and genomic"
+                    " attention paths",
+                    "Choose a bundle trained with survpgc or survpgc_gene_sets",
+                )
+        self.templates = load_templates(str(bundle.templates) if bundle.templates else "default")
+        self._text_encoder: TextEncoder | None = None
+
+    @property
+    def text_encoder(self) -> TextEncoder:
+        """The bundle's text encoder, loaded on first use."""
+        if self._text_encoder is None:
+            self._text_encoder = load_text_encoder(self.bundle.config.encoders["clinic"].id, str(self.device))
+        return self._text_encoder
+
+    # --- the patient ---------------------------------------------------------------------------------------
+
+    def prepare_patient(self, record: ClinicalRecord, profile: ExpressionProfile | None) -> Patient:
+        """Turn a record and an expression profile into tokens, with everything worth a warning.
+
+        Raises
+        ------
+        ExpressionError : too few of the bundle's genes, or a unit that cannot be converted.
+        EncoderError : the text encoder of the bundle cannot be loaded.
+        """
+        clinic, unknown, sentences = self._clinic(record)
+        warnings = list(field_warnings(record))
+        missing = unknown_fields(record)
+        if missing:
+            names = ", ".join(name.replace("_", " ") for name in missing)
+            warnings.append(f"Unknown clinical fields: {names}.")
+        if self.bundle.config.demonstration:
+            warnings.insert(
+                0,
+                "This model was trained on simulated patients to show how the program works:"
+                " its risk means nothing for a real patient.",
+            )
+        expression = None
+        notes: tuple[str, ...] = ()
+        reference = self.bundle.gene_reference
+        if reference is not None:
+            if profile is None:
+                expression = np.zeros(len(reference.genes), np.float32)
+                warnings.append(
+                    "No expression file was given: the genomic path sees an average patient of the training cohort."
+                )
+            else:
+                normalized = normalize_profile(profile, reference)
+                expression = normalized.z.astype(np.float32)
+                notes = (*profile.notes, *normalized.notes)
+                if normalized.missing:
+                    warnings.append(
+                        f"{len(normalized.missing)} of the model's {len(reference.genes)} genes are not in"
+                        f" {profile.source} and count as average."
+                    )
+        return Patient(
+            record=record,
+            sentences=sentences,
+            clinic=clinic,
+            clinic_unknown=unknown,
+            expression=expression,
+            notes=notes,
+            warnings=tuple(warnings),
+            has_expression=profile is not None,
+        )
+
+    def _clinic(
+        self, record: ClinicalRecord
+    ) -> tuple[NDArray[np.float32] | None, NDArray[np.float32] | None, tuple[str, ...]]:
+        if "clinic" not in self.bundle.config.encoders:
+            return None, None, ()
+        tokens = clinical_tokens(record, self.text_encoder, self.templates)
+        unknown = clinical_tokens(ClinicalRecord(), self.text_encoder, self.templates)
+        return tokens.embeddings, unknown.embeddings, tokens.sentences
+
+    def _genomic_input(self, expression: NDArray[np.float32] | None) -> list[Tensor] | None:
+        """Return one (1, d_i) tensor a gene set."""
+        reference = self.bundle.gene_reference
+        if expression is None or reference is None:
+            return None
+        vectors = gene_set_vectors(expression, reference.genes, self.bundle.gene_sets)
+        return [torch.from_numpy(v).to(self.device)[None] for v in vectors]
+
+    def _clinic_input(self, clinic: NDArray[np.float32] | None) -> Tensor | None:
+        return None if clinic is None else torch.from_numpy(clinic).to(self.device)[None]
+
+    # --- the case ------------------------------------------------------------------------------------------
+
+    def check_features(self, features: PatchFeatures, info: SlideInfo | None) -> tuple[str, ...]:
+        """Refuse features that do not fit the bundle or the slide; return what is worth a warning.
+
+        Raises
+        ------
+        FeatureError : another encoder, another width, another slide.
+        """
+        spec = self.bundle.config.encoders["pathology"]
+        width = features.features.shape[1]
+        if features.encoder is not None and features.encoder != spec.id:
+            raise FeatureError(
+                f"The features were made with the encoder {features.encoder}, but bundle"
+                f" {self.bundle.path.name} was trained with {spec.id}",
+                f"Make them again with 'survpgc features --encoder {spec.id}', or choose another bundle",
+            )
+        if width != spec.dim:
+            raise FeatureError(
+                f"The features are {width} numbers wide, but bundle {self.bundle.path.name} was trained with"
+                f" {spec.dim} ({spec.id})",
+                f"Make them again with 'survpgc features --encoder {spec.id}', or choose another bundle",
+            )
+        if len(features.grid) == 0:
+            raise FeatureError("The feature file holds no patch", "Make the features again")
+        if info is not None and features.slide_fingerprint not in (None, info.fingerprint):
+            raise FeatureError(
+                f"The features were made from another slide than {info.path.name}",
+                "Give the features of this slide, or leave --features out to make them",
+            )
+        warnings = []
+        if features.encoder is None:
+            warnings.append(
+                f"The feature file does not say which encoder made it; {spec.id} is assumed from its width."
+            )
+        mpp = features.grid.mpp
+        if spec.mpp and np.isfinite(mpp) and abs(mpp / spec.mpp - 1) > 0.1:
+            warnings.append(f"Patches were taken at {mpp:g} µm/px, the model was trained at {spec.mpp:g} µm/px.")
+        return tuple(warnings)
+
+    def predict(
+        self,
+        patient: Patient,
+        features: PatchFeatures,
+        info: SlideInfo | None = None,
+        *,
+        warnings: Sequence[str] = (),
+        attribution: bool = True,
+        keep_state: bool = True,
+        progress: ProgressCallback | None = None,
+    ) -> Prediction:
+        """Run every fold model on one case.
+
+        Parameters
+        ----------
+        warnings : about the slide, from the earlier steps; they come first.
+        attribution : also run integrated gradients (seconds, not milliseconds).
+        keep_state : keep what :func:`what_if` needs.
+
+        Raises
+        ------
+        FeatureError : the features do not fit (see :meth:`check_features`).
+        """
+        slide_warnings = (*warnings, *self.check_features(features, info))
+        pathology = torch.from_numpy(np.asarray(features.features, np.float32)).to(self.device)[None]
+        clinic = self._clinic_input(patient.clinic)
+        genomic = self._genomic_input(patient.expression)
+        size = len(self.models) * len(features.grid) * int(self.bundle.config.model_config["dim"]) * 4
+        folds: list[_FoldState] = []
+        attributions: list[Attribution] = []
+        for number, model in enumerate(self.models):
+            if progress:
+                progress("prediction", number, len(self.models))
+            with torch.inference_mode():
+                patches = model.encode_pathology(pathology)
+                fold = _FoldState(patches, model.clinic_path(patches, clinic), model.genomic_path(patches, genomic))
+            if attribution:
+                attributions.append(self._attribution(model, fold, patient))
+            folds.append(fold if size <= MAX_STATE_BYTES else dataclasses.replace(fold, patches=None))
+        if progress:
+            progress("prediction", len(self.models), len(self.models))
+        state = _State(self, patient, features, info, tuple(folds), slide_warnings)
+        averaged = average_attributions(attributions) if attributions else None
+        return self._prediction(state, averaged, keep_state)
+
+    def _attribution(self, model: TwoPathModel, fold: _FoldState, patient: Patient) -> Attribution:
+        genomic_zero = None
+        if patient.expression is not None:
+            genomic_zero = self._genomic_input(np.zeros_like(patient.expression))
+        tokens = token_attribution(
+            model,
+            fold.patches,
+            clinic=self._clinic_input(patient.clinic),
+            clinic_baseline=self._clinic_input(patient.clinic_unknown),
+            genomic=self._genomic_input(patient.expression),
+            genomic_baseline=genomic_zero,
+            token_names=self.token_names,
+        )
+        paths = path_attribution(model, fold.clinic, fold.genomic)
+        return Attribution(
+            paths=paths.paths,
+            tokens=tokens.tokens,
+            completeness_error={**paths.completeness_error, **tokens.completeness_error},
+        )
+
+    @property
+    def token_names(self) -> dict[str, tuple[str, ...]]:
+        """Names of the rows of the two attention matrices."""
+        sets = self.bundle.gene_sets
+        spec = self.bundle.config.encoders.get("genomic")
+        genomic = tuple(s.name for s in sets) or tuple(f"gene {i + 1}" for i in range(spec.n_tokens if spec else 0))
+        return {"clinic": CLINICAL_FIELDS, "genomic": genomic}
+
+    def _prediction(self, state: _State, attribution: Attribution | None, keep_state: bool) -> Prediction:
+        with torch.inference_mode():
+            logits = torch.cat(
+                [model.head(f.clinic, f.genomic) for model, f in zip(self.models, state.folds, strict=True)]
+            ).double()
+            hazards = hazards_of(logits)
+            survival = survival_of(hazards)
+            risks = risk_of(survival)
+            attention = {}
+            for name in ("clinic", "genomic"):
+                blocks = [getattr(f, name).to_pathology for f in state.folds]
+                if all(block is not None for block in blocks):
+                    attention[name] = torch.stack([b[0] for b in blocks]).mean(0).float().cpu().numpy()
+        mean_survival = survival.mean(0).cpu().numpy()
+        risk = float(risks.mean())
+        low, high = self.bundle.risk_cuts
+        config = self.bundle.config
+        grid = state.features.grid
+        return Prediction(
+            hazards=_implied_hazards(mean_survival),
+            survival=mean_survival,
+            risk=risk,
+            fold_hazards=hazards.cpu().numpy(),
+            fold_survival=survival.cpu().numpy(),
+            fold_risks=risks.cpu().numpy(),
+            bin_edges_months=np.asarray(config.bin_edges_months),
+            risk_percentile=risk_percentile(risk, self.bundle.reference["risk"].to_numpy(float)),
+            risk_group="low" if risk <= low else "high" if risk > high else "intermediate",
+            attention=attention,
+            token_names={name: names for name, names in self.token_names.items() if name in attention},
+            coords=grid.coords,
+            patch_px_level0=grid.patch_px_level0,
+            attribution=attribution,
+            provenance=self._provenance(state),
+            warnings=(*state.slide_warnings, *state.patient.warnings),
+            state=state if keep_state else None,
+        )
+
+    def _provenance(self, state: _State) -> dict[str, Any]:
+        config, info = self.bundle.config, state.info
+        slide: dict[str, Any] = {"n_patches": len(state.features.grid)}
+        if info is not None:
+            slide |= {
+                "name": info.path.name,
+                "fingerprint": info.fingerprint,
+                "mpp": info.mpp,
+                "mpp_source": str(info.mpp_source) if info.mpp_source else None,
+                "vendor": info.vendor,
+                "backend": info.backend,
+            }
+        return {
+            "bundle": {
+                "name": config.name,
+                "fingerprint": self.bundle.fingerprint,
+                "model": config.model,
+                "cohort": config.cohort,
+                "endpoint": config.endpoint,
+                "n_folds": len(self.models),
+                "n_reference": len(self.bundle.reference),
+                "demonstration": config.demonstration,
+                "version": self.bundle.version,
+            },
+            "encoders": {modality: spec.id for modality, spec in config.encoders.items()},
+            "slide": slide,
+            "device": str(self.device),
+            "version": __version__,
+        }
+
+    # --- what if -------------------------------------------------------------------------------------------
+
+    def _changed(self, state: _State, patient: Patient, clinic_changed: bool, genomic_changed: bool) -> Prediction:
+        clinic = self._clinic_input(patient.clinic) if clinic_changed else None
+        genomic = self._genomic_input(patient.expression) if genomic_changed else None
+        pathology: Tensor | None = None
+        folds = []
+        with torch.inference_mode():
+            for model, fold in zip(self.models, state.folds, strict=True):
+                patches = fold.patches
+                if patches is None:
+                    if pathology is None:
+                        bag = np.asarray(state.features.features, np.float32)
+                        pathology = torch.from_numpy(bag).to(self.device)[None]
+                    patches = model.encode_pathology(pathology)
+                changes: dict[str, PathOutput] = {}
+                if clinic_changed:
+                    changes["clinic"] = model.clinic_path(patches, clinic)
+                if genomic_changed:
+                    changes["genomic"] = model.genomic_path(patches, genomic)
+                folds.append(dataclasses.replace(fold, **changes))
+        return self._prediction(dataclasses.replace(state, patient=patient, folds=tuple(folds)), None, True)
+
+
+def _implied_hazards(survival: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the hazards of a mean survival curve, h_k = 1 - S_k / S_{k-1} with S_{-1} = 1.
+
+    The mean of the fold models' hazards would not belong to their mean survival curve; these do, so that hazards,
+    survival and risk of a prediction always agree.
+    """
+    before = np.concatenate([[1.0], survival[:-1]])
+    return 1.0 - np.divide(survival, before, out=np.zeros_like(survival), where=before > 0)
+
+
+def predict(
+    bundle: Bundle,
+    record: ClinicalRecord,
+    profile: ExpressionProfile | None,
+    features: PatchFeatures,
+    info: SlideInfo | None = None,
+    *,
+    device: str = "auto",
+    attribution: bool = True,
+    progress: ProgressCallback | None = None,
+) -> Prediction:
+    """Predict one patient from features that are there already; see :class:`Predictor` for many patients.
+
+    Raises
+    ------
+    SurvPGCError : an input does not fit the bundle, in one sentence.
+    """
+    predictor = Predictor(bundle, device)
+    patient = predictor.prepare_patient(record, profile)
+    return predictor.predict(patient, features, info, attribution=attribution, progress=progress)
+
+
+def what_if(
+    prediction: Prediction,
+    fields: Mapping[str, object] | None = None,
+    genes: Mapping[str, float] | None = None,
+    gene_sets: Mapping[str, float] | None = None,
+) -> Prediction:
+    """Predict again with some fields or genes changed, recomputing only the path whose input changed.
+
+    Parameters
+    ----------
+    prediction : made with ``keep_state=True`` (the default), or by this function.
+    fields : clinical field -> new value (None for unknown), validated like a record.
+    genes : gene symbol -> new z-score.
+    gene_sets : gene-set name -> shift of all its genes, in standard deviations, relative to ``prediction``.
+
+    Returns
+    -------
+    Prediction without attribution; it can be changed again.
+
+    Raises
+    ------
+    ClinicalError : a value makes no sense.   ExpressionError : the model does not know the gene or gene set.
+    BundleError : the prediction was made without state.
+    """
+    state = prediction.state
+    if not isinstance(state, _State):
+        raise BundleError("This prediction was loaded or made without its models", "Predict again first")
+    predictor, patient = state.predictor, state.patient
+    clinic_changed = genomic_changed = False
+    if fields:
+        merged = {**dataclasses.asdict(patient.record), **fields}
+        record = parse_record(merged)
+        if record != patient.record:
+            clinic_changed = True
+    if clinic_changed:
+        patient = predictor.with_record(patient, record)
+    if genes or gene_sets:
+        expression = _changed_expression(predictor.bundle, patient, genes or {}, gene_sets or {})
+        genomic_changed = not np.array_equal(expression, patient.expression)
+        patient = dataclasses.replace(patient, expression=expression)
+    return predictor._changed(state, patient, clinic_changed, genomic_changed)
+
+
+def _changed_expression(
+    bundle: Bundle, patient: Patient, genes: Mapping[str, float], gene_sets: Mapping[str, float]
+) -> NDArray[np.float32]:
+    reference = bundle.gene_reference
+    if reference is None or patient.expression is None:
+        raise ExpressionError("This model does not use gene expression", "Choose a bundle that does")
+    index = {gene: i for i, gene in enumerate(reference.genes)}
+    members = {s.name: s.genes for s in bundle.gene_sets}
+    unknown = sorted((set(genes) - set(index)) | (set(gene_sets) - set(members)))
+    if unknown:
+        raise ExpressionError(
+            f"The model does not use {', '.join(unknown)}", "Choose from the genes and gene sets of the bundle"
+        )
+    values = patient.expression.astype(np.float64)
+    for name, shift in gene_sets.items():
+        rows = [index[gene] for gene in members[name] if gene in index]
+        values[rows] += float(shift)
+    for gene, value in genes.items():
+        values[index[gene]] = float(value)
+    if not np.isfinite(values).all():
+        raise ExpressionError("A changed gene value is not a number", "Enter z-scores such as -1.5")
+    return np.clip(values, -reference.clip, reference.clip).astype(np.float32)
