@@ -33,7 +33,7 @@ from .simulate_patients import (
 from .simulate_slide import Region, draw_section, write_slide
 
 SLIDE_PX = (2560, 2560)
-DEMO_SEED, DEMO_INDEX, DEMO_SLIDE_PX = 7, 0, (6144, 5120)
+DEMO_SEED, DEMO_INDEX, DEMO_SLIDE_PX = 7, 45, (6144, 5120)
 N_FOLDS = 5
 
 

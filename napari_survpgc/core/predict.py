@@ -230,7 +230,9 @@ class Predictor:
             )
         mpp = features.grid.mpp
         if spec.mpp and np.isfinite(mpp) and abs(mpp / spec.mpp - 1) > 0.1:
-            warnings.append(f"Patches were taken at {mpp:g} µm/px, the model was trained at {spec.mpp:g} µm/px.")
+            warnings.append(
+                f"Patches were taken at {mpp:g} µm/px, the model was trained at {spec.mpp:g} µm/px."
+            )
         return tuple(warnings)
 
     def predict(
@@ -268,7 +270,9 @@ class Predictor:
                 progress("prediction", number, len(self.models))
             with torch.inference_mode():
                 patches = model.encode_pathology(pathology)
-                fold = _FoldState(patches, model.clinic_path(patches, clinic), model.genomic_path(patches, genomic))
+                fold = _FoldState(
+                    patches, model.clinic_path(patches, clinic), model.genomic_path(patches, genomic)
+                )
             if attribution:
                 attributions.append(self._attribution(model, fold, patient))
             folds.append(fold if size <= MAX_STATE_BYTES else dataclasses.replace(fold, patches=None))
@@ -303,7 +307,9 @@ class Predictor:
         """Names of the rows of the two attention matrices."""
         sets = self.bundle.gene_sets
         spec = self.bundle.config.encoders.get("genomic")
-        genomic = tuple(s.name for s in sets) or tuple(f"gene {i + 1}" for i in range(spec.n_tokens if spec else 0))
+        genomic = tuple(s.name for s in sets) or tuple(
+            f"gene {i + 1}" for i in range(spec.n_tokens if spec else 0)
+        )
         return {"clinic": CLINICAL_FIELDS, "genomic": genomic}
 
     def _prediction(self, state: _State, attribution: Attribution | None, keep_state: bool) -> Prediction:
@@ -376,7 +382,9 @@ class Predictor:
 
     # --- what if -------------------------------------------------------------------------------------------
 
-    def _changed(self, state: _State, patient: Patient, clinic_changed: bool, genomic_changed: bool) -> Prediction:
+    def _changed(
+        self, state: _State, patient: Patient, clinic_changed: bool, genomic_changed: bool
+    ) -> Prediction:
         clinic = self._clinic_input(patient.clinic) if clinic_changed else None
         genomic = self._genomic_input(patient.expression) if genomic_changed else None
         pathology: Tensor | None = None
@@ -484,7 +492,8 @@ def _changed_expression(
     unknown = sorted((set(genes) - set(index)) | (set(gene_sets) - set(members)))
     if unknown:
         raise ExpressionError(
-            f"The model does not use {', '.join(unknown)}", "Choose from the genes and gene sets of the bundle"
+            f"The model does not use {', '.join(unknown)}",
+            "Choose from the genes and gene sets of the bundle",
         )
     values = patient.expression.astype(np.float64)
     for name, shift in gene_sets.items():
