@@ -233,7 +233,7 @@ def _positive_int(text: str) -> int:
 
 def _features(options: argparse.Namespace) -> int:
     from .core.encoders import load_image_encoder
-    from .core.pipeline import slide_features
+    from .core.featurize import slide_features
     from .core.tissue import write_geojson
 
     ids = [path.stem for path in options.slides]
@@ -310,6 +310,8 @@ def _predict_and_write(
             profile,
             options.out,
             features=options.features,
+            coords=options.coords,
+            patch_px_level0=options.patch_px_level0,
             tissue=options.tissue,
             mpp_override=options.mpp_override,
             device=options.device,
@@ -352,7 +354,9 @@ def _demo(options: argparse.Namespace) -> int:
     print(f"   slide       {case.slide}\n   record      {case.clinical}\n   expression  {case.expression}")
     print("2. Tissue, patches, features, prediction ...", flush=True)
     options.slide, options.features, options.tissue = case.slide, None, None
-    options.mpp_override = options.workers = options.batch_size = None
+    options.mpp_override = options.workers = options.batch_size = options.coords = options.patch_px_level0 = (
+        None
+    )
     options.no_attribution = False
     options.out = options.out / "result"
     prediction = _predict_and_write(

@@ -1,0 +1,32 @@
+"""The encoders by id. Each lives in a file of its own with ``load(device)``; only the chosen one is imported."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+from napari_survpgc.core.errors import EncoderError
+
+if TYPE_CHECKING:
+    from .base import ImageEncoder, TextEncoder
+
+IMAGE_ENCODERS: dict[str, str] = {"efficientnet-lite0": "efficientnet_lite0"}
+TEXT_ENCODERS: dict[str, str] = {"minilm": "minilm"}
+
+
+def load_image_encoder(encoder_id: str, device: str = "auto") -> ImageEncoder:
+    """Load an image encoder; EncoderError says what is missing."""
+    return _module(IMAGE_ENCODERS, encoder_id, "image").load(device)
+
+
+def load_text_encoder(encoder_id: str, device: str = "auto") -> TextEncoder:
+    """Load a text encoder; EncoderError says what is missing."""
+    return _module(TEXT_ENCODERS, encoder_id, "text").load(device)
+
+
+def _module(registry: dict[str, str], encoder_id: str, kind: str):  # type: ignore[no-untyped-def]
+    if encoder_id not in registry:
+        raise EncoderError(
+            f"There is no {kind} encoder named {encoder_id}", f"Choose one of: {', '.join(sorted(registry))}"
+        )
+    return importlib.import_module(f".{registry[encoder_id]}", __name__)

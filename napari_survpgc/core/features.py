@@ -1,0 +1,268 @@
+"""PatchGrid + encoder -> PatchFeatures, overlapping reading with the model, and taking up where it was stopped.
+
+Finished rows go to ``<out>.partial/rows.bin``, one fixed-size record a patch, appended batch by batch: whatever kills
+the process, at most the last, incomplete record is lost, and no finished patch is computed again. The HDF5 file is
+assembled from it at the end and renamed into place.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections import deque
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .encoders.base import ImageEncoder
+from .errors import FeatureError, OutputError, SlideError, writing
+from .feature_file import check_within, read_features, with_geometry, write_features
+from .types import PatchFeatures, PatchGrid, ProgressCallback, SlideInfo
+
+__all__ = ["check_within", "compute_features", "read_features", "with_geometry", "write_features"]
+
+CPU_BATCH = 8  # larger batches only move activations out of the cache
+GPU_BATCH = 128
+
+
+class _Readable(Protocol):
+    @property
+    def info(self) -> SlideInfo: ...
+
+    def read_square(self, x: int, y: int, size_level0: float, out_px: int) -> NDArray[np.uint8]: ...
+
+
+def compute_features(
+    slide: _Readable,
+    grid: PatchGrid,
+    encoder: ImageEncoder,
+    out: Path,
+    *,
+    batch_size: int | None = None,
+    workers: int | None = None,
+    attributes: Mapping[str, str | int | float] | None = None,
+    progress: ProgressCallback | None = None,
+) -> PatchFeatures:
+    """Compute one feature row a patch into ``out`` (HDF5), or read it back when it is there already.
+
+    Parameters
+    ----------
+    out : a file made from the same slide, grid and encoder is used as it is; a partial one is finished.
+    batch_size : default 8 on a CPU, 128 on a GPU, halved whenever the GPU's memory does not suffice.
+    workers : threads that read and decode; default 2 to 8, by processors.
+
+    Raises
+    ------
+    FeatureError : no patch could be read, or another process works on the same file.
+    OutputError : disk full, no permission.   CancelledError : from ``progress``; finished rows are kept.
+    """
+    identity = _identity(slide.info, grid, encoder)
+    finished = _finished(out, identity)
+    if finished is not None:
+        if progress:
+            progress("features", len(grid), len(grid))
+        return finished
+    on_cpu = getattr(encoder, "device", None) is None or encoder.device.type == "cpu"
+    batch_size = batch_size or (CPU_BATCH if on_cpu else GPU_BATCH)
+    workers = workers or max(2, min(8, os.cpu_count() or 2))
+    partial = out.with_name(out.name + ".partial")
+    with writing(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with _locked(partial, out) as folder:
+            rows = _Rows(folder, identity, len(grid), encoder.dim)
+            try:
+                _fill(rows, slide, grid, encoder, batch_size, workers, progress)
+                features, ok = rows.read()
+            finally:
+                rows.close()
+            if not ok.any():
+                raise FeatureError(
+                    f"None of the {len(grid)} patches of {slide.info.path.name} could be read",
+                    "The file is damaged: copy or download it again",
+                )
+            result = PatchFeatures(
+                features=features[ok],
+                grid=PatchGrid(
+                    grid.coords[ok], grid.patch_px, grid.mpp, grid.patch_px_level0, grid.slide_size
+                ),
+                encoder=encoder.id,
+                failed_coords=grid.coords[~ok],
+                slide_fingerprint=slide.info.fingerprint,
+                attributes={"identity": identity, **(attributes or {})},
+            )
+            write_features(result, out)
+        shutil.rmtree(partial, ignore_errors=True)
+    return result
+
+
+def _identity(info: SlideInfo, grid: PatchGrid, encoder: ImageEncoder) -> str:
+    """Return a hash of everything that the rows depend on."""
+    facts = json.dumps([info.fingerprint, encoder.id, encoder.dim, encoder.input_px, grid.patch_px_level0])
+    return hashlib.sha256(facts.encode() + np.ascontiguousarray(grid.coords, "<i4").tobytes()).hexdigest()
+
+
+def _finished(out: Path, identity: str) -> PatchFeatures | None:
+    if not out.is_file():
+        return None
+    try:
+        found = read_features(out)
+    except FeatureError:
+        return None  # damaged or not ours: it is made again, and replaced only when that has worked
+    return found if found.attributes.get("identity") == identity else None
+
+
+# --- the partial file ---------------------------------------------------------------------------------------
+
+
+class _Rows:
+    """The finished rows on disk: records of (index, ok, values), in any order."""
+
+    def __init__(self, folder: Path, identity: str, count: int, dim: int) -> None:
+        self.count, self.dim = count, dim
+        self._record = np.dtype([("index", "<i4"), ("ok", "u1"), ("row", "<f4", (dim,))])
+        header, path = folder / "identity", folder / "rows.bin"
+        if not header.is_file() or header.read_text(encoding="utf-8") != identity:
+            # Rows of another grid or encoder; or none yet.
+            path.unlink(missing_ok=True)
+            header.write_text(identity, encoding="utf-8")
+        if path.is_file():
+            whole = path.stat().st_size // self._record.itemsize * self._record.itemsize
+            os.truncate(path, whole)
+        self._path = path
+        self._stream: IO[bytes] = path.open("ab")
+
+    def done(self) -> NDArray[np.bool_]:
+        done = np.zeros(self.count, bool)
+        index = self._records()["index"]
+        done[index[(index >= 0) & (index < self.count)]] = True
+        return done
+
+    def append(self, index: NDArray[np.int64], ok: NDArray[np.bool_], rows: NDArray[np.float32]) -> None:
+        records = np.zeros(len(index), self._record)
+        records["index"], records["ok"], records["row"] = index, ok, rows
+        self._stream.write(records.tobytes())
+        self._stream.flush()
+
+    def read(self) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        records = self._records()
+        rows = np.zeros((self.count, self.dim), np.float32)
+        ok = np.zeros(self.count, bool)
+        rows[records["index"]] = records["row"]
+        ok[records["index"]] = records["ok"] == 1
+        return rows, ok
+
+    def _records(self) -> NDArray[np.void]:
+        self._stream.flush()
+        return np.fromfile(self._path, self._record)
+
+    def close(self) -> None:
+        self._stream.close()
+
+
+@contextmanager
+def _locked(folder: Path, out: Path) -> Iterator[Path]:
+    """Hold the partial folder for this process alone; the system frees the lock of a process that was killed."""
+    folder.mkdir(parents=True, exist_ok=True)
+    stream = (folder / "lock").open("a+b")
+    try:
+        try:
+            if os.name == "nt":
+                import msvcrt
+
+                msvcrt.locking(stream.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
+            else:
+                import fcntl
+
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError) as error:
+            raise OutputError(
+                f"Another process is computing {out.name} at this moment",
+                "Wait for it, or choose another folder",
+            ) from error
+        yield folder
+    finally:
+        stream.close()
+
+
+# --- reading and encoding -----------------------------------------------------------------------------------
+
+
+def _fill(
+    rows: _Rows,
+    slide: _Readable,
+    grid: PatchGrid,
+    encoder: ImageEncoder,
+    batch_size: int,
+    workers: int,
+    progress: ProgressCallback | None,
+) -> None:
+    todo = np.flatnonzero(~rows.done())
+    done = len(grid) - len(todo)
+    if progress:
+        progress("features", done, len(grid))
+    for index, patches, ok in _batches(slide, grid, todo, encoder.input_px, batch_size, workers):
+        values = np.zeros((len(index), encoder.dim), np.float32)
+        if ok.any():
+            values[ok] = _encode(encoder, patches[ok])
+        # A model that overflows on a patch (float16 on odd input) has not encoded it.
+        ok = ok & np.isfinite(values).all(1)
+        values[~ok] = 0
+        rows.append(index, ok, values)
+        done += len(index)
+        if progress:
+            progress("features", done, len(grid))
+
+
+def _batches(
+    slide: _Readable, grid: PatchGrid, todo: NDArray[np.int64], input_px: int, batch_size: int, workers: int
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.uint8], NDArray[np.bool_]]]:
+    """Yield (indices, patches, readable) in order, reading a few batches ahead of the model."""
+
+    def read(index: int) -> NDArray[np.uint8] | None:
+        x, y = grid.coords[index]
+        try:
+            return slide.read_square(int(x), int(y), grid.patch_px_level0, input_px)
+        except SlideError:
+            return None  # marked as failed in the file and counted in the result
+
+    chunks = [todo[start : start + batch_size] for start in range(0, len(todo), batch_size)]
+    ahead = 2 + (2 * workers + batch_size - 1) // batch_size
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="patches")
+    pending: deque[tuple[NDArray[np.int64], list[Future[NDArray[np.uint8] | None]]]] = deque()
+    try:
+        position = 0
+        while position < len(chunks) or pending:
+            while position < len(chunks) and len(pending) < ahead:
+                pending.append((chunks[position], [pool.submit(read, int(i)) for i in chunks[position]]))
+                position += 1
+            index, futures = pending.popleft()
+            patches = np.zeros((len(index), input_px, input_px, 3), np.uint8)
+            ok = np.zeros(len(index), bool)
+            for slot, future in enumerate(futures):
+                patch = future.result()
+                if patch is not None:
+                    patches[slot], ok[slot] = patch, True
+            yield index, patches, ok
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _encode(encoder: ImageEncoder, patches: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Encode a batch, in halves when the GPU's memory does not suffice."""
+    import torch
+
+    try:
+        return encoder.encode(patches)
+    except torch.OutOfMemoryError:
+        if len(patches) == 1:
+            raise
+        torch.cuda.empty_cache()
+        half = len(patches) // 2
+        return np.concatenate([_encode(encoder, patches[:half]), _encode(encoder, patches[half:])])
