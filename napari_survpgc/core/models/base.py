@@ -1,0 +1,130 @@
+"""What every model takes and gives."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+from napari_survpgc.core.errors import BundleError
+from napari_survpgc.core.types import Modality
+
+GenomicInput = Tensor | Sequence[Tensor]
+"""(b, n_g, d) tokens, (b, d) a vector, or a list of (b, d_i), one a gene set."""
+
+
+@dataclass(frozen=True)
+class ModelOutput:
+    """What a forward pass gives.
+
+    Attributes
+    ----------
+    logits : (b, n_bins).   embedding : (b, .) input of the last layers.
+    attention : name -> (b, rows, columns), pre-softmax as published, detached; empty unless asked for.
+    """
+
+    logits: Tensor
+    embedding: Tensor
+    attention: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class PatchState:
+    """Patches as both paths use them: projected and normalized without the affine part, (b, n_p, dim)."""
+
+    normalized: Tensor
+    mask: Tensor | None  # (b, n_p) True where there is a patch; None where all are
+
+
+@dataclass(frozen=True)
+class PathOutput:
+    """One cross-attention path.
+
+    Attributes
+    ----------
+    tokens, pathology : (b, dim / 2) means over the tokens and over the patches.
+    to_tokens (b, P, P), to_pathology (b, P, n_p), from_pathology (b, n_p, P) : pre-softmax products, detached;
+        None when the modality is missing.
+    """
+
+    tokens: Tensor
+    pathology: Tensor
+    to_tokens: Tensor | None = None
+    to_pathology: Tensor | None = None
+    from_pathology: Tensor | None = None
+
+
+class SurvivalModel(nn.Module):
+    """Base of all models: names what it needs and how the authors' state_dict maps to ours."""
+
+    REQUIRES: ClassVar[frozenset[Modality]]
+
+    def from_published(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return ``state`` under our names; keys that have no place here are returned unchanged."""
+        raise NotImplementedError(f"{type(self).__name__} has no published counterpart")
+
+
+@runtime_checkable
+class TwoPathModel(Protocol):
+    """A model with a clinic and a genomic path over the same patches; each path can be recomputed alone."""
+
+    def encode_pathology(self, pathology: Tensor, patch_mask: Tensor | None = None) -> PatchState: ...
+
+    def clinic_path(self, patches: PatchState, clinic: Tensor | None) -> PathOutput: ...
+
+    def genomic_path(self, patches: PatchState, genomic: GenomicInput | None) -> PathOutput: ...
+
+    def embed(self, clinic: PathOutput, genomic: PathOutput) -> Tensor: ...
+
+    def head(self, embedding: Tensor) -> Tensor: ...
+
+
+def rename(state: Mapping[str, Tensor], prefixes: Mapping[str, str]) -> dict[str, Tensor]:
+    """Replace the first matching prefix of every key (longest first); other keys stay."""
+    ordered = sorted(prefixes, key=len, reverse=True)
+    renamed = {}
+    for key, value in state.items():
+        prefix = next((p for p in ordered if key.startswith(p)), None)
+        renamed[key if prefix is None else prefixes[prefix] + key[len(prefix) :]] = value
+    return renamed
+
+
+def load_published_state_dict(model: nn.Module, state_dict: Mapping[str, Tensor]) -> None:
+    """Load weights that carry the key names of the authors' code.
+
+    Raises
+    ------
+    BundleError : names every missing key, left-over key and differing shape (the first few of each).
+    """
+    if not isinstance(model, SurvivalModel):
+        raise BundleError(f"{type(model).__name__} has no published weights", "Choose another model")
+    tensors = {key: torch.as_tensor(value) for key, value in state_dict.items()}
+    try:
+        ours = model.from_published(tensors)
+    except (KeyError, RuntimeError, ValueError, IndexError) as error:
+        raise BundleError(
+            f"The weights do not belong to {type(model).__name__} ({error})",
+            "Check the model's name and sizes",
+        ) from error
+    expected = model.state_dict()
+    missing = sorted(set(expected) - set(ours))
+    left_over = sorted(set(ours) - set(expected))
+    shapes = [
+        f"{key} is {tuple(ours[key].shape)}, not {tuple(expected[key].shape)}"
+        for key in sorted(set(ours) & set(expected))
+        if ours[key].shape != expected[key].shape
+    ]
+    problems = [
+        f"{title}: {', '.join(names[:5])}{' ...' if len(names) > 5 else ''}"
+        for title, names in (("missing", missing), ("left over", left_over), ("other shape", shapes))
+        if names
+    ]
+    if problems:
+        raise BundleError(
+            f"The weights do not fit {type(model).__name__} ({'; '.join(problems)})",
+            "Check the model's name and sizes",
+        )
+    model.load_state_dict(ours)
