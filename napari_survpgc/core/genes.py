@@ -1,0 +1,110 @@
+"""Names of genes: Ensembl ids to symbols, old symbols to current ones, gene lengths, and gene sets from GMT files."""
+
+from __future__ import annotations
+
+import functools
+import gzip
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from napari_survpgc.resources import resource_path
+
+from .errors import ExpressionError
+from .types import GeneSet
+
+_MAX_BYTES = 64 << 20
+# Former symbols and common names in files of the last decade -> current HGNC symbols.
+_FORMER = {
+    "PD-L1": "CD274", "PDL1": "CD274", "PD-1": "PDCD1", "PD1": "PDCD1", "HER2": "ERBB2", "KI67": "MKI67",
+    "KI-67": "MKI67", "P53": "TP53", "IL8": "CXCL8", "MLL": "KMT2A", "MLL2": "KMT2D", "MLL3": "KMT2C", "WHSC1": "NSD2",
+    "PARK2": "PRKN", "TNFSF6": "FASLG", "FAM175A": "ABRAXAS1", "C10ORF54": "VSIR", "MRE11A": "MRE11", "CASC5": "KNL1",
+    "KIAA0101": "PCLAF", "FAM64A": "PIMREG", "CTSL1": "CTSL", "EMR1": "ADGRE1", "EMR2": "ADGRE2", "CD97": "ADGRE5",
+    "TMEM173": "STING1", "MB21D1": "CGAS", "DDX58": "RIGI", "H2AFX": "H2AX", "H2AFZ": "H2AZ1", "PVRL2": "NECTIN2",
+    "PVRL4": "NECTIN4", "SLC9A3R1": "NHERF1", "PRPF4B": "PRP4K", "TDGF1": "CRIPTO", "MUT": "MMUT", "SQRDL": "SQOR",
+    "ATP5A1": "ATP5F1A", "ATP5B": "ATP5F1B", "ATP5C1": "ATP5F1C", "AARS": "AARS1", "WARS": "WARS1", "ICOSL": "ICOSLG",
+    **{f"MARCH{i}": f"MARCHF{i}" for i in range(1, 12)},
+    **{f"SEPT{i}": f"SEPTIN{i}" for i in range(1, 15)},
+}  # fmt: skip
+_DATE = re.compile(
+    r"\d{1,2}-(mar|sep|dec|oct|nov|apr|feb)|(mar|sep|dec|oct|nov|apr|feb)-\d{1,2}", re.IGNORECASE
+)
+
+
+@dataclass(frozen=True)
+class GeneTable:
+    """What is known about human genes (GENCODE 48).
+
+    Attributes
+    ----------
+    symbol_of : Ensembl gene id without version -> symbol.   length_of : symbol -> bases.
+    """
+
+    symbol_of: dict[str, str]
+    length_of: dict[str, int]
+
+
+@functools.cache
+def gene_table() -> GeneTable:
+    """Read the table that ships with the package, once."""
+    with gzip.open(resource_path("genes", "genes.tsv.gz"), "rt", encoding="utf-8") as stream:
+        next(stream)
+        rows = [line.rstrip("\n").split("\t") for line in stream]
+    return GeneTable({r[0]: r[1] for r in rows}, {r[1]: int(r[2]) for r in rows})
+
+
+def ensembl_id(name: str) -> str | None:
+    """Return the Ensembl gene id without its version, or None when the name is none."""
+    match = re.match(r"(ENSG\d{11})", name)
+    return match[1] if match else None
+
+
+def current_symbol(name: str) -> str:
+    """Return the current symbol of a former one or a common name; other names as they are."""
+    return _FORMER.get(name.upper(), name)
+
+
+def is_spreadsheet_date(name: str) -> bool:
+    """Return True for what spreadsheets make of SEPT2 or MARCH1 ("2-Sep", "1-Mar")."""
+    return _DATE.fullmatch(name) is not None
+
+
+def read_gmt(path: Path) -> tuple[GeneSet, ...]:
+    """Read gene sets: a line a set, tab-separated name, description, genes; repeated and blank genes are dropped.
+
+    Raises
+    ------
+    ExpressionError : no GMT file, a line without genes' columns, or a name used twice.
+    """
+    try:
+        if path.stat().st_size > _MAX_BYTES:
+            raise ExpressionError(f"{path.name} is too large for gene sets", "Give a GMT file")
+        text = path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise ExpressionError(
+            f"{path} cannot be read ({error.strerror})", "Check the name and the folder"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise ExpressionError(f"{path.name} is not a text file", "Give a GMT file") from error
+    sets: dict[str, GeneSet] = {}
+    for number, line in enumerate(text.splitlines(), start=1):
+        if not line.strip():
+            continue
+        parts = [part.strip() for part in line.split("\t")]
+        if len(parts) < 2 or not parts[0]:
+            raise ExpressionError(
+                f"Line {number} of {path.name} is no gene set",
+                "Write name, description and genes, tab-separated",
+            )
+        if parts[0] in sets:
+            raise ExpressionError(f"{path.name} has the gene set {parts[0]} twice", "Rename one of them")
+        genes = tuple(dict.fromkeys(gene for gene in parts[2:] if gene))
+        sets[parts[0]] = GeneSet(parts[0], parts[1], genes)
+    if not sets:
+        raise ExpressionError(f"{path.name} holds no gene set", "Give a GMT file")
+    return tuple(sets.values())
+
+
+def bundled_gene_sets() -> tuple[GeneSet, ...]:
+    """Return the curated cancer programmes that ship with the package."""
+    return read_gmt(resource_path("gene_sets", "cancer_programmes.gmt"))

@@ -1,0 +1,237 @@
+"""How well risks rank patients and survival curves fit: C-index, Uno's C, AUC(t), integrated AUC, Brier.
+
+Argument order everywhere: months, event (1 = death), then the prediction; ``reference_*`` is the training fold, on
+which the censoring distribution is estimated. What cannot be computed is NaN, never 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+_TIED = 1e-8
+_BLOCK = 1 << 24  # pairs compared at once
+
+
+def _times_events(months: ArrayLike, event: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    times, events = np.asarray(months, np.float64).ravel(), np.asarray(event).ravel().astype(bool)
+    if times.shape != events.shape or len(times) == 0:
+        raise ValueError(f"{len(times)} times and {len(events)} events do not belong together")
+    if not np.isfinite(times).all() or (times < 0).any():
+        raise ValueError("survival times must be numbers of at least 0")
+    return times, events
+
+
+def _weighted_concordance(
+    times: NDArray[np.float64],
+    events: NDArray[np.bool_],
+    risk: NDArray[np.float64],
+    weight: NDArray[np.float64],
+    use: NDArray[np.bool_],
+) -> float:
+    """Share of concordant pairs (i dies before j), each weighted by ``weight[i]``; ties of risk count one half."""
+    dead = np.flatnonzero(events & use)
+    step = max(1, _BLOCK // len(times))
+    good = total = 0.0
+    for start in range(0, len(dead), step):
+        i = dead[start : start + step]
+        later = (times[i][:, None] < times) | ((times[i][:, None] == times) & ~events)
+        difference = risk[i][:, None] - risk
+        tied = np.abs(difference) <= _TIED
+        concordant = ((difference > 0) & ~tied) + 0.5 * tied
+        good += float(weight[i] @ np.where(later, concordant, 0).sum(1))
+        total += float(weight[i] @ later.sum(1))
+    return good / total if total > 0 else float("nan")
+
+
+def c_index(months: ArrayLike, event: ArrayLike, risk: ArrayLike) -> float:
+    """Harrell's C: P(higher risk dies first) over comparable pairs.
+
+    A pair is comparable when i died and j lived longer, or j was censored at that very time. NaN when there is no
+    such pair or a risk is NaN.
+
+    Parameters
+    ----------
+    risk : (n,), larger means earlier death. It does not accept survival times or probabilities.
+    """
+    times, events = _times_events(months, event)
+    risks = np.asarray(risk, np.float64).ravel()
+    if risks.shape != times.shape:
+        raise ValueError(f"{len(risks)} risks and {len(times)} times do not belong together")
+    if np.isnan(risks).any():
+        return float("nan")
+    return _weighted_concordance(times, events, risks, np.ones(len(times)), np.ones(len(times), bool))
+
+
+def censoring_survival(
+    months: ArrayLike, event: ArrayLike
+) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
+    """Return the Kaplan-Meier estimate G(t) of staying uncensored, as a right-continuous function of time."""
+    times, events = _times_events(months, event)
+    distinct = np.unique(times)
+    order = np.sort(times)
+    at_risk = len(times) - np.searchsorted(order, distinct, side="left")
+    # Deaths at a time leave the risk set before the censorings at the same time.
+    died = np.array([(events & (times == t)).sum() for t in distinct])
+    censored = np.array([(~events & (times == t)).sum() for t in distinct])
+    factor = np.ones(len(distinct))
+    left = at_risk - died
+    np.divide(left - censored, left, out=factor, where=left > 0)
+    curve = np.cumprod(factor)
+
+    def survive(t: NDArray[np.float64]) -> NDArray[np.float64]:
+        index = np.searchsorted(distinct, t, side="right") - 1
+        return np.where(index < 0, 1.0, curve[np.maximum(index, 0)])
+
+    return survive
+
+
+def c_index_ipcw(
+    months: ArrayLike,
+    event: ArrayLike,
+    risk: ArrayLike,
+    reference_months: ArrayLike,
+    reference_event: ArrayLike,
+    tau: float | None = None,
+) -> float:
+    """Uno's C: pairs weighted by 1 / G(t_i)^2, which removes the influence of censoring.
+
+    Parameters
+    ----------
+    tau : only deaths before this time count; beyond the reference's follow-up the weights are unknown.
+    """
+    times, events = _times_events(months, event)
+    risks = np.asarray(risk, np.float64).ravel()
+    if np.isnan(risks).any():
+        return float("nan")
+    g = censoring_survival(reference_months, reference_event)(times)
+    use = events & ((times < tau) if tau is not None else True)
+    if (g[use] <= 0).any():
+        return float("nan")
+    weight = np.divide(1.0, g * g, out=np.zeros_like(g), where=g > 0)
+    return _weighted_concordance(times, events, risks, weight, use)
+
+
+def auc_at(
+    months: ArrayLike,
+    event: ArrayLike,
+    risk: ArrayLike,
+    at: ArrayLike,
+    reference_months: ArrayLike,
+    reference_event: ArrayLike,
+) -> NDArray[np.float64]:
+    """Cumulative/dynamic AUC(t) with inverse-probability-of-censoring weights.
+
+    Parameters
+    ----------
+    risk : (n,) or (n, n_times).   at : (n_times,) months.
+
+    Returns
+    -------
+    (n_times,); NaN where nobody had died or nobody was followed longer.
+    """
+    times, events = _times_events(months, event)
+    horizons = np.atleast_1d(np.asarray(at, np.float64))
+    risks = np.asarray(risk, np.float64)
+    risks = np.repeat(risks[:, None], len(horizons), 1) if risks.ndim == 1 else risks
+    if risks.shape != (len(times), len(horizons)):
+        raise ValueError(
+            f"risks {risks.shape} do not belong to {len(times)} patients and {len(horizons)} times"
+        )
+    g = censoring_survival(reference_months, reference_event)(times)
+    result = np.full(len(horizons), np.nan)
+    for k, horizon in enumerate(horizons):
+        case, control = events & (times <= horizon), times > horizon
+        if not case.any() or not control.any() or np.isnan(risks[:, k]).any() or (g[case] <= 0).any():
+            continue
+        weight = 1.0 / g[case]
+        others = np.sort(risks[control, k])
+        below = np.searchsorted(others, risks[case, k] - _TIED, side="left")
+        up_to = np.searchsorted(others, risks[case, k] + _TIED, side="right")
+        result[k] = float(weight @ (below + 0.5 * (up_to - below)) / (weight.sum() * len(others)))
+    return result
+
+
+def integrated_auc(
+    months: ArrayLike,
+    event: ArrayLike,
+    risk: ArrayLike,
+    at: ArrayLike,
+    reference_months: ArrayLike,
+    reference_event: ArrayLike,
+) -> float:
+    """Mean of AUC(t), weighted by the drop of the Kaplan-Meier curve between the times (as scikit-survival does)."""
+    times, events = _times_events(months, event)
+    horizons = np.atleast_1d(np.asarray(at, np.float64))
+    auc = auc_at(months, event, risk, horizons, reference_months, reference_event)
+    if len(horizons) == 1:
+        return float(auc[0])
+    # Survival is the censoring estimate with the roles of death and censoring exchanged, deaths first.
+    curve = _kaplan_meier(times, events)(horizons)
+    drop = -np.diff(np.concatenate([[1.0], curve]))
+    return float((auc * drop).sum() / (1.0 - curve[-1])) if curve[-1] < 1 else float("nan")
+
+
+def _kaplan_meier(
+    times: NDArray[np.float64], events: NDArray[np.bool_]
+) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
+    distinct = np.unique(times[events])
+    order = np.sort(times)
+    at_risk = len(times) - np.searchsorted(order, distinct, side="left")
+    died = np.array([(events & (times == t)).sum() for t in distinct])
+    curve = np.concatenate([[1.0], np.cumprod(1 - died / at_risk)])
+    return lambda t: curve[np.searchsorted(distinct, t, side="right")]
+
+
+def brier(
+    months: ArrayLike,
+    event: ArrayLike,
+    survival: ArrayLike,
+    at: ArrayLike,
+    reference_months: ArrayLike,
+    reference_event: ArrayLike,
+) -> NDArray[np.float64]:
+    """Brier score at each time, weighted for censoring (Graf 1999); 0.25 is a coin, smaller is better.
+
+    Parameters
+    ----------
+    survival : (n, n_times) predicted P(alive at the times).
+    """
+    times, events = _times_events(months, event)
+    horizons = np.atleast_1d(np.asarray(at, np.float64))
+    predicted = np.asarray(survival, np.float64)
+    if predicted.shape != (len(times), len(horizons)):
+        raise ValueError(
+            f"survival {predicted.shape} does not belong to {len(times)} patients and {len(horizons)} times"
+        )
+    g = censoring_survival(reference_months, reference_event)
+    at_own, at_horizon = g(times), g(horizons)
+    result = np.full(len(horizons), np.nan)
+    for k, horizon in enumerate(horizons):
+        dead, alive = events & (times <= horizon), times > horizon
+        if (dead.any() and (at_own[dead] <= 0).any()) or at_horizon[k] <= 0:
+            continue
+        own = np.where(at_own > 0, at_own, 1.0)
+        score = np.where(dead, predicted[:, k] ** 2 / own, 0) + np.where(
+            alive, (1 - predicted[:, k]) ** 2 / at_horizon[k], 0
+        )
+        result[k] = score.mean()
+    return result
+
+
+def integrated_brier(
+    months: ArrayLike,
+    event: ArrayLike,
+    survival: ArrayLike,
+    at: ArrayLike,
+    reference_months: ArrayLike,
+    reference_event: ArrayLike,
+) -> float:
+    """Brier score averaged over the times (trapezoids)."""
+    horizons = np.atleast_1d(np.asarray(at, np.float64))
+    if len(horizons) < 2:
+        raise ValueError("an integral needs at least two times")
+    scores = brier(months, event, survival, horizons, reference_months, reference_event)
+    return float(np.trapezoid(scores, horizons) / (horizons[-1] - horizons[0]))
