@@ -1,0 +1,133 @@
+"""All settings of a run in one TOML file that is saved with it; the defaults are the published ones."""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from napari_survpgc.core.errors import CohortError
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a run depends on besides its cohort.
+
+    Attributes
+    ----------
+    model : name in core.models.   model_config : sizes that differ from the model's defaults, e.g. {"dim": 128}.
+    protocol : "honest" (last epoch; the test fold is never looked at) or "published" (best of the epochs from
+        ``first_kept_epoch`` on, by the C-index of the test fold: optimistic).
+    endpoint : "survival", or the name of a further endpoint of patients.csv.
+    folds : numbers of the folds to train; None for all.   n_folds : made when the cohort has none.
+    lr, weight_decay : RAdam with decoupled decay.   epochs : the first one warms up from 0, the rest is half a cosine.
+    alpha : weight of the censored patients is 1 - alpha.   beta, margin : share and margin of the cosine loss.
+    max_patches : patches a training step; all are used in evaluation.
+    weighted_sampling : draw patients with replacement, inversely to how many share their bin and censoring.
+    genomic_dropout, clinic_dropout : share of the steps in which the model goes without that modality.
+    modalities : what the model is given; fewer than it takes for an ablation.
+    templates : wording of the sentences.   text_encoder : id.   clip : of z-scores.
+    """
+
+    model: str
+    model_config: dict[str, Any] = field(default_factory=dict)
+    protocol: str = "honest"
+    endpoint: str = "survival"
+    seed: int = 0
+    device: str = "auto"
+    folds: tuple[int, ...] | None = None
+    n_folds: int = 5
+    n_bins: int = 4
+    epochs: int = 20
+    first_kept_epoch: int = 10
+    lr: float = 5e-4
+    weight_decay: float = 1e-3
+    alpha: float = 0.0
+    beta: float = 0.0
+    margin: float = 0.2
+    max_patches: int = 4096
+    weighted_sampling: bool = False
+    genomic_dropout: float = 0.0
+    clinic_dropout: float = 0.0
+    modalities: tuple[str, ...] = ("pathology", "clinic", "genomic")
+    templates: str = "default"
+    text_encoder: str = "minilm"
+    clip: float = 5.0
+
+    def __post_init__(self) -> None:
+        problems = []
+        if self.protocol not in ("honest", "published"):
+            problems.append(f"protocol {self.protocol!r} is neither honest nor published")
+        problems += [
+            f"{name} must be a positive number"
+            for name in ("n_folds", "n_bins", "epochs", "lr", "max_patches", "clip")
+            if not getattr(self, name) > 0
+        ]
+        problems += [
+            f"{name} must lie between 0 and 1"
+            for name in ("alpha", "beta", "genomic_dropout", "clinic_dropout")
+            if not 0 <= getattr(self, name) <= 1
+        ]
+        if not set(self.modalities) <= {"pathology", "clinic", "genomic"} or not self.modalities:
+            problems.append(f"modalities {self.modalities} are not among pathology, clinic, genomic")
+        if problems:
+            raise CohortError(f"The settings are not usable: {'; '.join(problems)}", "Correct them")
+
+
+def load_settings(path: Path | None, **given: Any) -> Settings:
+    """Read settings from a TOML file; what is ``given`` wins.
+
+    Raises
+    ------
+    CohortError : no such file, no TOML, an unknown setting or an impossible value.
+    """
+    values: dict[str, Any] = {}
+    if path is not None:
+        try:
+            values = tomllib.loads(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise CohortError(
+                f"{path} is not a readable TOML file ({error})", "Correct the settings file"
+            ) from error
+    known = {f.name for f in dataclasses.fields(Settings)}
+    unknown = sorted(set(values) - known)
+    if unknown:
+        raise CohortError(
+            f"{path} has the unknown setting {unknown[0]}", f"Known are: {', '.join(sorted(known))}"
+        )
+    values.update(given)
+    for name in ("folds", "modalities"):
+        if isinstance(values.get(name), list):
+            values[name] = tuple(values[name])
+    try:
+        return Settings(**values)
+    except TypeError as error:
+        raise CohortError(
+            f"{path} has a setting of the wrong kind ({error})", "Correct the settings file"
+        ) from error
+
+
+def settings_toml(settings: Settings) -> str:
+    """Return the settings as TOML, to be read back by :func:`load_settings`."""
+    lines = []
+    tables = []
+    for name, value in dataclasses.asdict(settings).items():
+        if value is None:
+            continue
+        if isinstance(value, dict):
+            tables += [f"\n[{name}]", *(f"{key} = {_toml(item)}" for key, item in value.items())]
+        else:
+            lines.append(f"{name} = {_toml(value)}")
+    return "\n".join([*lines, *tables]) + "\n"
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(_toml(item) for item in value) + "]"
+    return repr(value)
