@@ -146,6 +146,15 @@ def _parser() -> argparse.ArgumentParser:
         "--features", type=Path, metavar="F.h5", help="features made before (ours, CLAM, TRIDENT)"
     )
     predict.add_argument(
+        "--coords", type=Path, metavar="F.h5", help="coordinates, where --features lacks them (CLAM)"
+    )
+    predict.add_argument(
+        "--patch-px-level0",
+        type=_positive,
+        metavar="PX",
+        help="side of a patch at full resolution, where no file says",
+    )
+    predict.add_argument(
         "--bundle", type=Path, metavar="DIR", help="trained model (default: the demonstration)"
     )
     predict.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the results")

@@ -102,7 +102,7 @@ def train(
         if missing:
             raise CohortError(f"There is no fold {missing[0]}", f"Choose from {sorted(known)}")
         folds = tuple(fold for fold in folds if fold.number in settings.folds)
-    by_set = "gene_set_sizes" in inspect.signature(model.__init__).parameters
+    by_set = "gene_set_sizes" in inspect.signature(model).parameters
     data = load_dataset(cohort, settings, by_gene_set=by_set)
     config = _model_config(model, data, settings)
     with writing(out):
@@ -115,7 +115,7 @@ def train(
 
 def _model_config(model: type, data: Dataset, settings: Settings) -> dict[str, Any]:
     """Sizes that follow from the data, then those of the settings."""
-    accepted = inspect.signature(model.__init__).parameters
+    accepted = inspect.signature(model).parameters
     config: dict[str, Any] = {}
     widths = {"pathology_dim": "pathology", "clinic_dim": "clinic", "genomic_dim": "genomic"}
     for name, modality in widths.items():

@@ -148,11 +148,15 @@ def _expression(
             mean = stated.loc[list(frame.columns), "mean"].to_numpy(float)
             sd = stated.loc[list(frame.columns), "sd"].to_numpy(float)
     else:
-        logs = frame if np.nanmax(values) <= 40 else np.log2(frame + 1)
+        logs = (
+            frame
+            if np.nanmax(values) <= 40
+            else pd.DataFrame(np.log2(values + 1), frame.index, frame.columns)
+        )
         mean, sd = logs.mean().to_numpy(float), logs.std(ddof=0).to_numpy(float)
         varies = sd > 1e-6
         logs, mean, sd = logs.loc[:, varies], mean[varies], sd[varies]
-        z = (logs - mean) / sd
+        z = pd.DataFrame((logs.to_numpy(float) - mean) / sd, logs.index, logs.columns)
     z = z.clip(-settings.clip, settings.clip).fillna(0.0)
     genes = list(z.columns)
     gene_sets: tuple[GeneSet, ...] = ()

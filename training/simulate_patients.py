@@ -50,7 +50,16 @@ _HAZARD_OF_PROGRAMME = {
     "t_cells": -0.48,
     "metabolism": -0.30,
 }
-_STAGES = ("Stage I", "Stage IA", "Stage IB", "Stage II", "Stage IIA", "Stage IIB", "Stage III", "Stage IIIA")
+_STAGES: tuple[str, ...] = (
+    "Stage I",
+    "Stage IA",
+    "Stage IB",
+    "Stage II",
+    "Stage IIA",
+    "Stage IIB",
+    "Stage III",
+    "Stage IIIA",
+)
 _STAGES += ("Stage IIIB", "Stage IIIC", "Stage IV", "Stage IVA", "Stage IVB")
 _SUBTYPES = (
     "Infiltrating duct carcinoma",

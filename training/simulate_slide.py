@@ -263,8 +263,8 @@ def _cells(
     rows = np.arange(0, inside.shape[0], spacing * 0.866, dtype=np.float32)
     columns = np.arange(0, inside.shape[1], spacing, dtype=np.float32)
     grid_r, grid_c = np.meshgrid(rows, columns, indexing="ij")
-    grid_c = grid_c + (np.arange(len(rows)) % 2)[:, None] * spacing / 2
-    points = np.stack([grid_r, grid_c], -1).reshape(-1, 2)
+    shifted_c = grid_c + (np.arange(len(rows)) % 2)[:, None] * spacing / 2
+    points = np.stack([grid_r, shifted_c], -1).reshape(-1, 2)
     points += rng.normal(0, jitter * spacing, points.shape).astype(np.float32)
     index = np.rint(points).astype(np.int64)
     valid = ((index >= 0) & (index < np.array(inside.shape))).all(1)
@@ -320,7 +320,7 @@ def _draw_vessels(
         inside = parts[window] == number
         if inside.sum() < 600:
             continue
-        depth = ndimage.distance_transform_edt(np.pad(inside, 1))[1:-1, 1:-1].astype(np.float32)
+        depth = np.asarray(ndimage.distance_transform_edt(np.pad(inside, 1)))[1:-1, 1:-1].astype(np.float32)
         wall = rng.uniform(7, 15)
         lumen = depth > wall
         eosin[window] = np.where(inside & ~lumen, 0.34 + 0.05 * np.sin(depth * 0.9), eosin[window])
@@ -449,7 +449,7 @@ def _draw_nuclei(
         ]
         for angle in angles
     ]
-    gradient_r, gradient_c = np.gradient(flow[::8, ::8])
+    gradient_r, gradient_c = (np.asarray(g) for g in np.gradient(flow[::8, ::8]))
     for row, column in points:
         r, c = min(int(row) // 8, gradient_r.shape[0] - 1), min(int(column) // 8, gradient_r.shape[1] - 1)
         # Across the fibers is the gradient of the bent coordinate of _fibers; nuclei lie along them.

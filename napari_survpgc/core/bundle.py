@@ -147,7 +147,7 @@ class Bundle:
 
         from .models import build_model
 
-        models = []
+        models: list[nn.Module] = []
         for name in self.fold_files:
             content = _read_checked(self.path, name, self.hashes, MAX_WEIGHT_BYTES)
             try:
@@ -159,7 +159,7 @@ class Bundle:
                 raise BundleError(
                     f"The weights {name} of bundle {self.path.name} do not fit its model ({reason})", _RETRAIN
                 ) from error
-            models.append(model.to(device).eval())
+            models.append(model.to(device).eval().requires_grad_(False))
         return models
 
 
@@ -198,9 +198,8 @@ def load_bundle(folder: Path | str) -> Bundle:
         version = str(document["version"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise BundleError(f"{manifest} is damaged ({type(error).__name__}: {error})", _RETRAIN) from error
-    folds = sorted(
-        (n for n in hashes if _FOLD_FILE.fullmatch(n)), key=lambda n: int(_FOLD_FILE.fullmatch(n)[1])
-    )  # type: ignore[index]
+    matches = [match for name in hashes if (match := _FOLD_FILE.fullmatch(name))]
+    folds = [match[0] for match in sorted(matches, key=lambda match: int(match[1]))]
     if not folds:
         raise BundleError(f"Bundle {folder.name} lists no fold model", _RETRAIN)
     for name in hashes:
@@ -290,7 +289,9 @@ def write_bundle(
             document = {"format": FORMAT, "version": __version__, **_config_to_json(config), "files": hashes}
             text = json.dumps(document, indent=1, sort_keys=True, allow_nan=False) + "\n"
             (staging / "bundle.json").write_text(text, encoding="utf-8", newline="\n")
-            staging.chmod(0o755)
+            staging.chmod(0o755)  # mkdtemp and safetensors make private files; a bundle is there to be shared
+            for file in staging.iterdir():
+                file.chmod(0o644)
             if out.exists():
                 old = staging.with_suffix(".old")
                 out.replace(old)

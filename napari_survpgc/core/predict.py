@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from napari_survpgc import __version__
 
@@ -26,7 +26,7 @@ from .encoders import load_text_encoder
 from .encoders.base import TextEncoder, resolve_device
 from .errors import BundleError, ExpressionError, FeatureError
 from .genomics import gene_set_vectors, normalize_profile
-from .groups import risk_percentile
+from .groups import risk_groups, risk_percentile
 from .models.base import PathOutput, TwoPathModel
 from .survival import hazards as hazards_of
 from .survival import risk as risk_of
@@ -54,7 +54,7 @@ class Patient:
     ----------
     clinic : (6, d_c) embeddings of ``sentences``.   clinic_unknown : the same with every field unknown.
     expression : (n_genes,) clipped z-scores in the order of the bundle's genes, 0 where missing.
-    notes : how the expression was read and normalized.   warnings : what a reader of the result must know.
+    notes : how the expression was read and normalized.   expression_warnings : what a reader must know of it.
     """
 
     record: ClinicalRecord
@@ -63,8 +63,7 @@ class Patient:
     clinic_unknown: NDArray[np.float32] | None
     expression: NDArray[np.float32] | None
     notes: tuple[str, ...]
-    warnings: tuple[str, ...]
-    has_expression: bool
+    expression_warnings: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -104,14 +103,15 @@ class Predictor:
     def __init__(self, bundle: Bundle, device: str = "auto") -> None:
         self.bundle = bundle
         self.device = resolve_device(device)
-        self.models: list[nn.Module] = bundle.load_models(self.device)
-        for model in self.models:
+        self.models: list[TwoPathModel] = []
+        for model in bundle.load_models(self.device):
             if not isinstance(model, TwoPathModel):
                 raise BundleError(
                     f"The model {bundle.config.model} of bundle {bundle.path.name} has no clinic and genomic"
                     " attention paths",
                     "Choose a bundle trained with survpgc or survpgc_gene_sets",
                 )
+            self.models.append(model)
         self.templates = load_templates(str(bundle.templates) if bundle.templates else "default")
         self._text_encoder: TextEncoder | None = None
 
@@ -133,17 +133,7 @@ class Predictor:
         EncoderError : the text encoder of the bundle cannot be loaded.
         """
         clinic, unknown, sentences = self._clinic(record)
-        warnings = list(field_warnings(record))
-        missing = unknown_fields(record)
-        if missing:
-            names = ", ".join(name.replace("_", " ") for name in missing)
-            warnings.append(f"Unknown clinical fields: {names}.")
-        if self.bundle.config.demonstration:
-            warnings.insert(
-                0,
-                "This model was trained on simulated patients to show how the program works:"
-                " its risk means nothing for a real patient.",
-            )
+        warnings: list[str] = []
         expression = None
         notes: tuple[str, ...] = ()
         reference = self.bundle.gene_reference
@@ -169,9 +159,13 @@ class Predictor:
             clinic_unknown=unknown,
             expression=expression,
             notes=notes,
-            warnings=tuple(warnings),
-            has_expression=profile is not None,
+            expression_warnings=tuple(warnings),
         )
+
+    def with_record(self, patient: Patient, record: ClinicalRecord) -> Patient:
+        """Return the patient with another record; the expression stays."""
+        clinic, _, sentences = self._clinic(record)
+        return dataclasses.replace(patient, record=record, sentences=sentences, clinic=clinic)
 
     def _clinic(
         self, record: ClinicalRecord
@@ -268,13 +262,15 @@ class Predictor:
         for number, model in enumerate(self.models):
             if progress:
                 progress("prediction", number, len(self.models))
-            with torch.inference_mode():
+            with torch.no_grad():
                 patches = model.encode_pathology(pathology)
                 fold = _FoldState(
                     patches, model.clinic_path(patches, clinic), model.genomic_path(patches, genomic)
                 )
             if attribution:
                 attributions.append(self._attribution(model, fold, patient))
+                if progress:
+                    progress("prediction", number + 1, len(self.models))
             folds.append(fold if size <= MAX_STATE_BYTES else dataclasses.replace(fold, patches=None))
         if progress:
             progress("prediction", len(self.models), len(self.models))
@@ -313,9 +309,12 @@ class Predictor:
         return {"clinic": CLINICAL_FIELDS, "genomic": genomic}
 
     def _prediction(self, state: _State, attribution: Attribution | None, keep_state: bool) -> Prediction:
-        with torch.inference_mode():
+        with torch.no_grad():
             logits = torch.cat(
-                [model.head(f.clinic, f.genomic) for model, f in zip(self.models, state.folds, strict=True)]
+                [
+                    model.head(model.embed(f.clinic, f.genomic))
+                    for model, f in zip(self.models, state.folds, strict=True)
+                ]
             ).double()
             hazards = hazards_of(logits)
             survival = survival_of(hazards)
@@ -327,7 +326,6 @@ class Predictor:
                     attention[name] = torch.stack([b[0] for b in blocks]).mean(0).float().cpu().numpy()
         mean_survival = survival.mean(0).cpu().numpy()
         risk = float(risks.mean())
-        low, high = self.bundle.risk_cuts
         config = self.bundle.config
         grid = state.features.grid
         return Prediction(
@@ -339,16 +337,32 @@ class Predictor:
             fold_risks=risks.cpu().numpy(),
             bin_edges_months=np.asarray(config.bin_edges_months),
             risk_percentile=risk_percentile(risk, self.bundle.reference["risk"].to_numpy(float)),
-            risk_group="low" if risk <= low else "high" if risk > high else "intermediate",
+            risk_group=str(risk_groups([risk], self.bundle.risk_cuts)[0]),
             attention=attention,
             token_names={name: names for name, names in self.token_names.items() if name in attention},
             coords=grid.coords,
             patch_px_level0=grid.patch_px_level0,
             attribution=attribution,
             provenance=self._provenance(state),
-            warnings=(*state.slide_warnings, *state.patient.warnings),
+            warnings=(
+                *self._general_warnings(state.patient.record),
+                *state.slide_warnings,
+                *state.patient.expression_warnings,
+            ),
             state=state if keep_state else None,
         )
+
+    def _general_warnings(self, record: ClinicalRecord) -> tuple[str, ...]:
+        warnings = []
+        if self.bundle.config.demonstration:
+            warnings.append(
+                "This model was trained on simulated patients to show how the program works:"
+                " its risk means nothing for a real patient."
+            )
+        missing = unknown_fields(record)
+        if missing:
+            warnings.append(f"Unknown clinical fields: {', '.join(n.replace('_', ' ') for n in missing)}.")
+        return (*warnings, *field_warnings(record))
 
     def _provenance(self, state: _State) -> dict[str, Any]:
         config, info = self.bundle.config, state.info
@@ -389,7 +403,7 @@ class Predictor:
         genomic = self._genomic_input(patient.expression) if genomic_changed else None
         pathology: Tensor | None = None
         folds = []
-        with torch.inference_mode():
+        with torch.no_grad():
             for model, fold in zip(self.models, state.folds, strict=True):
                 patches = fold.patches
                 if patches is None:
@@ -468,15 +482,13 @@ def what_if(
     predictor, patient = state.predictor, state.patient
     clinic_changed = genomic_changed = False
     if fields:
-        merged = {**dataclasses.asdict(patient.record), **fields}
-        record = parse_record(merged)
-        if record != patient.record:
-            clinic_changed = True
-    if clinic_changed:
-        patient = predictor.with_record(patient, record)
+        record = parse_record({**dataclasses.asdict(patient.record), **fields})
+        clinic_changed = record != patient.record
+        if clinic_changed:
+            patient = predictor.with_record(patient, record)
     if genes or gene_sets:
         expression = _changed_expression(predictor.bundle, patient, genes or {}, gene_sets or {})
-        genomic_changed = not np.array_equal(expression, patient.expression)
+        genomic_changed = patient.expression is None or not np.array_equal(expression, patient.expression)
         patient = dataclasses.replace(patient, expression=expression)
     return predictor._changed(state, patient, clinic_changed, genomic_changed)
 

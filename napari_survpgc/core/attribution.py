@@ -1,0 +1,146 @@
+"""Integrated gradients of the risk: how much each path and each token contributes (captum, Gauss-Legendre nodes).
+
+Paths: the embedding [G, P1, C, P2] against zero, as published but in the order the head was trained with (the
+published script feeds it in another order). Tokens: each clinical sentence against "unknown", each gene set against
+the cohort's mean, with the patches fixed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from captum.attr import IntegratedGradients
+from torch import Tensor
+
+from .models.base import PatchState, PathOutput, TwoPathModel
+from .survival import hazards, risk, survival
+from .types import Attribution
+
+MAX_PATCHES = 8192
+"""Token attribution uses at most this many patches, evenly spaced over the slide's order."""
+_STEPS = (16, 32, 64)
+_TOLERANCE = 0.01
+
+
+def integrated_gradients(
+    forward: Callable[..., Tensor],
+    inputs: tuple[Tensor, ...],
+    baselines: tuple[Tensor, ...],
+    n_steps: int = 50,
+) -> tuple[Tensor, ...]:
+    """Integrate the gradient of ``forward`` (one number a row) from ``baselines`` to ``inputs``, one step at a time.
+
+    Returns
+    -------
+    One tensor an input, of its shape; their sum is forward(inputs) - forward(baselines) up to the error of the rule.
+    """
+    result = IntegratedGradients(forward).attribute(
+        inputs, baselines, n_steps=n_steps, method="gausslegendre", internal_batch_size=1
+    )
+    return tuple(part.detach() for part in result)
+
+
+def path_attribution(
+    model: TwoPathModel, clinic: PathOutput, genomic: PathOutput, n_steps: int = 50
+) -> Attribution:
+    """Return the share of each path in the risk, against a zero embedding."""
+    embedding = model.embed(clinic, genomic).detach()
+    zero = torch.zeros_like(embedding)
+
+    def forward(e: Tensor) -> Tensor:
+        return risk(survival(hazards(model.head(e).double())))
+
+    (parts,) = integrated_gradients(forward, (embedding,), (zero,), n_steps)
+    half = embedding.shape[-1] // 2
+    shares = {"genomic": float(parts[0, :half].sum()), "clinic": float(parts[0, half:].sum())}
+    with torch.no_grad():
+        difference = float(forward(embedding)[0] - forward(zero)[0])
+    return Attribution(shares, {}, {"paths": abs(sum(shares.values()) - difference)})
+
+
+def token_attribution(
+    model: TwoPathModel,
+    patches: PatchState,
+    *,
+    clinic: Tensor | None,
+    clinic_baseline: Tensor | None,
+    genomic: Sequence[Tensor] | Tensor | None,
+    genomic_baseline: Sequence[Tensor] | Tensor | None,
+    token_names: Mapping[str, Sequence[str]],
+) -> Attribution:
+    """Return the contribution of each token to the risk, against an uninformative token, patches fixed.
+
+    Parameters
+    ----------
+    patches : of one patient; more than MAX_PATCHES are thinned out.
+    clinic : (1, 6, d) and its baseline, the sentences of an unknown record.
+    genomic : (1, n_g, d) tokens or a list of (1, d_i), and its baseline.
+    token_names : "clinic" and "genomic" -> names of the tokens.
+
+    Notes
+    -----
+    Steps are doubled from 16 to 64 until the contributions sum to the change of the risk within 1 %; what remains is
+    reported as the completeness error.
+    """
+    patches = _thinned(patches)
+    as_list = not isinstance(genomic, Tensor)
+    parts, zeros = _as_list(genomic), _as_list(genomic_baseline)
+    inputs = tuple(x for x in (clinic, *parts) if x is not None)
+    baselines = tuple(x for x in (clinic_baseline, *zeros) if x is not None)
+    if not inputs:
+        return Attribution({}, {}, {})
+
+    def forward(*values: Tensor) -> Tensor:
+        rest = list(values)
+        c = rest.pop(0) if clinic is not None else None
+        g = None if not rest else (rest if as_list else rest[0])
+        embedding = model.embed(model.clinic_path(patches, c), model.genomic_path(patches, g))
+        return risk(survival(hazards(model.head(embedding).double())))
+
+    with torch.no_grad():
+        difference = float(forward(*inputs)[0] - forward(*baselines)[0])
+    error = float("inf")
+    for n_steps in _STEPS:
+        result = integrated_gradients(forward, inputs, baselines, n_steps)
+        error = abs(float(sum(part.sum() for part in result)) - difference)
+        if error <= _TOLERANCE * abs(difference) + 1e-6:
+            break
+    tokens: dict[str, float] = {}
+    rest = list(result)
+    if clinic is not None:
+        sums = rest.pop(0)[0].sum(-1)
+        tokens |= {f"clinic:{n}": float(s) for n, s in zip(token_names["clinic"], sums, strict=True)}
+    if rest:
+        values = [float(r.sum()) for r in rest] if as_list else [float(s) for s in rest[0][0].sum(-1)]
+        tokens |= {f"genomic:{n}": v for n, v in zip(token_names["genomic"], values, strict=True)}
+    return Attribution({}, tokens, {"tokens": error})
+
+
+def _as_list(genomic: Sequence[Tensor] | Tensor | None) -> list[Tensor]:
+    if genomic is None:
+        return []
+    return [genomic] if isinstance(genomic, Tensor) else list(genomic)
+
+
+def _thinned(patches: PatchState) -> PatchState:
+    n = patches.normalized.shape[1]
+    if n <= MAX_PATCHES:
+        return patches
+    index = torch.linspace(0, n - 1, MAX_PATCHES, device=patches.normalized.device).round().long()
+    mask = None if patches.mask is None else patches.mask[:, index]
+    return PatchState(patches.normalized[:, index], mask)
+
+
+def average_attributions(attributions: Sequence[Attribution]) -> Attribution:
+    """Return the mean over fold models; the completeness error is the largest of theirs."""
+
+    def mean(parts: Sequence[Mapping[str, float]]) -> dict[str, float]:
+        return {key: sum(p[key] for p in parts) / len(parts) for key in parts[0]}
+
+    errors = [a.completeness_error for a in attributions]
+    return Attribution(
+        mean([a.paths for a in attributions]),
+        mean([a.tokens for a in attributions]),
+        {key: max(e[key] for e in errors) for key in errors[0]},
+    )

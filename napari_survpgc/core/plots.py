@@ -1,0 +1,206 @@
+"""Figures: survival curve, hazards, place among the reference patients, contributions, Kaplan-Meier, heatmap.
+
+Plain matplotlib Figures without pyplot: no global state, no window; the caller saves or embeds them. Colors are from
+the Okabe-Ito palette, told apart by color-blind readers.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike, NDArray
+
+from .attention import score_grid
+from .groups import kaplan_meier, log_rank, numbers_at_risk
+from .types import Attribution, Prediction
+
+CLINIC, GENOMIC, GHOST = "#0072B2", "#D55E00", "#999999"
+GROUPS = {"low": "#009E73", "intermediate": "#E69F00", "high": "#CC3311"}
+HEATMAP_COLORS = "cividis"
+RESEARCH = "Research use only"
+
+
+def _figure(width: float, height: float) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(width, height), layout="constrained")
+    axes = figure.add_subplot()
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def survival_figure(prediction: Prediction, original: Prediction | None = None) -> Figure:
+    """Draw the survival curve (mean of the fold models, their range as a band); ``original`` as a gray ghost."""
+    figure, axes = _figure(5.2, 3.4)
+    months = prediction.bin_edges_months
+
+    def with_start(curve: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.concatenate([[1.0], curve])
+
+    if original is not None:
+        axes.plot(
+            original.bin_edges_months, with_start(original.survival), color=GHOST, ls="--", label="before"
+        )
+    low, high = prediction.fold_survival.min(0), prediction.fold_survival.max(0)
+    axes.fill_between(
+        months, with_start(low), with_start(high), color=CLINIC, alpha=0.18, label="range of models"
+    )
+    axes.plot(months, with_start(prediction.survival), color=CLINIC, marker="o", ms=4, label="mean of models")
+    axes.set(
+        xlabel="Months since diagnosis", ylabel="Predicted survival", ylim=(0, 1.02), xlim=(0, months[-1])
+    )
+    axes.yaxis.set_major_formatter("{x:.0%}")
+    axes.legend(frameon=False, fontsize=8)
+    return figure
+
+
+def hazard_figure(prediction: Prediction) -> Figure:
+    """Draw the hazard of each interval with the fold models as dots."""
+    figure, axes = _figure(5.2, 3.0)
+    edges = prediction.bin_edges_months
+    names = [f"{a:.0f}-{b:.0f}" for a, b in itertools.pairwise(edges)]
+    place = np.arange(len(names))
+    axes.bar(place, prediction.hazards, color=CLINIC, alpha=0.75, width=0.65)
+    for row in prediction.fold_hazards:
+        axes.plot(place, row, "o", color="black", ms=3, alpha=0.5)
+    axes.set_xticks(place, names)
+    axes.set(xlabel="Interval, months", ylabel="Risk of death in it", ylim=(0, 1))
+    axes.yaxis.set_major_formatter("{x:.0%}")
+    return figure
+
+
+def reference_figure(prediction: Prediction, reference: ArrayLike) -> Figure:
+    """Draw the place of the patient among the reference risks."""
+    figure, axes = _figure(5.2, 2.4)
+    axes.hist(np.asarray(reference, float), bins=30, color=GHOST, alpha=0.7)
+    axes.axvline(prediction.risk, color=GROUPS["high"], lw=2)
+    axes.set(xlabel="Risk score (right: worse)", ylabel="Reference patients")
+    axes.set_title(
+        f"Higher than {prediction.risk_percentile:.0f} % of the reference patients", fontsize=9, loc="left"
+    )
+    return figure
+
+
+def attribution_figure(attribution: Attribution) -> Figure:
+    """Draw the contribution of every token to the risk, largest first."""
+    items = sorted(attribution.tokens.items(), key=lambda item: abs(item[1]))
+    figure, axes = _figure(5.2, 0.6 + 0.23 * max(4, len(items)))
+    names = [name.split(":", 1)[1].replace("_", " ") for name, _ in items]
+    colors = [CLINIC if name.startswith("clinic") else GENOMIC for name, _ in items]
+    axes.barh(names, [value for _, value in items], color=colors)
+    axes.axvline(0, color="black", lw=0.8)
+    axes.set_xlabel("lowers the risk  <   contribution   >  raises the risk")
+    axes.tick_params(axis="y", labelsize=8)
+    for label, color in (("clinical record", CLINIC), ("gene expression", GENOMIC)):
+        axes.bar(0, 0, color=color, label=label)
+    axes.legend(frameon=False, fontsize=8, loc="lower right")
+    return figure
+
+
+def kaplan_meier_figure(months: ArrayLike, event: ArrayLike, group: ArrayLike) -> Figure:
+    """Draw survival by risk group with numbers at risk and the log-rank p (or why there is none)."""
+    times, events, groups = np.asarray(months, float), np.asarray(event, int), np.asarray(group)
+    names = [n for n in GROUPS if (groups == n).any()]
+    figure = Figure(figsize=(5.6, 4.4), layout="constrained")
+    axes, table = figure.subplots(2, 1, height_ratios=[4, 0.4 + 0.3 * len(names)], sharex=True)
+    axes.spines[["top", "right"]].set_visible(False)
+    ticks = np.linspace(0, times.max(), 6)
+    for row, name in enumerate(names):
+        part = groups == name
+        curve = kaplan_meier(times[part], events[part])
+        axes.step(
+            curve.months, curve.survival, where="post", color=GROUPS[name], label=f"{name} (n={part.sum()})"
+        )
+        axes.fill_between(curve.months, curve.lower, curve.upper, step="post", color=GROUPS[name], alpha=0.12)
+        for tick, count in zip(ticks, numbers_at_risk(times[part], ticks), strict=True):
+            table.text(tick, -row, str(count), ha="center", va="center", fontsize=8, color=GROUPS[name])
+    test = log_rank(times, events, groups)
+    text = test.reason or (f"{test.method} p = {test.p:.2g}" if test.p is not None else "")
+    axes.set(ylabel="Survival", ylim=(0, 1.02))
+    axes.set_title(text, fontsize=9, loc="left")
+    axes.legend(frameon=False, fontsize=8)
+    table.set(ylim=(-len(names) + 0.5, 0.5), xlabel="Months", yticks=[], xticks=ticks)
+    table.set_title("At risk", fontsize=8, loc="left")
+    table.xaxis.set_major_formatter("{x:.0f}")
+    table.spines[["top", "right", "left", "bottom"]].set_visible(False)
+    return figure
+
+
+def heatmap_figure(
+    thumbnail: NDArray[np.uint8],
+    slide_size: tuple[int, int],
+    coords: ArrayLike,
+    percentiles: ArrayLike,
+    patch_px_level0: float,
+    *,
+    title: str,
+    mpp: float | None,
+    opacity: float = 0.55,
+    colors: str = HEATMAP_COLORS,
+) -> Figure:
+    """Lay percentile colors over the thumbnail: one cell a patch, no smoothing, with color bar and scale bar.
+
+    Parameters
+    ----------
+    thumbnail : (h, w, 3) of the whole slide.   slide_size : (width, height) level-0 px.
+    """
+    blended = heatmap_image(thumbnail, slide_size, coords, percentiles, patch_px_level0, opacity, colors)
+    height, width = blended.shape[:2]
+    dpi = 100
+    figure = Figure(figsize=(width / dpi + 1.5, height / dpi + 0.9), dpi=dpi, layout="constrained")
+    axes = figure.add_subplot()
+    axes.imshow(blended, interpolation="nearest")
+    axes.set_axis_off()
+    axes.set_title(title, fontsize=13, loc="left")
+    scale = ScalarMappable(Normalize(0, 100), colormaps[colors])
+    bar = figure.colorbar(scale, ax=axes, fraction=0.03, pad=0.01)
+    bar.set_label("Percentile of attention among the patches of this slide", fontsize=10)
+    if mpp:
+        _scale_bar(axes, width, height, slide_size[0] / width * mpp)
+    figure.text(0.01, 0.005, f"{RESEARCH}. Attention shows where the model looks, not why.", fontsize=9)
+    return figure
+
+
+def heatmap_image(
+    thumbnail: NDArray[np.uint8],
+    slide_size: tuple[int, int],
+    coords: ArrayLike,
+    percentiles: ArrayLike,
+    patch_px_level0: float,
+    opacity: float = 0.55,
+    colors: str = HEATMAP_COLORS,
+) -> NDArray[np.uint8]:
+    """Return the thumbnail (h, w, 3) with the colored patches laid over it."""
+    grid = score_grid(coords, np.asarray(percentiles, float), patch_px_level0)
+    height, width = thumbnail.shape[:2]
+    scale = width / slide_size[0]
+    # Which cell each thumbnail pixel lies in.
+    x = ((np.arange(width) + 0.5) / scale - grid.origin[0]) / grid.cell
+    y = ((np.arange(height) + 0.5) / scale - grid.origin[1]) / grid.cell
+    rows, columns = np.floor(y).astype(int), np.floor(x).astype(int)
+    inside = ((rows >= 0) & (rows < grid.values.shape[0]))[:, None] & (
+        (columns >= 0) & (columns < grid.values.shape[1])
+    )
+    values = grid.values[
+        np.clip(rows, 0, grid.values.shape[0] - 1)[:, None], np.clip(columns, 0, grid.values.shape[1] - 1)
+    ]
+    shown = inside & np.isfinite(values)
+    tint = colormaps[colors](np.where(shown, values, 0) / 100)[..., :3] * 255
+    weight = np.where(shown, opacity, 0.0)[..., None]
+    return np.rint(thumbnail * (1 - weight) + tint * weight).astype(np.uint8)
+
+
+def _scale_bar(axes: Axes, width: int, height: int, um_per_px: float) -> None:
+    """A bar of 1, 2 or 5 times a power of ten, about a fifth of the width."""
+    target = width * um_per_px / 5
+    power = 10 ** math.floor(math.log10(target))
+    length = max(n * power for n in (1, 2, 5) if n * power <= target)
+    text = f"{length / 1000:g} mm" if length >= 1000 else f"{length:g} µm"
+    x, y = width * 0.03, height * 0.97
+    axes.plot([x, x + length / um_per_px], [y, y], color="black", lw=4, solid_capstyle="butt")
+    axes.text(x, y - height * 0.012, text, fontsize=11, va="bottom")
