@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
-from captum.attr import IntegratedGradients
 from torch import Tensor
 
 from .models.base import PatchState, PathOutput, TwoPathModel
@@ -35,6 +34,8 @@ def integrated_gradients(
     -------
     One tensor an input, of its shape; their sum is forward(inputs) - forward(baselines) up to the error of the rule.
     """
+    from captum.attr import IntegratedGradients  # here, because it loads matplotlib.pyplot
+
     result = IntegratedGradients(forward).attribute(
         inputs, baselines, n_steps=n_steps, method="gausslegendre", internal_batch_size=1
     )

@@ -162,7 +162,8 @@ def heatmap_figure(
     bar.set_label("Percentile of attention among the patches of this slide", fontsize=10)
     if mpp:
         _scale_bar(axes, width, height, slide_size[0] / width * mpp)
-    figure.text(0.01, 0.005, f"{RESEARCH}. Attention shows where the model looks, not why.", fontsize=9)
+    caption = f"{RESEARCH}. Attention shows where the model looks, not why."
+    figure.supxlabel(caption, x=0.01, ha="left", fontsize=9)
     return figure
 
 

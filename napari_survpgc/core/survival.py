@@ -5,7 +5,7 @@ With logits l, hazards h = sigmoid(l), survival S_k = prod_{j<=k} (1 - h_j), ris
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -74,8 +74,7 @@ def cosine_loss(a: Tensor, b: Tensor, margin: float = 0.2) -> Tensor:
     return torch.nn.functional.cosine_embedding_loss(a, b, target, margin=margin, reduction="mean")
 
 
-@dataclass(frozen=True)
-class TimeBins:
+class TimeBins(NamedTuple):
     """Bins of follow-up.
 
     Attributes

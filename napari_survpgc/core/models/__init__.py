@@ -14,7 +14,18 @@ if TYPE_CHECKING:
 
     from .base import SurvivalModel
 
-MODELS: dict[str, str] = {"survpgc": "survpgc", "survpgc_gene_sets": "survpgc_gene_sets"}
+MODELS: dict[str, str] = {
+    name: name
+    for name in (
+        "survpgc",
+        "survpgc_gene_sets",
+        "mlp_clinic",
+        "snn_clinic",
+        "mlp_genomic",
+        "snn_genomic",
+        "mlp_pathology",
+    )
+}
 
 
 def model_class(name: str) -> type[SurvivalModel]:

@@ -1,0 +1,53 @@
+"""MLP on the slide: mean over the projected patches."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from napari_survpgc.core.types import Modality
+
+from .base import ModelOutput, SurvivalModel, rename
+from .group_attention import logit_head
+
+
+class MLPPathology(SurvivalModel):
+    """The published MLPWSI, without its unused feed-forward network.
+
+    Parameters
+    ----------
+    pathology_dim : width of a patch feature.   dim : width of the projection.
+    """
+
+    REQUIRES: ClassVar = frozenset({Modality.PATHOLOGY})
+
+    def __init__(self, n_bins: int = 4, dim: int = 256, pathology_dim: int = 1024) -> None:
+        super().__init__()
+        self.pathology_projection = nn.Linear(pathology_dim, dim)
+        self.head = logit_head(dim, dim // 4, n_bins)
+
+    def forward(
+        self,
+        pathology: Tensor,
+        clinic: Tensor | None = None,
+        genomic: Tensor | None = None,
+        patch_mask: Tensor | None = None,
+        return_attention: bool = False,
+    ) -> ModelOutput:
+        """Take (b, n_p, d_p); masked patches do not count; the other modalities are not looked at."""
+        patches = nn.functional.relu(self.pathology_projection(pathology))
+        if patch_mask is None:
+            embedding = patches.mean(1)
+        else:
+            weight = patch_mask.to(patches).unsqueeze(-1)
+            embedding = (patches * weight).sum(1) / weight.sum(1)
+        return ModelOutput(self.head(embedding), embedding)
+
+    def from_published(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        used = {k: v for k, v in state.items() if not k.startswith(("feed_forward.", "layer_norm."))}
+        return rename(used, {"wsi_projection_net.0.": "pathology_projection.", "to_logits.": "head."})
+
+
+Model = MLPPathology

@@ -1,0 +1,146 @@
+"""Every model agrees with the published code within each output's own tolerance."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from napari_survpgc.core.errors import BundleError
+from napari_survpgc.core.models import build_model, load_published_state_dict
+from napari_survpgc.core.survival import hazards, risk, survival
+
+Load = Callable[[str], dict[str, Any]]
+SURVPGC = ("small", "full", "batch", "lowvar", "one_patch", "padded")
+ATTENTION = {
+    "attn_gene_gene": "genomic_to_genomic",
+    "attn_gene_patch": "genomic_to_pathology",
+    "attn_patch_gene": "pathology_to_genomic",
+    "attn_clinic_clinic": "clinic_to_clinic",
+    "attn_clinic_patch": "clinic_to_pathology",
+    "attn_patch_clinic": "pathology_to_clinic",
+}
+
+
+def _tensors(values: dict[str, np.ndarray]) -> dict[str, torch.Tensor]:
+    return {key: torch.from_numpy(value) for key, value in values.items()}
+
+
+def _agree(case: dict[str, Any], found: dict[str, torch.Tensor]) -> None:
+    compared = 0
+    for name, value in found.items():
+        if name in case["out"]:
+            expected = case["out"][name]
+            got = value.detach().numpy().reshape(expected.shape)
+            np.testing.assert_allclose(
+                got, expected, rtol=0, atol=case["meta"]["out"][name]["atol"], err_msg=name
+            )
+            compared += 1
+    assert compared >= 4
+
+
+def _outcome(logits: torch.Tensor) -> dict[str, torch.Tensor]:
+    h = hazards(logits)
+    return {"logits": logits, "hazards": h, "survival": survival(h), "risk": risk(survival(h))}
+
+
+def _survpgc(case: dict[str, Any]) -> torch.nn.Module:
+    c = case["meta"]["constructor"]
+    model = build_model(
+        "survpgc",
+        n_bins=c.get("num_classes", 4),
+        dim=c.get("wsi_projection_dim", 256),
+        pathology_dim=c.get("wsi_embedding_dim", 1024),
+        clinic_dim=c.get("clinic_embedding_dim", 512),
+        genomic_dim=c.get("gene_embedding_dim", 768),
+    )
+    load_published_state_dict(model, _tensors(case["weights"]))
+    return model.eval()
+
+
+@pytest.mark.parametrize("name", SURVPGC)
+def test_survpgc_agrees_in_every_output(load_golden: Load, name: str) -> None:
+    case = load_golden(f"survpgc_f_{name}")
+    x = _tensors(case["in"])
+    out = _survpgc(case)(
+        pathology=x["x_path"],
+        clinic=x["x_clinic"],
+        genomic=x["x_omic"],
+        patch_mask=None,
+        return_attention=True,
+    )
+    half = out.embedding.shape[-1] // 2
+    found = {
+        **_outcome(out.logits),
+        "embedding": out.embedding,
+        "tensor_gp": out.embedding[:, :half],
+        "tensor_cp": out.embedding[:, half:],
+        **{theirs: out.attention[ours] for theirs, ours in ATTENTION.items()},
+    }
+    _agree(case, found)
+
+
+def test_masked_padding_gives_the_unpadded_answer(load_golden: Load) -> None:
+    case = load_golden("survpgc_f_padded")
+    x = _tensors(case["in"])
+    mask = (x["x_path"] != 0).any(-1)
+    assert not mask.all()
+    out = _survpgc(case)(pathology=x["x_path"], clinic=x["x_clinic"], genomic=x["x_omic"], patch_mask=mask)
+    expected = case["out"]["unpadded_logits"]
+    atol = case["meta"]["out"]["unpadded_logits"]["atol"]
+    np.testing.assert_allclose(out.logits.detach().numpy(), expected, rtol=0, atol=atol)
+
+
+SMALL = {
+    "mlpsingle": ("mlp_clinic", "clinic", "x_clinic", {"dim": "projection_dim", "clinic_dim": "input_dim"}),
+    "snnsingle": ("snn_clinic", "clinic", "x_clinic", {"clinic_dim": "input_dim"}),
+    "mlpomics": (
+        "mlp_genomic",
+        "genomic",
+        "data_omics",
+        {"dim": "projection_dim", "genomic_dim": "input_dim"},
+    ),
+    "snnomics": (
+        "snn_genomic",
+        "genomic",
+        "data_omics",
+        {"genomic_dim": "omic_input_dim", "size": "model_size_omic"},
+    ),
+    "snnomics_big": (
+        "snn_genomic",
+        "genomic",
+        "data_omics",
+        {"genomic_dim": "omic_input_dim", "size": "model_size_omic"},
+    ),
+    "mlpwsi": (
+        "mlp_pathology",
+        "pathology",
+        "data_WSI",
+        {"dim": "wsi_projection_dim", "pathology_dim": "wsi_embedding_dim"},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_single_modality_models_agree(load_golden: Load, name: str) -> None:
+    case = load_golden(name)
+    ours, modality, key, sizes = SMALL[name]
+    constructor = case["meta"]["constructor"]
+    model = build_model(ours, **{mine: constructor[theirs] for mine, theirs in sizes.items()})
+    load_published_state_dict(model, _tensors(case["weights"]))
+    out = model.eval()(**{modality: torch.from_numpy(case["in"][key])})
+    _agree(case, _outcome(out.logits))
+
+
+def test_weights_that_do_not_fit_are_named(load_golden: Load) -> None:
+    case = load_golden("survpgc_f_small")
+    model = build_model("survpgc", dim=32, pathology_dim=48, clinic_dim=40, genomic_dim=56)
+    state = _tensors(case["weights"])
+    state["surprise"] = torch.zeros(1)
+    del state["layer_norm.bias"]
+    state["to_logits.0.bias"] = torch.zeros(3)
+    with pytest.raises(BundleError, match=r"final_norm\.bias.*surprise.*head\.0\.bias is \(3,\), not \(8,\)"):
+        load_published_state_dict(model, state)
