@@ -17,7 +17,7 @@ from napari_survpgc.core.types import ClinicalRecord, GeneSet
 
 from .simulate_slide import Histology
 
-PART_SD = 0.95
+PART_SD = 1.3
 MEDIAN_MONTHS = 38.0
 WEIBULL_SHAPE = 1.25
 
@@ -44,11 +44,9 @@ GENE_SETS = tuple(GeneSet(name, _SOURCE, tuple(genes.split())) for name, genes i
 GENES = tuple(sorted(gene for gene_set in GENE_SETS for gene in gene_set.genes))
 PROGRAMMES = tuple(_GENES)
 _HAZARD_OF_PROGRAMME = {
-    "proliferation": 0.62,
+    "proliferation": 0.75,
     "hypoxia": 0.50,
-    "emt_stroma": 0.36,
-    "t_cells": -0.48,
-    "metabolism": -0.30,
+    "t_cells": -0.45,
 }
 _STAGES: tuple[str, ...] = (
     "Stage I",
@@ -114,10 +112,10 @@ def _gene_loadings() -> NDArray[np.float64]:
     for column, name in enumerate(PROGRAMMES):
         for gene in _GENES[name].split():
             row = GENES.index(gene)
-            loadings[row, column] = rng.uniform(0.62, 0.9)
+            loadings[row, column] = rng.uniform(0.75, 0.95)
             other = int(rng.integers(len(PROGRAMMES)))
             if other != column:
-                loadings[row, other] = rng.normal(0, 0.12)
+                loadings[row, other] = rng.normal(0, 0.08)
     return loadings
 
 

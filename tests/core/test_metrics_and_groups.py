@@ -1,0 +1,91 @@
+"""Our metrics against scikit-survival; groups with their traps."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sksurv import metrics as oracle
+from sksurv.util import Surv
+
+from napari_survpgc.core.groups import kaplan_meier, log_rank, numbers_at_risk, risk_groups, risk_percentile
+from napari_survpgc.core.metrics import auc_at, brier, c_index, c_index_ipcw, integrated_auc, integrated_brier
+
+
+def _data(seed: int, n: int = 200) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    death, censoring = rng.exponential(40, n).round(0) + 0.5, rng.uniform(5, 110, n).round(0) + 0.5
+    risk = (-death / 40 + rng.normal(0, 1, n)).round(1)  # with ties
+    return np.minimum(death, censoring), (death <= censoring).astype(int), risk
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_metrics_agree_with_scikit_survival(seed: int) -> None:
+    months, event, risk = _data(seed)
+    y = Surv.from_arrays(event.astype(bool), months)
+    at = [12.0, 36, 60]
+    curve = 1 / (1 + np.exp(risk[:, None] + np.array([-2, 0, 1])))
+    assert c_index(months, event, risk) == pytest.approx(
+        oracle.concordance_index_censored(event == 1, months, risk)[0]
+    )
+    assert c_index_ipcw(months, event, risk, months, event, 60) == pytest.approx(
+        oracle.concordance_index_ipcw(y, y, risk, 60)[0]
+    )
+    auc, mean = oracle.cumulative_dynamic_auc(y, y, risk, at)
+    np.testing.assert_allclose(auc_at(months, event, risk, at, months, event), auc)
+    assert integrated_auc(months, event, risk, at, months, event) == pytest.approx(mean)
+    np.testing.assert_allclose(
+        brier(months, event, curve, at, months, event), oracle.brier_score(y, y, curve, at)[1]
+    )
+    assert integrated_brier(months, event, curve, at, months, event) == pytest.approx(
+        oracle.integrated_brier_score(y, y, curve, at)
+    )
+
+
+def test_perfect_reversed_and_useless_risks() -> None:
+    months, event = np.arange(1.0, 9), np.ones(8)
+    assert c_index(months, event, -months) == 1
+    assert c_index(months, event, months) == 0
+    assert c_index(months, event, np.zeros(8)) == 0.5
+
+
+def test_what_cannot_be_computed_is_nan_and_never_zero() -> None:
+    months, event = np.array([5.0, 6, 7]), np.array([0, 0, 0])
+    assert np.isnan(c_index(months, event, [1, 2, 3]))
+    assert np.isnan(c_index(months, [1, 1, 1], [1, np.nan, 3]))
+    assert np.isnan(auc_at(months, [1, 1, 0], [1, 2, 3], [60], months, [1, 1, 0])).all()
+    with pytest.raises(ValueError, match="belong together"):
+        c_index(months, event, [1, 2])
+
+
+def test_place_and_group_of_a_patient() -> None:
+    assert risk_percentile(2.0, [1, 2, 3, 4]) == 37.5
+    assert risk_percentile(-9, [1, 2]) == 0
+    assert risk_groups([0, 1, 1.5, 2, 3], [1, 2]).tolist() == [
+        "low",
+        "low",
+        "intermediate",
+        "intermediate",
+        "high",
+    ]
+    assert risk_groups([0, 3], [1]).tolist() == ["low", "high"]
+
+
+def test_curves_and_numbers_at_risk() -> None:
+    curve = kaplan_meier([1, 2, 3, 4], [1, 0, 1, 1])
+    assert curve.survival[0] == 1
+    np.testing.assert_allclose(curve.survival[-2:], [0.375, 0])
+    np.testing.assert_array_equal(numbers_at_risk([1, 2, 3, 4], [0, 2, 3.5]), [4, 3, 1])
+
+
+def test_small_groups_are_permuted_and_missing_ones_explained() -> None:
+    months, event, _ = _data(1, 60)
+    one = log_rank(months, event, np.zeros(60))
+    assert one.p is None
+    assert one.reason == "All patients are in one group"
+    large = log_rank(months, event, np.arange(60) % 2)
+    assert large.method == "log-rank"
+    small = log_rank(months, event, (np.arange(60) < 8).astype(str))
+    assert small.method.endswith("permutation")
+    assert small.sizes == {"False": 52, "True": 8}
+    assert small.p is not None
+    assert 0 < small.p <= 1

@@ -1,0 +1,191 @@
+"""Every model keeps the contract: shapes, devices, masks, memory; our own rules beyond the golden cases."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from napari_survpgc.core.errors import BundleError, CohortError
+from napari_survpgc.core.models import MODELS, build_model, model_class
+from napari_survpgc.core.models.base import TwoPathModel
+from napari_survpgc.core.models.snn import GeneSetTokenizer
+from napari_survpgc.core.survival import cosine_loss, cut_bins, hazards, nll_loss, risk, survival
+from napari_survpgc.core.types import Modality
+
+SIZES: dict[str, dict[str, object]] = {
+    "survpgc": {"dim": 32, "pathology_dim": 20, "clinic_dim": 12, "genomic_dim": 14},
+    "survpgc_gene_sets": {"dim": 32, "pathology_dim": 20, "clinic_dim": 12, "gene_set_sizes": [3, 5]},
+    "mlp_clinic": {"dim": 16, "clinic_dim": 12},
+    "snn_clinic": {"clinic_dim": 12},
+    "mlp_genomic": {"genomic_dim": 9},
+    "snn_genomic": {"genomic_dim": 9},
+    "mlp_pathology": {"dim": 16, "pathology_dim": 20},
+}
+
+
+def _inputs(name: str, batch: int, n_p: int, device: str = "cpu") -> dict[str, object]:
+    torch.manual_seed(1)
+    needs = model_class(name).REQUIRES
+    genomic: object = torch.randn(batch, 9, device=device)
+    if name == "survpgc":
+        genomic = torch.randn(batch, 4, 14, device=device)
+    if name == "survpgc_gene_sets":
+        genomic = [torch.randn(batch, 3, device=device), torch.randn(batch, 5, device=device)]
+    every = {
+        Modality.PATHOLOGY: torch.randn(batch, n_p, 20, device=device),
+        Modality.CLINIC: torch.randn(batch, 6, 12, device=device),
+        Modality.GENOMIC: genomic,
+    }
+    return {str(modality): every[modality] for modality in needs}
+
+
+@pytest.mark.parametrize("n_p", [1, 7])
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("name", sorted(MODELS))
+def test_every_model_gives_logits_and_a_gradient(name: str, batch: int, n_p: int) -> None:
+    model = build_model(name, n_bins=5, **SIZES[name])
+    out = model(**_inputs(name, batch, n_p), return_attention=True)
+    assert out.logits.shape == (batch, 5)
+    assert out.embedding.shape[0] == batch
+    out.logits.sum().backward()
+    unused = [key for key, p in model.named_parameters() if p.grad is None]
+    assert not unused
+
+
+@pytest.mark.parametrize("name", sorted(MODELS))
+def test_every_model_runs_on_one_device_only(name: str) -> None:
+    model = build_model(name, **SIZES[name]).to("meta")
+    out = model(**_inputs(name, 2, 5, "meta"), return_attention=True)
+    assert out.logits.device.type == "meta"
+
+
+@pytest.mark.parametrize("name", ["survpgc", "survpgc_gene_sets"])
+def test_order_and_padding_of_patches_do_not_matter(name: str) -> None:
+    model = build_model(name, **SIZES[name]).eval()
+    x = _inputs(name, 1, 9)
+    patches = x["pathology"]
+    assert isinstance(patches, torch.Tensor)
+    want = model(**x).logits
+    shuffled = model(**{**x, "pathology": patches[:, torch.randperm(9)]}).logits
+    torch.testing.assert_close(shuffled, want)
+    padded = torch.cat([patches, 100 * torch.randn(1, 4, 20)], 1)
+    mask = torch.arange(13)[None] < 9
+    torch.testing.assert_close(model(**{**x, "pathology": padded}, patch_mask=mask).logits, want)
+
+
+def test_the_paths_of_survpgc_can_be_recomputed_alone() -> None:
+    model = build_model("survpgc", **SIZES["survpgc"]).eval()
+    assert isinstance(model, TwoPathModel)
+    x = _inputs("survpgc", 1, 9)
+    patches = model.encode_pathology(x["pathology"])  # type: ignore[arg-type]
+    clinic, genomic = model.clinic_path(patches, x["clinic"]), model.genomic_path(patches, x["genomic"])  # type: ignore[arg-type]
+    torch.testing.assert_close(model.head(model.embed(clinic, genomic)), model(**x).logits, rtol=0, atol=0)
+
+
+def test_a_missing_modality_leaves_its_path_out() -> None:
+    model = build_model("survpgc", **SIZES["survpgc"]).eval()
+    x = _inputs("survpgc", 2, 9)
+    out = model(pathology=x["pathology"], clinic=x["clinic"], genomic=None, return_attention=True)
+    assert (out.embedding[:, :32] == 0).all()
+    assert "genomic_to_pathology" not in out.attention
+    assert out.logits.isfinite().all()
+
+
+def test_gene_sets_have_networks_of_their_own() -> None:
+    torch.manual_seed(0)
+    tokenizer = GeneSetTokenizer([2, 4], 8).eval()
+    a, b = torch.randn(3, 2), torch.randn(3, 4)
+    tokens = tokenizer([a, b])
+    assert tokens.shape == (3, 2, 8)
+    elu = torch.nn.functional.elu
+    by_hand = elu(a @ tokenizer.first_weight[0, :2] + tokenizer.first_bias[0])
+    by_hand = elu(by_hand @ tokenizer.second_weight[0] + tokenizer.second_bias[0])
+    torch.testing.assert_close(tokens[:, 0], by_hand)
+    tokens.sum().backward()
+    assert tokenizer.first_weight.grad is not None
+    assert (tokenizer.first_weight.grad[0, 2:] == 0).all(), "padding gets no gradient"
+    with pytest.raises(ValueError, match="at least one gene"):
+        GeneSetTokenizer([2, 0], 8)
+
+
+def test_unknown_models_are_named() -> None:
+    with pytest.raises(BundleError, match=r"no model named resnet.*survpgc"):
+        build_model("resnet")
+
+
+@pytest.mark.slow
+def test_a_hundred_thousand_patches_fit_in_two_gigabytes() -> None:
+    """Peak memory above the input, both paths and all attention maps at the paper's sizes."""
+    code = (
+        "import resource, torch\n"
+        "from napari_survpgc.core.models import build_model\n"
+        "torch.set_num_threads(2)\n"
+        "model = build_model('survpgc').eval()\n"
+        "x = torch.randn(1, 100_000, 1024); c = torch.randn(1, 6, 512); g = torch.randn(1, 4, 768)\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "with torch.inference_mode(): model(pathology=x, clinic=c, genomic=g, return_attention=True)\n"
+        "print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 2**20)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert float(done.stdout) < 2.0
+
+
+# --- survival -----------------------------------------------------------------------------------------------
+
+
+def test_survival_falls_and_risk_rises_with_hazard() -> None:
+    logits = torch.tensor([[-2.0, 0.0, 1.0, -1.0], [-1.0, 1.0, 2.0, 0.0]])
+    curve = survival(hazards(logits))
+    assert (curve.diff(dim=1) <= 0).all()
+    assert risk(curve)[1] > risk(curve)[0]
+    torch.testing.assert_close(
+        curve[0, 1], (1 - torch.sigmoid(logits[0, 0])) * (1 - torch.sigmoid(logits[0, 1]))
+    )
+
+
+def test_likelihood_by_hand() -> None:
+    logits = torch.zeros(2, 3)  # hazards 1/2, survival 1/2, 1/4, 1/8
+    bins, event = torch.tensor([1, 1]), torch.tensor([1, 0])
+    each = nll_loss(logits, bins, event, 0.0, "none")
+    want = -torch.tensor([np.log(0.5) + np.log(0.5), np.log(0.25)], dtype=torch.float32)
+    torch.testing.assert_close(each, want)
+    half = nll_loss(logits, bins, event, 0.5, "none")
+    torch.testing.assert_close(half, want * torch.tensor([1.0, 0.5]))
+    with pytest.raises(ValueError, match="reduction"):
+        nll_loss(logits, bins, event, reduction="median")
+
+
+def test_the_cosine_loss_pushes_apart_only_beyond_the_margin() -> None:
+    a = torch.tensor([[1.0, 0.0]])
+    assert cosine_loss(a, torch.tensor([[0.1, 1.0]])) == 0
+    torch.testing.assert_close(cosine_loss(a, a), torch.tensor(0.8))
+
+
+def test_bins_are_closed_on_the_left_and_keep_time_zero() -> None:
+    months, event = np.array([0.0, 1, 2, 3, 4, 5, 6, 7, 8]), np.array([0, 1, 1, 1, 1, 1, 1, 1, 0])
+    cut = cut_bins(months, event, 2)
+    np.testing.assert_allclose(cut.edges, [-1e-6, 4, 8 + 1e-6])
+    np.testing.assert_array_equal(cut.bins, [0, 0, 0, 0, 1, 1, 1, 1, 1])
+    np.testing.assert_array_equal(cut.assign([-3, 100]), [0, 1])
+
+
+@pytest.mark.parametrize(
+    ("months", "event", "message"),
+    [
+        ([1.0, float("nan")], [1, 1], "missing or negative"),
+        ([1.0, -2.0], [1, 1], "missing or negative"),
+        ([1.0, 2.0], [0, 0], "No patient died"),
+        ([1.0, 2.0], [1, 2], "neither 0 nor 1"),
+        ([5.0, 5.0, 5.0, 9.0], [1, 1, 1, 0], "too few or too alike"),
+        ([1.0], [1, 0], "1 survival times but 2 events"),
+    ],
+)
+def test_follow_up_that_cannot_be_cut_is_refused(months: list[float], event: list[int], message: str) -> None:
+    with pytest.raises(CohortError, match=message):
+        cut_bins(months, event, 4)
+    if "alike" in message:
+        assert len(cut_bins(months, event, 4, drop_ties=True).edges) < 5

@@ -1,0 +1,170 @@
+"""Tissue is found, edited and cut into patches; glass, pen and coverslip edges are not tissue."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from napari_survpgc.core.errors import TissueError
+from napari_survpgc.core.patches import patch_grid, upsampling_warning
+from napari_survpgc.core.slide import open_slide
+from napari_survpgc.core.tissue import find_tissue, rasterize, read_geojson, tissue_pixels, write_geojson
+from napari_survpgc.core.types import Polygon, SlideInfo, TissueMask
+from tests.builders import tissue_image, write_tiff
+
+
+def _scene() -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Return a picture of 8 µm per px with dark and pale tissue, fat, four pens, a coverslip edge and a shadow."""
+    rng = np.random.default_rng(4)
+    height, width = 600, 900
+    y, x = np.mgrid[:height, :width]
+    image = np.full((height, width, 3), (243.0, 242.0, 240.0))
+    image -= np.clip((x[..., None] - 650) / 10, 0, 22)  # a gray shadow, darker to the right
+    classes = {}
+
+    def ellipse(cx: float, cy: float, rx: float, ry: float) -> np.ndarray:
+        return ((x - cx) / rx) ** 2 + ((y - cy) / ry) ** 2 < 1
+
+    texture = ndimage.gaussian_filter(rng.normal(0, 1, (height, width)), 1.2)[..., None] * 60
+    classes["dark"] = ellipse(200, 200, 120, 110)
+    image[classes["dark"]] = (np.array([170.0, 90, 160]) + texture)[classes["dark"]]
+    classes["pale"] = ellipse(200, 460, 110, 80)
+    image[classes["pale"]] = (np.array([236.0, 215, 230]) + texture * 0.25)[classes["pale"]]
+    classes["fat"] = ellipse(480, 460, 100, 80)
+    walls = ((x % 14 < 2) | (y % 14 < 2)) & classes["fat"]
+    image[walls] = (215, 160, 195)
+    for number, color in enumerate([(35, 60, 170), (25, 125, 70), (200, 40, 45), (30, 30, 34)]):
+        mark = (np.abs(x - 420 - 55 * number) < 9) & (y > 40) & (y < 300)
+        classes[f"pen{number}"] = mark
+        image[mark] = color
+    classes["coverslip"] = (y > 580) & (y < 584)
+    image[classes["coverslip"]] = (120, 118, 116)
+    return np.clip(image, 0, 255).astype(np.uint8), classes
+
+
+def test_stained_pale_and_fatty_tissue_stay_and_the_rest_goes() -> None:
+    image, classes = _scene()
+    mask = tissue_pixels(image, 8.0)
+    share = {name: float(mask[where].mean()) for name, where in classes.items()}
+    assert share["dark"] > 0.97
+    assert share["pale"] > 0.95
+    assert share["fat"] > 0.90
+    for pen in range(4):
+        assert share[f"pen{pen}"] < 0.03, share
+    assert share["coverslip"] < 0.02
+    background = ~np.any([ndimage.binary_dilation(c, iterations=8) for c in classes.values()], axis=0)
+    assert mask[background].mean() < 0.003
+
+
+def test_tissue_of_a_slide_becomes_polygons_that_draw_the_same_mask(tmp_path: Path) -> None:
+    path = write_tiff(tmp_path / "s.tiff", tissue_image(3000, 4000))
+    with open_slide(path) as slide:
+        mask = find_tissue(slide)
+        again = find_tissue(slide)
+    assert len(mask.polygons) == 1
+    np.testing.assert_array_equal(mask.polygons[0].exterior, again.polygons[0].exterior)
+    drawn = rasterize(mask, 16)
+    y, x = np.mgrid[: drawn.shape[0], : drawn.shape[1]]
+    truth = (((x + 0.5) * 16 / 4000 - 0.5) / 0.4) ** 2 + (((y + 0.5) * 16 / 3000 - 0.5) / 0.4) ** 2 < 1
+    assert (drawn & truth).sum() / (drawn | truth).sum() > 0.96
+
+
+def test_holes_survive_geojson(tmp_path: Path) -> None:
+    square = np.array([[100.0, 100], [900, 100], [900, 900], [100, 900]])
+    hole = np.array([[300.0, 300], [300, 600], [600, 600], [600, 300]])
+    mask = TissueMask((Polygon(square, (hole,)),), (1000, 1000), "edited")
+    write_geojson(mask, tmp_path / "t.geojson")
+    read = read_geojson(tmp_path / "t.geojson", (1000, 1000))
+    np.testing.assert_array_equal(rasterize(read, 4), rasterize(mask, 4))
+    drawn = rasterize(read, 10)
+    assert drawn[20, 20]
+    assert not drawn[45, 45]
+    assert drawn.sum() == pytest.approx(80 * 80 - 30 * 30, abs=150)
+
+
+def test_qupath_multipolygons_and_bare_lists_are_read(tmp_path: Path) -> None:
+    ring = [[0, 0], [50, 0], [50, 50], [0, 50], [0, 0]]
+    shape = {"type": "Feature", "geometry": {"type": "MultiPolygon", "coordinates": [[ring], [ring]]}}
+    (tmp_path / "q.geojson").write_text(json.dumps([shape]))
+    assert len(read_geojson(tmp_path / "q.geojson", (100, 100)).polygons) == 2
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("not json", "not a GeoJSON"),
+        ('{"type": "FeatureCollection", "features": []}', "no polygon"),
+        ('{"type": "Polygon", "coordinates": [[[0, 0], [1, 1]]]}', "not a GeoJSON"),
+        ('{"type": "Polygon", "coordinates": [[[0, 0], [9e6, 0], [9e6, 9e6], [0, 0]]]}', "outside the slide"),
+        ('{"type": "Polygon", "coordinates": [[[0, 0], [5, 5], [9, 9], [0, 0]]]}', "enclose nothing"),
+        ('{"type": "Polygon", "coordinates": [[[0, "x"], [5, 5], [9, 9], [0, 0]]]}', "not a GeoJSON"),
+    ],
+)
+def test_bad_outlines_are_refused(tmp_path: Path, content: str, message: str) -> None:
+    (tmp_path / "bad.geojson").write_text(content)
+    with pytest.raises(TissueError, match=message):
+        read_geojson(tmp_path / "bad.geojson", (1000, 1000))
+
+
+def test_an_empty_slide_gives_a_clear_answer(tmp_path: Path) -> None:
+    path = write_tiff(tmp_path / "glass.tiff", np.full((1500, 1500, 3), 243, np.uint8))
+    with open_slide(path) as slide, pytest.raises(TissueError, match=r"No tissue was found on glass\.tiff"):
+        find_tissue(slide)
+
+
+def _info(size: tuple[int, int], mpp: float | None) -> SlideInfo:
+    return SlideInfo(
+        Path("x.svs"), "f", "openslide", "v", size, (), mpp, mpp, mpp, None, (0, 0, *size), (255, 255, 255)
+    )
+
+
+def _full(size: tuple[int, int]) -> TissueMask:
+    w, h = size
+    return TissueMask((Polygon(np.array([[0.0, 0], [w, 0], [w, h], [0, h]])),), size, "edited")
+
+
+@pytest.mark.parametrize("mpp", [0.5, 0.499, 0.25, 0.2519, 0.172, 2.0])
+def test_patches_never_overlap_and_stay_inside(mpp: float) -> None:
+    size = (5003, 3999)
+    grid = patch_grid(_full(size), _info(size, mpp))
+    side = 256 * 0.5 / mpp
+    assert grid.patch_px_level0 == pytest.approx(side)
+    assert grid.coords.dtype == np.int32
+    order = np.lexsort((grid.coords[:, 0], grid.coords[:, 1]))
+    np.testing.assert_array_equal(order, np.arange(len(grid)))
+    for axis, length in ((0, size[0]), (1, size[1])):
+        places = np.unique(grid.coords[:, axis])
+        assert np.abs(np.diff(places) - side).max() < 1
+        assert places[-1] + side <= length + 1
+        assert len(places) == int(length / side)
+
+
+def test_tissue_share_decides() -> None:
+    size = (2560, 2560)
+    half = TissueMask((Polygon(np.array([[0.0, 0], [128, 0], [128, 2560], [0, 2560]])),), size, "edited")
+    assert len(patch_grid(half, _info(size, 0.5), min_tissue=0.4)) == 10
+    with pytest.raises(TissueError, match="too small"):
+        patch_grid(half, _info(size, 0.5), min_tissue=0.6)
+
+
+def test_coarse_slides_are_never_enlarged_in_silence() -> None:
+    assert upsampling_warning(_info((10, 10), 0.5), 0.5) is None
+    warning = upsampling_warning(_info((10, 10), 2.0), 0.5)
+    assert warning is not None
+    assert "enlarged 4.0 times" in warning
+
+
+def test_real_slides_keep_their_tissue(shared_dir: Path) -> None:
+    with open_slide(shared_dir / "slides" / "CMU-1-Small-Region.svs") as slide:
+        grid = patch_grid(find_tissue(slide), slide.info)
+    assert 35 <= len(grid) <= 60
+    with open_slide(shared_dir / "slides" / "TCGA-CR-7395-01A-01-TS1.svs", mpp=2.0) as slide:
+        mask = find_tissue(slide)
+    # The faint stitching background at the corners is not tissue.
+    drawn = rasterize(mask, 16)
+    assert 0.5 < drawn.mean() < 0.75
+    assert not drawn[:40, :40].any()
