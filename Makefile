@@ -7,16 +7,26 @@ STAMP  := $(VENV)/.installed
 SYSTEM_PACKAGES := python3-venv xvfb libgl1 libegl1 libgl1-mesa-dri libxkbcommon-x11-0 libxcb-icccm4 \
 	libxcb-image0 libxcb-keysyms1 libxcb-randr0 libxcb-render-util0 libxcb-shape0 libxcb-xinerama0 libxcb-cursor0
 
-.PHONY: demo test lint system install clean help
+.PHONY: demo demo-bundle test lint system install clean help
 
 help:
 	@echo "make demo    set everything up, then run the whole job on a simulated patient"
 	@echo "make test    set everything up, then run all tests and linters"
 	@echo "make lint    ruff and mypy"
+	@echo "make demo-bundle  simulate the cohort and train the demonstration model anew"
 	@echo "make clean   remove the virtual environment and caches"
 
 demo: install
 	$(BIN)/survpgc demo
+
+# Makes resources/demo_bundle anew: about 50 minutes on 2 cores.
+COHORT := runs/simulated-cohort
+demo-bundle: install
+	$(BIN)/survpgc simulate --out $(COHORT) --patients 420 --seed 2026 --workers 2
+	$(BIN)/survpgc features $(COHORT)/slides/*.tiff --out $(COHORT)/features
+	$(BIN)/survpgc train $(COHORT) --model survpgc_gene_sets --settings training/demo_bundle.toml --processes 2 \
+		--out runs/demo
+	$(BIN)/survpgc bundle runs/demo --out resources/demo_bundle --name "Demonstration (simulated patients)"
 
 test: install lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile tests

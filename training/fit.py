@@ -242,7 +242,7 @@ def _evaluate(
 ) -> pd.DataFrame:
     model.eval()
     rows = []
-    with torch.inference_mode():
+    with torch.no_grad():  # not inference_mode: bags read here are trained on in the next fold
         for case in cases:
             # In double from the logits on, as predict does, so that both give the same risk.
             hazard = hazards(model(**model_inputs(data, case, model, settings, device)).logits.double())

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from napari_survpgc.core.errors import EncoderError
 
@@ -16,17 +17,20 @@ TEXT_ENCODERS: dict[str, str] = {"minilm": "minilm"}
 
 def load_image_encoder(encoder_id: str, device: str = "auto") -> ImageEncoder:
     """Load an image encoder; EncoderError says what is missing."""
-    return _module(IMAGE_ENCODERS, encoder_id, "image").load(device)
+    return _load("image", encoder_id, device)
 
 
 def load_text_encoder(encoder_id: str, device: str = "auto") -> TextEncoder:
     """Load a text encoder; EncoderError says what is missing."""
-    return _module(TEXT_ENCODERS, encoder_id, "text").load(device)
+    return _load("text", encoder_id, device)
 
 
-def _module(registry: dict[str, str], encoder_id: str, kind: str):  # type: ignore[no-untyped-def]
+@functools.cache
+def _load(kind: str, encoder_id: str, device: str) -> Any:
+    """Load an encoder once a process: it is frozen, and its weights take seconds to read and check."""
+    registry = IMAGE_ENCODERS if kind == "image" else TEXT_ENCODERS
     if encoder_id not in registry:
         raise EncoderError(
             f"There is no {kind} encoder named {encoder_id}", f"Choose one of: {', '.join(sorted(registry))}"
         )
-    return importlib.import_module(f".{registry[encoder_id]}", __name__)
+    return importlib.import_module(f".{registry[encoder_id]}", __name__).load(device)
