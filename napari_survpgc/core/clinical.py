@@ -138,19 +138,22 @@ def read_record(path: Path, case: str | None = None) -> ClinicalRecord:
     if path.suffix.lower() == ".json" or text.lstrip()[:1] == "{":
         try:
             document = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ClinicalError(f"{path.name} is not valid JSON ({error})", _example()) from error
         if not isinstance(document, dict):
             raise ClinicalError(f"{path.name} does not hold one record", _example())
         if isinstance(document.get("clinical"), dict):
             document = document["clinical"]
-        return _named(path, document)
+        return _named(path, {k: v for k, v in document.items() if _plain(k) not in ("case id", "slide ids")})
     rows, columns = _read_rows(path, text)
     fields = {column: name for column in columns if (name := _field(column))}
     if not fields:
         raise ClinicalError(
             f"{path.name} has none of the columns {', '.join(CLINICAL_FIELDS)}", "Name the columns like that"
         )
+    twice = sorted({n for n in fields.values() if list(fields.values()).count(n) > 1})
+    if twice:
+        raise ClinicalError(f"{path.name} has several columns for {twice[0]}", "Keep one of them")
     id_column = next((c for c in columns if _plain(c) in ("case id", "case", "patient id", "patient")), None)
     if case is not None and id_column is not None:
         chosen = [row for row in rows if (row[id_column] or "").strip() == case]
@@ -328,7 +331,7 @@ def _sex(value: object) -> str:
 
 
 def _stage(value: object) -> str:
-    text = re.sub(r"[\s_.]", "", str(value).upper())
+    text = re.sub(r"[\s_.\-]", "", str(value).upper())
     text = re.sub(r"^(AJCC|PATHOLOGIC|P)?STAGE", "", text)
     match = re.fullmatch(r"(IV|III|II|I|[1-4])([ABC]?)[0-9]?", text)
     if match:

@@ -23,16 +23,8 @@ from .genes import current_symbol, ensembl_id, gene_table, is_spreadsheet_date
 from .types import ExpressionProfile, ExpressionUnit
 
 _MAX_BYTES = 3 << 30
-_SAMPLE_COLUMNS = {
-    "case_id",
-    "case",
-    "sample",
-    "sample_id",
-    "patient",
-    "patient_id",
-    "barcode",
-    "submitter_id",
-}
+_CASE_COLUMNS = {"case_id", "case", "patient", "patient_id", "submitter_id"}
+_SAMPLE_COLUMNS = _CASE_COLUMNS | {"sample", "sample_id", "barcode"}
 _GENE_COLUMNS = {
     "gene",
     "gene_id",
@@ -195,6 +187,8 @@ def _column_of_matrix(
 
 
 def _genes_in_columns(lower: Sequence[str], header: Sequence[str]) -> bool:
+    if lower[0] in _CASE_COLUMNS:
+        return True
     if lower[0] in _SAMPLE_COLUMNS:
         known = gene_table().length_of
         # UCSC Xena heads its gene column "sample".
@@ -245,7 +239,8 @@ def _profile(
 ) -> ExpressionProfile:
     """Map ids to symbols, find the unit, then finish."""
     notes: list[str] = []
-    names = genes.astype(str).str.strip()
+    # Firehose writes TP53|7157, and ?|100130426 for what has no symbol.
+    names = genes.astype(str).str.strip().str.replace(r"\|\d+$", "", regex=True).replace("?", "")
     named = names.ne("") & names.str.lower().ne("nan")
     names, values = names[named], values[named]
     ids = names.map(ensembl_id)
@@ -266,9 +261,9 @@ def _profile(
         )
         names, values = names[~dates], values[~dates]
     if unit is None:
-        words = f"{hint} {path.name}".lower()
-        unit = _unit_in(words)
+        unit = _unit_in(f"{hint} {path.name}".lower())
         declared = unit is not None
+        unit = _if_logarithmic(unit, values, notes)
     else:
         declared = True
     return _finish(path, names, values, sample, unit, declared, notes, merge)
@@ -345,10 +340,27 @@ def _unit_in(words: str) -> ExpressionUnit | None:
     if re.search(r"z[-_ ]?scores?", words):
         return ExpressionUnit.ZSCORE
     if re.search(r"(^|[^a-z])tpm", words):
-        return ExpressionUnit.LOG2_TPM if log else None if "xena" in words else ExpressionUnit.TPM
+        return ExpressionUnit.LOG2_TPM if log else ExpressionUnit.TPM
     if re.search(r"(^|[^a-z])[fr]pkm", words):
-        return ExpressionUnit.LOG2_FPKM if log else None
+        return ExpressionUnit.LOG2_FPKM if log else ExpressionUnit.FPKM
+    if re.search(r"(^|[^a-z])(htseq_)?counts?([^a-z]|$)", words):
+        return ExpressionUnit.LOG2_COUNTS if log else ExpressionUnit.COUNTS
     return None
+
+
+def _if_logarithmic(
+    unit: ExpressionUnit | None, values: pd.Series, notes: list[str]
+) -> ExpressionUnit | None:
+    """Many public matrices are named for the linear unit but hold log2(x + 1); no transcriptome tops out at 30."""
+    linear = {
+        ExpressionUnit.TPM: ExpressionUnit.LOG2_TPM,
+        ExpressionUnit.FPKM: ExpressionUnit.LOG2_FPKM,
+        ExpressionUnit.COUNTS: ExpressionUnit.LOG2_COUNTS,
+    }
+    if unit in linear and len(values) >= 1000 and pd.to_numeric(values, errors="coerce").max() <= 30:
+        notes.append(f"The file speaks of {unit}, but its largest value is below 30: read as {linear[unit]}.")
+        return linear[unit]
+    return unit
 
 
 def _infer_unit(numbers: np.ndarray) -> ExpressionUnit:
@@ -393,7 +405,7 @@ def _text(path: Path) -> str:
         text = text.partition("\n")[2]
     if not text.strip():
         raise ExpressionError(f"{path.name} is empty", _EXAMPLE)
-    return text
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def _gunzip(path: Path, raw: bytes) -> bytes:

@@ -22,9 +22,18 @@ _FORMER = {
     "KIAA0101": "PCLAF", "FAM64A": "PIMREG", "CTSL1": "CTSL", "EMR1": "ADGRE1", "EMR2": "ADGRE2", "CD97": "ADGRE5",
     "TMEM173": "STING1", "MB21D1": "CGAS", "DDX58": "RIGI", "H2AFX": "H2AX", "H2AFZ": "H2AZ1", "PVRL2": "NECTIN2",
     "PVRL4": "NECTIN4", "SLC9A3R1": "NHERF1", "PRPF4B": "PRP4K", "TDGF1": "CRIPTO", "MUT": "MMUT", "SQRDL": "SQOR",
-    "ATP5A1": "ATP5F1A", "ATP5B": "ATP5F1B", "ATP5C1": "ATP5F1C", "AARS": "AARS1", "WARS": "WARS1", "ICOSL": "ICOSLG",
+    "ATP5D": "ATP5F1D", "ATP5E": "ATP5F1E", "ATP5F1": "ATP5PB", "ATP5G1": "ATP5MC1", "ATP5H": "ATP5PD", "ATP5I": "ATP5ME",
+    "ATP5J": "ATP5PF", "ATP5J2": "ATP5MF", "ATP5L": "ATP5MG", "ATP5O": "ATP5PO", "ADSS": "ADSS2", "ADSSL1": "ADSS1",
+    "PVRL1": "NECTIN1", "PVRL3": "NECTIN3", "HFE2": "HJV", "CCBL1": "KYAT1", "CCBL2": "KYAT3", "MRVI1": "IRAG1",
+    "TTC37": "SKIC3", "METTL7B": "TMT1B", "FAM102A": "EEIG1", "FAM126B": "HYCC2", "HIST1H2AB": "H2AC4",
+    "HIST1H2AC": "H2AC6", "HIST1H2AD": "H2AC7", "HIST1H2AJ": "H2AC14", "HIST1H2BA": "H2BC1", "HIST1H2BB": "H2BC3",
+    "HIST1H2BC": "H2BC4", "HIST1H2BD": "H2BC5", "HIST1H2BH": "H2BC9", "HIST1H2BJ": "H2BC11", "HIST1H2BK": "H2BC12",
+    "HIST1H2BL": "H2BC13", "HIST1H2BM": "H2BC14", "HIST1H2BN": "H2BC15", "HIST1H2BO": "H2BC17", "HIST1H4A": "H4C1",
+    "HIST2H2AA3": "H2AC18", "HIST2H2AC": "H2AC20", "HIST2H2BE": "H2BC21", "HIST3H2BB": "H2BC26", "HIST3H3": "H3-4",
+    "ATP5A1": "ATP5F1A", "ATP5B": "ATP5F1B", "ATP5C1": "ATP5F1C", "EPRS": "EPRS1", "ICOSL": "ICOSLG",
+    **{f"{x}ARS": f"{x}ARS1" for x in "ACDGHIKLMNQRSTVWY"},
     **{f"MARCH{i}": f"MARCHF{i}" for i in range(1, 12)},
-    **{f"SEPT{i}": f"SEPTIN{i}" for i in range(1, 15)},
+    **{f"SEPT{i}": f"SEPTIN{i}" for i in range(1, 15) if i != 13},
 }  # fmt: skip
 _DATE = re.compile(
     r"\d{1,2}-(mar|sep|dec|oct|nov|apr|feb)|(mar|sep|dec|oct|nov|apr|feb)-\d{1,2}", re.IGNORECASE
@@ -61,7 +70,11 @@ def ensembl_id(name: str) -> str | None:
 
 def current_symbol(name: str) -> str:
     """Return the current symbol of a former one or a common name; other names as they are."""
-    return _FORMER.get(name.upper(), name)
+    former = _FORMER.get(name.upper())
+    if former:
+        return former
+    known = gene_table().length_of
+    return name.upper() if name not in known and name.upper() in known else name
 
 
 def is_spreadsheet_date(name: str) -> bool:

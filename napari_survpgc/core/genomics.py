@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .errors import ExpressionError
 from .expression_file import parse_unit, read_expression
-from .genes import bundled_gene_sets, gene_table, read_gmt
+from .genes import bundled_gene_sets, current_symbol, gene_table, read_gmt
 from .types import ExpressionProfile, ExpressionUnit, GeneSet
 
 __all__ = [
@@ -64,8 +64,12 @@ def normalize_profile(profile: ExpressionProfile, reference: GeneReference) -> N
     ------
     ExpressionError : too few of the model's genes, or a unit that cannot be compared with the reference.
     """
-    found = tuple(gene for gene in reference.genes if gene in profile.values)
-    missing = tuple(gene for gene in reference.genes if gene not in profile.values)
+    # Both sides by current symbols: a bundle may have been trained on older names than the file has, or newer.
+    current = {current_symbol(gene): value for gene, value in profile.values.items()}
+    names = {gene: current_symbol(gene) for gene in reference.genes}
+    profile = replace(profile, values=current)
+    found = tuple(gene for gene in reference.genes if names[gene] in current)
+    missing = tuple(gene for gene in reference.genes if names[gene] not in current)
     overlap = len(found) / len(reference.genes)
     if overlap < reference.min_overlap:
         raise ExpressionError(
@@ -77,10 +81,10 @@ def normalize_profile(profile: ExpressionProfile, reference: GeneReference) -> N
     notes = [
         f"{len(found)} of the model's {len(reference.genes)} genes were found; unit {profile.unit} ({how})."
     ]
-    index = np.array([gene in profile.values for gene in reference.genes])
+    index = np.array([names[gene] in current for gene in reference.genes])
     z = np.zeros(len(reference.genes))
     if profile.unit is ExpressionUnit.ZSCORE:
-        z[index] = [profile.values[gene] for gene in found]
+        z[index] = [current[names[gene]] for gene in found]
     else:
         if reference.mean is None or reference.sd is None:
             raise ExpressionError(
@@ -89,8 +93,8 @@ def normalize_profile(profile: ExpressionProfile, reference: GeneReference) -> N
                 "Give z-scores against the training cohort",
             )
         tpm = _to_tpm(profile, notes)
-        usable = np.array([gene in tpm for gene in reference.genes])
-        values = np.log2(np.array([tpm.get(gene, 0.0) for gene in reference.genes]) + 1)
+        usable = np.array([names[gene] in tpm for gene in reference.genes])
+        values = np.log2(np.array([tpm.get(names[gene], 0.0) for gene in reference.genes]) + 1)
         z[usable] = ((values - reference.mean) / reference.sd)[usable]
     beyond = int((np.abs(z) > reference.clip).sum())
     if beyond:
