@@ -7,7 +7,7 @@ STAMP  := $(VENV)/.installed
 SYSTEM_PACKAGES := python3-venv xvfb libgl1 libegl1 libgl1-mesa-dri libxkbcommon-x11-0 libxcb-icccm4 \
 	libxcb-image0 libxcb-keysyms1 libxcb-randr0 libxcb-render-util0 libxcb-shape0 libxcb-xinerama0 libxcb-cursor0
 
-.PHONY: demo demo-bundle test lint system install clean help
+.PHONY: demo demo-bundle test benchmark lint system install clean help
 
 help:
 	@echo "make demo    set everything up, then run the whole job on a simulated patient"
@@ -30,6 +30,10 @@ demo-bundle: install
 
 test: install lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile tests
+
+benchmark: install
+	$(BIN)/python -m tests.benchmarks.test_feature_rate
+	$(BIN)/python -m pytest -m benchmark tests/benchmarks
 
 lint: install
 	$(BIN)/ruff check .
