@@ -11,10 +11,11 @@ import hashlib
 import json
 import os
 import shutil
+import threading
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import IO, Protocol
 
@@ -56,7 +57,7 @@ def compute_features(
     ----------
     out : a file made from the same slide, grid and encoder is used as it is; a partial one is finished.
     batch_size : default 8 on a CPU, 128 on a GPU, halved whenever the GPU's memory does not suffice.
-    workers : threads that read and decode; default 2 to 8, by processors.
+    workers : threads; default by processors. On a CPU each reads and encodes batches of its own, on a GPU they read.
 
     Raises
     ------
@@ -71,14 +72,14 @@ def compute_features(
         return finished
     on_cpu = getattr(encoder, "device", None) is None or encoder.device.type == "cpu"
     batch_size = batch_size or (CPU_BATCH if on_cpu else GPU_BATCH)
-    workers = workers or max(2, min(8, os.cpu_count() or 2))
+    workers = workers or max(1 if on_cpu else 2, min(64 if on_cpu else 8, os.cpu_count() or 2))
     partial = out.with_name(out.name + ".partial")
     with writing(out):
         out.parent.mkdir(parents=True, exist_ok=True)
         with _locked(partial, out) as folder:
             rows = _Rows(folder, identity, len(grid), encoder.dim)
             try:
-                _fill(rows, slide, grid, encoder, batch_size, workers, progress)
+                _fill(rows, slide, grid, encoder, batch_size, workers, on_cpu, progress)
                 features, ok = rows.read()
             finally:
                 rows.close()
@@ -201,55 +202,86 @@ def _fill(
     encoder: ImageEncoder,
     batch_size: int,
     workers: int,
+    on_cpu: bool,
     progress: ProgressCallback | None,
 ) -> None:
     todo = np.flatnonzero(~rows.done())
     done = len(grid) - len(todo)
     if progress:
         progress("features", done, len(grid))
-    for index, patches, ok in _batches(slide, grid, todo, encoder.input_px, batch_size, workers):
-        values = np.zeros((len(index), encoder.dim), np.float32)
-        if ok.any():
-            values[ok] = _encode(encoder, patches[ok])
-        # A model that overflows on a patch (float16 on odd input) has not encoded it.
-        ok = ok & np.isfinite(values).all(1)
-        values[~ok] = 0
-        rows.append(index, ok, values)
-        done += len(index)
-        if progress:
-            progress("features", done, len(grid))
-
-
-def _batches(
-    slide: _Readable, grid: PatchGrid, todo: NDArray[np.int64], input_px: int, batch_size: int, workers: int
-) -> Iterator[tuple[NDArray[np.int64], NDArray[np.uint8], NDArray[np.bool_]]]:
-    """Yield (indices, patches, readable) in order, reading a few batches ahead of the model."""
+    chunks = [todo[start : start + batch_size] for start in range(0, len(todo), batch_size)]
 
     def read(index: int) -> NDArray[np.uint8] | None:
         x, y = grid.coords[index]
         try:
-            return slide.read_square(int(x), int(y), grid.patch_px_level0, input_px)
+            return slide.read_square(int(x), int(y), grid.patch_px_level0, encoder.input_px)
         except SlideError:
             return None  # marked as failed in the file and counted in the result
 
-    chunks = [todo[start : start + batch_size] for start in range(0, len(todo), batch_size)]
-    ahead = 2 + (2 * workers + batch_size - 1) // batch_size
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="patches")
+    lock = threading.Lock()
+
+    def encode(index: NDArray[np.int64], patches: list[NDArray[np.uint8] | None]) -> int:
+        values = np.zeros((len(index), encoder.dim), np.float32)
+        ok = np.array([patch is not None for patch in patches])
+        if ok.any():
+            values[ok] = _encode(encoder, np.stack([patch for patch in patches if patch is not None]))
+        # A model that overflows on a patch (float16 on odd input) has not encoded it.
+        ok &= np.isfinite(values).all(1)
+        values[~ok] = 0
+        with lock:  # at once, so that what is finished is kept even when the work is stopped now
+            rows.append(index, ok, values)
+        return len(index)
+
+    batches = _on_cpu(chunks, read, encode, workers) if on_cpu else _on_gpu(chunks, read, encode, workers)
+    with closing(batches):
+        for count in batches:
+            done += count
+            if progress:
+                progress("features", done, len(grid))
+
+
+_Read = Callable[[int], NDArray[np.uint8] | None]
+_Encode = Callable[[NDArray[np.int64], list[NDArray[np.uint8] | None]], int]
+
+
+def _on_cpu(
+    chunks: Sequence[NDArray[np.int64]], read: _Read, encode: _Encode, workers: int
+) -> Generator[int, None, None]:
+    """Read and encode whole batches side by side, each on one thread: cores that share one model wait for each other
+    and for the readers, cores with a batch of their own do not.
+    """
+    import torch
+
+    threads = torch.get_num_threads()
+    pool = ThreadPoolExecutor(workers, "patches", initializer=torch.set_num_threads, initargs=(1,))
+    pending: deque[Future[int]] = deque()
+    try:
+        for chunk in chunks:
+            pending.append(pool.submit(lambda c=chunk: encode(c, [read(int(i)) for i in c])))  # type: ignore[misc]
+            if len(pending) > workers:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+        torch.set_num_threads(threads)
+
+
+def _on_gpu(
+    chunks: Sequence[NDArray[np.int64]], read: _Read, encode: _Encode, workers: int
+) -> Generator[int, None, None]:
+    """Read a few batches ahead on all cores while the GPU encodes one after the other."""
+    pool = ThreadPoolExecutor(workers, "patches")
     pending: deque[tuple[NDArray[np.int64], list[Future[NDArray[np.uint8] | None]]]] = deque()
     try:
-        position = 0
-        while position < len(chunks) or pending:
-            while position < len(chunks) and len(pending) < ahead:
-                pending.append((chunks[position], [pool.submit(read, int(i)) for i in chunks[position]]))
-                position += 1
+        for chunk in chunks:
+            pending.append((chunk, [pool.submit(read, int(i)) for i in chunk]))
+            if len(pending) > 2:
+                index, futures = pending.popleft()
+                yield encode(index, [f.result() for f in futures])
+        while pending:
             index, futures = pending.popleft()
-            patches = np.zeros((len(index), input_px, input_px, 3), np.uint8)
-            ok = np.zeros(len(index), bool)
-            for slot, future in enumerate(futures):
-                patch = future.result()
-                if patch is not None:
-                    patches[slot], ok[slot] = patch, True
-            yield index, patches, ok
+            yield encode(index, [f.result() for f in futures])
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 

@@ -52,14 +52,14 @@ def measure(folder: Path, n_patches: int, rounds: int) -> tuple[float, float]:
 
 @pytest.mark.benchmark
 def test_reading_hides_behind_the_model(tmp_path: Path) -> None:
-    alone, whole = measure(tmp_path, 128, 5)
+    alone, whole = measure(tmp_path, 484, 3)
     assert whole >= 0.9 * alone
 
 
 if __name__ == "__main__":
     place = Path(tempfile.mkdtemp())
     try:
-        model_only, end_to_end = measure(place, 256, 5)
+        model_only, end_to_end = measure(place, 484, 3)
     finally:
         shutil.rmtree(place)
     sys.stdout.write(
