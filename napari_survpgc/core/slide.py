@@ -102,7 +102,7 @@ class Slide:
         """
         source, factor = self._sources[level]
         if factor == 1:
-            return self._read_stored(x, y, source, size)
+            return np.asarray(self._read_stored(x, y, source, size))
         width, height = size
         out = np.empty((height, width, 3), np.uint8)
         rows = max(1, _STRIP_PX // max(1, width * factor * factor))
@@ -111,7 +111,7 @@ class Slide:
             count = min(rows, height - top)
             block = self._read_stored(x, y + round(top * step), source, (width * factor, count * factor))
             # PIL's reduce is an exact box average, much faster than a reshaped mean.
-            out[top : top + count] = np.asarray(Image.fromarray(block).reduce(factor))
+            out[top : top + count] = np.asarray(block.reduce(factor))
         return out
 
     def read_square(self, x: int, y: int, size_level0: float, out_px: int) -> NDArray[np.uint8]:
@@ -127,12 +127,10 @@ class Slide:
         side = size_level0 / levels[index].downsample
         read = math.ceil(side - 1e-6)
         block = self._read_stored(x, y, self._sources[index][0], (read, read))
-        if read == out_px and abs(side - out_px) < 1e-6:
-            return block
-        image = Image.fromarray(block).resize(
-            (out_px, out_px), Image.Resampling.BILINEAR, box=(0, 0, min(side, read), min(side, read))
-        )
-        return np.asarray(image)
+        if read != out_px or abs(side - out_px) >= 1e-6:
+            box = (0, 0, min(side, read), min(side, read))
+            block = block.resize((out_px, out_px), Image.Resampling.BILINEAR, box=box)
+        return np.asarray(block)
 
     def thumbnail(self, max_px: int = COARSEST_PX) -> NDArray[np.uint8]:
         """Return the whole slide with its longer side at most ``max_px``, never upsampled."""
@@ -146,7 +144,7 @@ class Slide:
             image = image.resize(size, Image.Resampling.BOX)
         return np.asarray(image)
 
-    def _read_stored(self, x: int, y: int, stored: int, size: tuple[int, int]) -> NDArray[np.uint8]:
+    def _read_stored(self, x: int, y: int, stored: int, size: tuple[int, int]) -> Image.Image:
         handle = self._handle
         if handle is None:
             raise SlideError(f"{self.info.path.name} was closed", "Open it again")
@@ -167,17 +165,15 @@ class Slide:
                 self._handle = open_handle(self.info.path)
                 # The failed handle is not closed here: another thread may be inside it; it goes with its last user.
 
-    def _over_background(self, image: Any) -> NDArray[np.uint8]:
-        pixels = np.asarray(image)
-        if pixels.shape[-1] == 3:
-            return pixels
-        alpha = pixels[..., 3]
-        if alpha.min(initial=255) == 255:
-            return np.ascontiguousarray(pixels[..., :3])
-        weight = alpha[..., None].astype(np.uint16)
-        background = np.array(self.info.background, np.uint16)
-        mixed = (pixels[..., :3].astype(np.uint16) * weight + background * (255 - weight) + 127) // 255
-        return mixed.astype(np.uint8)
+    def _over_background(self, image: Image.Image) -> Image.Image:
+        """Return RGB; unscanned (transparent) pixels get the slide's background color."""
+        if image.mode != "RGBA":
+            return image.convert("RGB")
+        lowest = image.getchannel("A").getextrema()[0]
+        if lowest == 255:
+            return image.convert("RGB")
+        backdrop = Image.new("RGBA", image.size, (*self.info.background, 255))
+        return Image.alpha_composite(backdrop, image).convert("RGB")
 
     # --- what may identify a patient -----------------------------------------------------------------------
 
@@ -191,7 +187,7 @@ class Slide:
         """Read a label or macro image. It may show a patient's name: call this only when the user asks for it."""
         if self._handle is None or name not in self._handle.slide.associated_images:
             raise SlideError(f"{self.info.path.name} has no image named {name}", "Choose one that it has")
-        return self._over_background(self._handle.slide.associated_images[name])
+        return np.asarray(self._over_background(self._handle.slide.associated_images[name]))
 
 
 class LazyLevel:
