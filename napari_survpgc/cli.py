@@ -18,14 +18,13 @@ from typing import TYPE_CHECKING, NoReturn
 from napari_survpgc import __version__
 
 from .core.errors import CancelledError, OutputError, SurvPGCError
+from .core.notice import RESEARCH_NOTICE
 
 if TYPE_CHECKING:
     from tqdm import tqdm
 
     from .core.bundle import Bundle
     from .core.types import ClinicalRecord, ExpressionProfile, Prediction
-
-RESEARCH_USE_ONLY = "Research use only: not for diagnosis or treatment."
 
 
 class _Parser(argparse.ArgumentParser):
@@ -88,7 +87,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="survpgc",
         description="See what a multimodal cancer survival model looks at: slide, gene expression and six clinical"
-        f" characteristics in, risk and two attention maps out. {RESEARCH_USE_ONLY}",
+        f" characteristics in, risk and two attention maps out. {RESEARCH_NOTICE}",
     )
     parser.add_argument("--version", action="version", version=f"survpgc {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=_Parser)
@@ -102,6 +101,24 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--headless", action="store_true", help="never open a window (there is none yet)")
     demo.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: %(default)s)")
     demo.set_defaults(run=_demo)
+
+    view = commands.add_parser(
+        "view", help="open the window (napari) with a slide, a patient or a saved case"
+    )
+    view.add_argument(
+        "slide", nargs="?", type=Path, metavar="SLIDE", help="slide, DICOM folder or saved case"
+    )
+    view.add_argument("--clinical", type=Path, metavar="F", help="JSON or CSV of the six fields")
+    view.add_argument(
+        "--expression", type=Path, metavar="F", help="one sample's file, or a table with --case"
+    )
+    view.add_argument("--bundle", type=Path, metavar="DIR", help="trained model (default: the demonstration)")
+    view.add_argument("--case", metavar="ID", help="which patient of the table(s)")
+    view.add_argument("--run", dest="press_run", action="store_true", help="press Run at once")
+    view.add_argument(
+        "--screenshot", type=Path, metavar="F.png", help="write a picture of the result and close the window"
+    )
+    view.set_defaults(run=_view)
 
     features = commands.add_parser(
         "features", help="slides -> tissue, patches and one feature row a patch (HDF5)"
@@ -193,6 +210,9 @@ def _parser() -> argparse.ArgumentParser:
         "--patients", type=_positive_int, default=40, metavar="N", help="default: %(default)s"
     )
     simulate.add_argument("--seed", type=int, default=0, metavar="S", help="default: %(default)s")
+    simulate.add_argument(
+        "--only", type=int, metavar="INDEX", help="one patient instead of a cohort: slide, record, expression"
+    )
     simulate.add_argument("--workers", type=_positive_int, default=1, help="processes (default: %(default)s)")
     simulate.set_defaults(run=_simulate)
 
@@ -345,7 +365,7 @@ def summary(prediction: Prediction, out: Path) -> str:
         f"Predicted survival: {survival}",
         *(f"Note: {warning}" for warning in prediction.warnings),
         f"Results: {out}{os.sep} (open report.html)",
-        RESEARCH_USE_ONLY,
+        RESEARCH_NOTICE,
     ]
     return "\n".join(lines)
 
@@ -377,6 +397,43 @@ def _demo(options: argparse.Namespace) -> int:
         f"  survpgc predict {case.slide} --clinical {case.clinical} --expression {case.expression} --out {options.out}"
     )
     return 0
+
+
+def _view(options: argparse.Namespace) -> int:
+    for path in (options.slide, options.clinical, options.expression, options.bundle):
+        if path is not None and not path.exists():
+            raise SurvPGCError(f"There is no file {path}", "Check the name and the folder")
+    _need_window()
+    from .app.launch import view
+
+    return view(
+        options.slide,
+        clinical=options.clinical,
+        expression=options.expression,
+        bundle=options.bundle,
+        case=options.case,
+        run=options.press_run,
+        screenshot=options.screenshot,
+    )
+
+
+def _need_window() -> None:
+    """Say clearly what is missing for a window, before Qt ends the process in its own words."""
+    import importlib.util
+
+    if importlib.util.find_spec("napari") is None or importlib.util.find_spec("qtpy") is None:
+        raise SurvPGCError("The window is not installed", 'pip install "napari-survpgc[app]"')
+    if not _has_display():
+        raise SurvPGCError(
+            "There is no display to open a window on",
+            "Use a desktop session, or xvfb-run -a survpgc view ...",
+        )
+
+
+def _has_display() -> bool:
+    return sys.platform in ("win32", "darwin") or bool(
+        os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    )
 
 
 def _train(options: argparse.Namespace) -> int:
@@ -412,8 +469,12 @@ def _train(options: argparse.Namespace) -> int:
 
 
 def _simulate(options: argparse.Namespace) -> int:
-    from .training.simulate import simulate_cohort
+    from .training.simulate import DEMO_SLIDE_PX, simulate_case, simulate_cohort
 
+    if options.only is not None:
+        case = simulate_case(options.out, seed=options.seed, index=options.only, slide_px=DEMO_SLIDE_PX)
+        print(f"Simulated patient: {case.slide}")
+        return 0
     progress = _ProgressBar()
     try:
         simulate_cohort(

@@ -66,6 +66,11 @@ def bottom_k(scores: ArrayLike | torch.Tensor, k: int) -> NDArray[np.int64]:
     return top_k(-_array(scores), k)
 
 
+def random_k(n: int, k: int, seed: int = 0) -> NDArray[np.int64]:
+    """Return k of n indices at random, the same ones every time: what to compare the best patches with."""
+    return np.random.default_rng(seed).permutation(n)[: max(0, k)]
+
+
 def attention_map(matrix: ArrayLike | torch.Tensor, name: str, row: int | None = None) -> AttentionMap:
     """Return the map of a whole matrix (its mean over rows) or of one row (one characteristic, one gene set)."""
     z = row_scores(matrix)

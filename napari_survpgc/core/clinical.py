@@ -154,7 +154,7 @@ def read_record(path: Path, case: str | None = None) -> ClinicalRecord:
     twice = sorted({n for n in fields.values() if list(fields.values()).count(n) > 1})
     if twice:
         raise ClinicalError(f"{path.name} has several columns for {twice[0]}", "Keep one of them")
-    id_column = next((c for c in columns if _plain(c) in ("case id", "case", "patient id", "patient")), None)
+    id_column = _id_column(columns)
     if case is not None and id_column is not None:
         chosen = [row for row in rows if (row[id_column] or "").strip() == case]
         if not chosen:
@@ -176,6 +176,23 @@ def read_record(path: Path, case: str | None = None) -> ClinicalRecord:
                 f"{path.name} holds {len(chosen)} different rows for {case}", "Keep one of them"
             )
     return _named(path, {name: chosen[0][column] for column, name in fields.items()})
+
+
+def list_cases(path: Path) -> tuple[str, ...]:
+    """Return the ids of a table of patients; () for a file that holds one record.
+
+    Raises
+    ------
+    ClinicalError : the file cannot be read.
+    """
+    text = _read_text(path)
+    if path.suffix.lower() == ".json" or text.lstrip()[:1] == "{":
+        return ()
+    rows, columns = _read_rows(path, text)
+    column = _id_column(columns)
+    if column is None or len(rows) < 2:
+        return ()
+    return tuple(dict.fromkeys((row[column] or "").strip() for row in rows))
 
 
 def unknown_fields(record: ClinicalRecord) -> tuple[str, ...]:
@@ -375,6 +392,10 @@ def _read_text(path: Path) -> str:
         raise ClinicalError(
             f"{path.name} is not a text file (UTF-8)", "Save it as CSV UTF-8 or JSON"
         ) from error
+
+
+def _id_column(columns: Sequence[str]) -> str | None:
+    return next((c for c in columns if _plain(c) in ("case id", "case", "patient id", "patient")), None)
 
 
 def _read_rows(path: Path, text: str) -> tuple[list[dict[str, str | None]], list[str]]:

@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from .attention import patch_scores, percentiles, top_k
-from .errors import writing
+from .errors import OutputError, writing
+from .notice import RESEARCH_NOTICE
 from .plots import heatmap_figure
 from .report import PATHS, Gallery, figure_png, report_html
 from .slide import Slide
@@ -106,8 +107,8 @@ def _write_all(
         (folder / f"heatmap_{name}.png").write_bytes(heatmaps[name])
 
     def gallery(name: str) -> None:
-        galleries[name] = _write_gallery(
-            folder / f"top_{name}", prediction, slide, scores[name], ranks[name], k
+        galleries[name] = write_gallery(
+            folder / f"top_{name}", prediction, slide, scores[name], ranks[name], top_k(scores[name], k)
         )
 
     def report() -> None:
@@ -178,7 +179,7 @@ def prediction_document(
         "sentences": list(sentences),
         "warnings": list(prediction.warnings),
         "version": prediction.provenance["version"],
-        "notice": "Research use only: not for diagnosis or treatment.",
+        "notice": RESEARCH_NOTICE,
     }
 
 
@@ -204,29 +205,60 @@ def _write_attention(prediction: Prediction, scores: Mapping[str, NDArray[np.flo
             file.create_dataset(f"{name}_score", data=scores[name].astype(np.float32))
 
 
-def _write_gallery(
+def write_gallery(
     folder: Path,
     prediction: Prediction,
     slide: Slide,
-    scores: NDArray[np.float64],
-    ranks: NDArray[np.float64],
-    k: int,
+    scores: NDArray[np.floating],
+    percentile: NDArray[np.floating],
+    indices: NDArray[np.int64],
+    ranks: Sequence[int] | None = None,
 ) -> Gallery:
-    folder.mkdir()
-    best = top_k(scores, k)
+    """Write patches as PNG with patches.csv into a folder that is made, or replaced when it is complete.
+
+    Parameters
+    ----------
+    scores, percentile : (n_p,).   indices : patches to write.   ranks : their ranks (default: 1, 2, ...).
+
+    Raises
+    ------
+    OutputError : disk full, no permission; an earlier folder is then untouched.
+    """
     images, shown = [], []
-    with (folder / "patches.csv").open("w", encoding="utf-8", newline="") as stream:
-        table = csv.writer(stream, lineterminator="\n")
-        table.writerow(["rank", "x", "y", "score", "percentile"])
-        for rank, index in enumerate(best, start=1):
-            x, y = (int(v) for v in prediction.coords[index])
-            pixels = slide.read_square(x, y, prediction.patch_px_level0, PATCH_PX)
-            Image.fromarray(pixels).save(folder / f"rank_{rank:02d}_x{x}_y{y}.png")
-            table.writerow([rank, x, y, repr(float(scores[index])), repr(float(ranks[index]))])
-            if rank <= IN_REPORT:
-                images.append(pixels)
-                shown.append(float(ranks[index]))
+    with writing(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+        try:
+            with (staging / "patches.csv").open("w", encoding="utf-8", newline="") as stream:
+                table = csv.writer(stream, lineterminator="\n")
+                table.writerow(["rank", "x", "y", "score", "percentile"])
+                for number, index in enumerate(indices):
+                    rank = ranks[number] if ranks is not None else number + 1
+                    x, y = (int(v) for v in prediction.coords[index])
+                    pixels = slide.read_square(x, y, prediction.patch_px_level0, PATCH_PX)
+                    Image.fromarray(pixels).save(staging / f"rank_{rank:02d}_x{x}_y{y}.png")
+                    table.writerow([rank, x, y, repr(float(scores[index])), repr(float(percentile[index]))])
+                    if number < IN_REPORT:
+                        images.append(pixels)
+                        shown.append(float(percentile[index]))
+            staging.chmod(0o755)
+            if folder.is_dir():
+                _only_patches(folder)
+                shutil.rmtree(folder)
+            staging.replace(folder)
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
     return Gallery(images, shown)
+
+
+def _only_patches(folder: Path) -> None:
+    """Refuse to replace a folder that holds anything but an earlier gallery."""
+    other = [p.name for p in folder.iterdir() if p.name != "patches.csv" and not p.match("rank_*.png")]
+    if other:
+        raise OutputError(
+            f"The folder {folder} holds other files ({other[0]}) and was not replaced",
+            "Choose another folder",
+        )
 
 
 def _write_geojson(

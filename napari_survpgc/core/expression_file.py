@@ -66,6 +66,17 @@ _UNITS = {
 }
 
 
+class SampleNeededError(ExpressionError):
+    """A matrix of many samples was given without saying which; ``samples`` names them."""
+
+    def __init__(self, source: str, samples: tuple[str, ...]) -> None:
+        super().__init__(
+            f"{source} holds {len(samples)} samples",
+            f"Say which one with --case, e.g. {', '.join(samples[:3])}",
+        )
+        self.samples = samples
+
+
 def parse_unit(text: str) -> ExpressionUnit:
     """Return the unit named by a person, e.g. "TPM", "log2(tpm+1)", "z-score"."""
     unit = _UNITS.get(re.sub(r"[\s_]", "", text.lower()))
@@ -205,10 +216,7 @@ def _choose(path: Path, names: Sequence[str], sample: str | None) -> str:
     if sample is None:
         if len(names) == 1:
             return names[0]
-        raise ExpressionError(
-            f"{path.name} holds {len(names)} samples",
-            f"Say which one with --case, e.g. {', '.join(names[:3])}",
-        )
+        raise SampleNeededError(path.name, tuple(names))
     if sample in names:
         return sample
     beginning = sorted({n for n in names if n.startswith(sample)})

@@ -69,14 +69,17 @@ def featurize(
     *,
     patch_px: int = 256,
     mpp: float = 0.5,
-    tissue: Path | None = None,
+    tissue: TissueMask | Path | None = None,
     workers: int | None = None,
     batch_size: int | None = None,
     progress: ProgressCallback | None = None,
 ) -> SlideFeatures:
     """The same as :func:`slide_features` for a slide that is open already."""
     require_mpp(slide.info)
-    mask = read_geojson(tissue, slide.info.size) if tissue else find_tissue(slide, progress=progress)
+    if isinstance(tissue, TissueMask):
+        mask = tissue
+    else:
+        mask = read_geojson(tissue, slide.info.size) if tissue else find_tissue(slide, progress=progress)
     grid = patch_grid(mask, slide.info, patch_px=patch_px, mpp=mpp)
     features = compute_features(
         slide,

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from .bundle import Bundle
+from .case_file import SavedCase, save_case
 from .encoders import load_image_encoder
 from .errors import FeatureError, OutputError, SurvPGCError, writing
 from .export import write_outputs
@@ -20,7 +21,16 @@ from .featurize import featurize
 from .predict import Predictor
 from .slide import open_slide, require_mpp
 from .tissue import write_geojson
-from .types import ClinicalRecord, ExpressionProfile, PatchFeatures, Prediction, ProgressCallback, SlideInfo
+from .types import (
+    ClinicalRecord,
+    ExpressionProfile,
+    MppSource,
+    PatchFeatures,
+    Prediction,
+    ProgressCallback,
+    SlideInfo,
+    TissueMask,
+)
 
 
 def predict_slide(
@@ -64,6 +74,8 @@ def predict_slide(
         with open_slide(path, mpp=mpp_override) as slide:
             require_mpp(slide.info)
             warnings: tuple[str, ...] = ()
+            mask: TissueMask | None = None
+            feature_file = features
             if features is not None:
                 bag = read_features(features, coords=coords)
                 if patch_px_level0 is not None:
@@ -72,7 +84,7 @@ def predict_slide(
                 _check_geometry(bag, slide.info, features)
             elif spec is not None:
                 encoder = load_image_encoder(spec.id, device)
-                target = out / "features" / f"{path.stem}.h5"
+                feature_file = target = out / "features" / f"{path.stem}.h5"
                 result = featurize(
                     slide,
                     encoder,
@@ -84,7 +96,7 @@ def predict_slide(
                     batch_size=batch_size,
                     progress=progress,
                 )
-                bag, warnings = result.features, result.warnings
+                bag, warnings, mask = result.features, result.warnings, result.tissue
                 write_geojson(result.tissue, out / "tissue.geojson")
             else:
                 raise SurvPGCError(
@@ -108,6 +120,23 @@ def predict_slide(
                 reference=bundle.reference,
                 genomics_notes=patient.notes,
                 progress=progress,
+            )
+            save_case(
+                SavedCase(
+                    slide=path.resolve(),
+                    fingerprint=slide.info.fingerprint,
+                    mpp=slide.info.mpp if slide.info.mpp_source is MppSource.USER else None,
+                    record=record,
+                    profile=profile,
+                    bundle=bundle.path.resolve(),
+                    bundle_fingerprint=bundle.fingerprint,
+                    tissue=mask,
+                    features=bag,
+                    prediction=prediction,
+                    name=out.resolve().name,
+                ),
+                out / "case.survpgc",
+                features_path=feature_file,
             )
     except SurvPGCError:
         if new:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from matplotlib import colormaps
@@ -15,6 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from numpy.typing import ArrayLike, NDArray
 
 from .attention import score_grid
@@ -59,25 +61,67 @@ def survival_figure(prediction: Prediction, original: Prediction | None = None) 
     return figure
 
 
-def hazard_figure(prediction: Prediction) -> Figure:
-    """Draw the hazard of each interval with the fold models as dots."""
+def comparison_figure(predictions: Sequence[Prediction], names: Sequence[str]) -> Figure:
+    """Draw the survival curves of several patients, with the range of the fold models."""
+    figure, axes = _figure(5.2, 3.4)
+    colors = (CLINIC, GENOMIC, GROUPS["low"], GROUPS["intermediate"])
+    longest = 0.0
+    for prediction, name, color in zip(predictions, names, itertools.cycle(colors), strict=False):
+        months = prediction.bin_edges_months
+        longest = max(longest, float(months[-1]))
+        low, high = prediction.fold_survival.min(0), prediction.fold_survival.max(0)
+        axes.fill_between(months, np.r_[1.0, low], np.r_[1.0, high], color=color, alpha=0.15)
+        axes.plot(months, np.r_[1.0, prediction.survival], color=color, marker="o", ms=4, label=name)
+    axes.set(xlabel="Months since diagnosis", ylabel="Predicted survival", ylim=(0, 1.02), xlim=(0, longest))
+    axes.yaxis.set_major_formatter("{x:.0%}")
+    axes.legend(frameon=False, fontsize=8)
+    return figure
+
+
+def recolor(figure: Figure, foreground: str, background: str) -> None:
+    """Draw everything that is black or white by convention (frames, text, neutral marks) in other colors.
+
+    Colors that mean something (groups, paths) stay.
+    """
+    figure.set_facecolor(background)
+    for axes in figure.axes:
+        axes.set_facecolor(background)
+        for spine in axes.spines.values():
+            spine.set_edgecolor(foreground)
+        axes.tick_params(color=foreground, which="both")
+        for line in axes.lines:
+            if line.get_gid() == "neutral":
+                line.set_color(foreground)
+    for text in figure.findobj(Text):
+        if text.get_gid() != "colored":
+            text.set_color(foreground)
+
+
+def hazard_figure(prediction: Prediction, original: Prediction | None = None) -> Figure:
+    """Draw the hazard of each interval with the fold models as dots; ``original`` as gray marks."""
     figure, axes = _figure(5.2, 3.0)
     edges = prediction.bin_edges_months
     names = [f"{a:.0f}-{b:.0f}" for a, b in itertools.pairwise(edges)]
     place = np.arange(len(names))
     axes.bar(place, prediction.hazards, color=CLINIC, alpha=0.75, width=0.65)
     for row in prediction.fold_hazards:
-        axes.plot(place, row, "o", color="black", ms=3, alpha=0.5)
+        axes.plot(place, row, "o", color="black", ms=3, alpha=0.5, gid="neutral")
+    if original is not None:
+        axes.plot(place, original.hazards, "_", color=GHOST, ms=26, mew=3)
     axes.set_xticks(place, names)
     axes.set(xlabel="Interval, months", ylabel="Risk of death in it", ylim=(0, 1))
     axes.yaxis.set_major_formatter("{x:.0%}")
     return figure
 
 
-def reference_figure(prediction: Prediction, reference: ArrayLike) -> Figure:
-    """Draw the place of the patient among the reference risks."""
+def reference_figure(
+    prediction: Prediction, reference: ArrayLike, original: Prediction | None = None
+) -> Figure:
+    """Draw the place of the patient among the reference risks; ``original`` as a dashed line."""
     figure, axes = _figure(5.2, 2.4)
     axes.hist(np.asarray(reference, float), bins=30, color=GHOST, alpha=0.7)
+    if original is not None:
+        axes.axvline(original.risk, color=GHOST, lw=2, ls="--")
     axes.axvline(prediction.risk, color=GROUPS["high"], lw=2)
     axes.set(xlabel="Risk score (right: worse)", ylabel="Reference patients")
     axes.set_title(
@@ -86,14 +130,15 @@ def reference_figure(prediction: Prediction, reference: ArrayLike) -> Figure:
     return figure
 
 
-def attribution_figure(attribution: Attribution) -> Figure:
-    """Draw the contribution of every token to the risk, largest first."""
+def attribution_figure(attribution: Attribution, limit: int | None = None) -> Figure:
+    """Draw the contribution of every token (or the ``limit`` largest) to the risk, largest first."""
     items = sorted(attribution.tokens.items(), key=lambda item: abs(item[1]))
+    items = items[-limit:] if limit else items
     figure, axes = _figure(5.2, 0.6 + 0.23 * max(4, len(items)))
     names = [name.split(":", 1)[1].replace("_", " ") for name, _ in items]
     colors = [CLINIC if name.startswith("clinic") else GENOMIC for name, _ in items]
     axes.barh(names, [value for _, value in items], color=colors)
-    axes.axvline(0, color="black", lw=0.8)
+    axes.axvline(0, color="black", lw=0.8, gid="neutral")
     axes.set_xlabel("lowers the risk  <   contribution   >  raises the risk")
     axes.tick_params(axis="y", labelsize=8)
     for label, color in (("clinical record", CLINIC), ("gene expression", GENOMIC)):
@@ -118,7 +163,16 @@ def kaplan_meier_figure(months: ArrayLike, event: ArrayLike, group: ArrayLike) -
         )
         axes.fill_between(curve.months, curve.lower, curve.upper, step="post", color=GROUPS[name], alpha=0.12)
         for tick, count in zip(ticks, numbers_at_risk(times[part], ticks), strict=True):
-            table.text(tick, -row, str(count), ha="center", va="center", fontsize=8, color=GROUPS[name])
+            table.text(
+                tick,
+                -row,
+                str(count),
+                ha="center",
+                va="center",
+                fontsize=8,
+                color=GROUPS[name],
+                gid="colored",
+            )
     test = log_rank(times, events, groups)
     text = test.reason or (f"{test.method} p = {test.p:.2g}" if test.p is not None else "")
     axes.set(ylabel="Survival", ylim=(0, 1.02))

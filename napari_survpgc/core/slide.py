@@ -226,15 +226,18 @@ class LazyLevel:
         if len(keys) != 3:
             raise IndexError(f"too many indices for an array of {self.ndim} dimensions")
         rows, columns = (_span(k, n) for k, n in zip(keys[:2], self.shape[:2], strict=True))
+        block = self._block(rows, columns)
+        inner = [0 if isinstance(k, (int, np.integer)) else slice(None, None, k.step) for k in keys[:2]]
+        return block[inner[0], inner[1]][..., keys[2]]
+
+    def _block(self, rows: tuple[int, int], columns: tuple[int, int]) -> NDArray[Any]:
         downsample = self._slide.info.levels[self._level].downsample
-        block = self._slide.read_region(
+        return self._slide.read_region(
             round(columns[0] * downsample),
             round(rows[0] * downsample),
             self._level,
             (columns[1] - columns[0], rows[1] - rows[0]),
         )
-        inner = [0 if isinstance(k, (int, np.integer)) else slice(None, None, k.step) for k in keys[:2]]
-        return block[inner[0], inner[1]][..., keys[2]]
 
 
 def _span(key: Any, length: int) -> tuple[int, int]:

@@ -253,3 +253,21 @@ def _content_files(path: Path) -> list[Path]:
     if path.suffix.lower() == ".mrxs" and companions.is_dir():
         return [path, *sorted(p for p in companions.iterdir() if p.is_file())]
     return [path]
+
+
+def is_slide(path: Path) -> bool:
+    """Tell a slide from a plain picture: pyramidal, or far too large to be shown whole. Never raises.
+
+    A microscope's plain TIFF also opens as a "generic" slide; it is left to other readers.
+    """
+    try:
+        handle = open_handle(path)
+    except SlideError:
+        return False
+    try:
+        vendor = handle.properties.get("openslide.vendor") or handle.properties.get("tiffslide.vendor") or ""
+        generic = vendor in ("", "generic-tiff", "generic", "unknown")
+        width, height = handle.slide.dimensions
+        return not generic or len(handle.slide.level_dimensions) > 1 or max(width, height) > 16384
+    finally:
+        handle.slide.close()

@@ -51,7 +51,7 @@ def find_tissue(
     downsample = longest / max(image.shape[:2])
     px_um = downsample * mpp if mpp else um_per_px
     mask = tissue_pixels(image, px_um)
-    polygons = _polygons(mask, downsample, info.size)
+    polygons = mask_polygons(mask, downsample, info.size)
     if progress:
         progress("tissue", 1, 1)
     if not polygons:
@@ -157,7 +157,7 @@ def _drop_small(mask: NDArray[np.bool_], speck_px: float, hole_px: float) -> NDA
 # --- outlines -----------------------------------------------------------------------------------------------
 
 
-def _polygons(mask: NDArray[np.bool_], downsample: float, size: tuple[int, int]) -> tuple[Polygon, ...]:
+def mask_polygons(mask: NDArray[np.bool_], downsample: float, size: tuple[int, int]) -> tuple[Polygon, ...]:
     """Trace a mask. 4-connected pieces give simple rings that never touch themselves."""
     labels, count = ndimage.label(mask)
     polygons = []

@@ -1,0 +1,308 @@
+"""The dock "SurvPGC": the panels in the order of the work, the shortcuts, and what ends when the window closes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import napari
+from napari.settings import get_settings
+from qtpy.QtCore import QEvent, QObject, Qt, QTimer
+from qtpy.QtGui import QKeySequence
+from qtpy.QtWidgets import QLabel, QScrollArea, QShortcut, QTabWidget, QVBoxLayout, QWidget
+from superqt import QCollapsible
+
+from napari_survpgc.core.attention_maps import DIFFERENCE
+from napari_survpgc.core.notice import RESEARCH_NOTICE
+from napari_survpgc.core.results import CaseResult
+from napari_survpgc.core.types import ProgressCallback
+
+from .layers import CaseLayers
+from .native_libraries import keep_triton_out
+from .session import Session
+from .views.case_panel import CasePanel
+from .views.cohort_panel import CohortPanel
+from .views.compare import Side, load_side, open_comparison
+from .views.gallery_panel import GalleryPanel
+from .views.maps_panel import MapsPanel
+from .views.message_bar import MessageBar
+from .views.model_panel import ModelPanel
+from .views.parts import note, section
+from .views.patient_panel import PatientPanel
+from .views.programmes_panel import ProgrammesPanel
+from .views.result_panel import ResultPanel
+from .views.run_panel import RunPanel
+from .views.slide_panel import POWERS, SlidePanel
+
+WIDTH = 430
+
+
+class SurvPGCDock(QWidget):
+    """Everything of one viewer. ``session`` is the open case, ``layers`` what the canvas shows of it.
+
+    Parameters
+    ----------
+    napari_viewer : the viewer (napari gives it by this name).
+    load_model : read the demonstration model at once.
+    """
+
+    def __init__(self, napari_viewer: napari.Viewer, *, load_model: bool = True) -> None:
+        super().__init__()
+        self.viewer = napari_viewer
+        self.setObjectName("SurvPGC")
+        keep_triton_out()
+        _slice_in_background()
+        self.session = Session()
+        self.layers = CaseLayers(napari_viewer, self.session)
+        self.slide = SlidePanel(self.session, self.layers)
+        self.patient = PatientPanel(self.session)
+        self.model = ModelPanel(self.session)
+        self.run = RunPanel(self.session)
+        self.result = ResultPanel(self.session)
+        self.maps = MapsPanel(self.session, self.layers)
+        self.gallery = GalleryPanel(self.session, self.layers)
+        self.programmes = ProgrammesPanel(self.session)
+        self.case = CasePanel(self.session)
+        self.cohort = CohortPanel(self.session, self.compare)
+        self.messages = MessageBar(self.session)
+
+        content = QWidget()
+        column = QVBoxLayout(content)
+        column.setContentsMargins(2, 2, 6, 2)
+        column.setSpacing(2)
+        self.sections: dict[str, QCollapsible] = {}
+        for title, widget, open_ in (
+            ("Slide", self.slide, True),
+            ("Patient", self.patient, True),
+            ("Model", self.model, False),
+            ("Run", self.run, True),
+            ("Result", self.result, True),
+            ("Maps", self.maps, True),
+            ("Patches", self.gallery, True),
+            ("What if: gene programmes", self.programmes, False),
+            ("Case", self.case, True),
+            ("Shortcuts", note(shortcut_text()), False),
+        ):
+            self.sections[title] = section(title, widget, open_=open_)
+            column.addWidget(self.sections[title])
+        column.addStretch()
+        self.scroll = _scroll(content)
+        cohort = QWidget()
+        inner = QVBoxLayout(cohort)
+        inner.setContentsMargins(2, 2, 6, 2)
+        inner.addWidget(self.cohort)
+        inner.addStretch()
+        self.tabs = QTabWidget()
+        self.tabs.addTab(self.scroll, "Patient")
+        self.tabs.addTab(_scroll(cohort), "Cohort")
+        self.tabs.setTabToolTip(0, "One patient: slide, record, result")
+        self.tabs.setTabToolTip(1, "Many patients: table, survival curves, comparison")
+
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(2, 2, 2, 2)
+        banner = QLabel(RESEARCH_NOTICE)
+        banner.setFixedHeight(24)
+        banner.setAlignment(Qt.AlignmentFlag.AlignCenter)
+        banner.setStyleSheet("background: #7a5b00; color: white; padding: 2px; border-radius: 3px;")
+        layout.addWidget(banner)
+        layout.addWidget(self.messages)
+        layout.addWidget(self.tabs)
+        self.setMinimumWidth(WIDTH)
+        self._ended = False
+        self._guard = _CloseGuard(self)
+        self._shortcuts = self._make_shortcuts()
+        self._comparisons: list[napari.Viewer] = []
+        self._had_result = False
+        self.session.result_changed.connect(self._first_result)
+        QTimer.singleShot(0, self._watch_window)
+        if load_model:
+            self.session.load_bundle(None)
+        self._adopt_open_slide()
+
+    def _adopt_open_slide(self) -> None:
+        """Take a slide that was opened before the dock."""
+        for layer in reversed(self.viewer.layers):
+            self.layers.adopt_layer(layer)
+            if self.session.opened is not None:
+                return
+
+    # --- flow ----------------------------------------------------------------------------------------------
+
+    def _first_result(self) -> None:
+        """Bring the result into view when it comes, not on every what-if."""
+        has = self.session.result is not None
+        if has and not self._had_result:
+            self.tabs.setCurrentIndex(0)
+            for title in ("Result", "Maps", "Patches"):
+                self.sections[title].expand(animate=False)
+            QTimer.singleShot(50, lambda: self.show_section("Result"))
+        self._had_result = has
+
+    def show_section(self, title: str) -> None:
+        """Scroll so that a section begins at the top."""
+        self.tabs.setCurrentIndex(0)
+        box = self.sections[title]
+        box.expand(animate=False)
+        content = self.scroll.widget()
+        assert content is not None
+        bar = self.scroll.verticalScrollBar()
+        bar.setValue(box.mapTo(content, box.rect().topLeft()).y())
+
+    def compare(self, one: CaseResult, other: CaseResult) -> None:
+        """Open two patients side by side; the slides are opened on a thread."""
+        folder, bundle, device = self.cohort.folder, self.session.bundle, self.session.device
+
+        def work(progress: ProgressCallback) -> tuple[Side, Side]:
+            progress("results", 0, 2)
+            first = load_side(one, folder, bundle, device)
+            progress("results", 1, 2)
+            return first, load_side(other, folder, bundle, device)
+
+        self.session.start(work, "compare", lambda sides: self._comparisons.append(open_comparison(sides)))
+
+    @property
+    def comparisons(self) -> list[napari.Viewer]:
+        return self._comparisons
+
+    # --- shortcuts -----------------------------------------------------------------------------------------
+
+    def _make_shortcuts(self) -> list[QShortcut]:
+        actions: dict[str, Callable[[], object]] = {
+            "Ctrl+Return": self._run,
+            "Ctrl+.": self.session.cancel,
+            "Alt+C": lambda: self.maps.toggle("clinic"),
+            "Alt+G": lambda: self.maps.toggle("genomic"),
+            "Alt+D": lambda: self.maps.toggle(DIFFERENCE),
+            "Alt+T": lambda: self.slide.show_tissue.toggle(),
+            "Alt+Right": lambda: self.gallery.step(1),
+            "Alt+Left": lambda: self.gallery.step(-1),
+            "Alt+0": self.layers.fit,
+            "Alt+R": self.session.reset_what_if,
+        }
+        for number, power in enumerate(POWERS, start=1):
+            actions[f"Alt+{number}"] = lambda p=power: self._magnify(p)  # type: ignore[misc]
+        made = []
+        for keys, action in actions.items():
+            shortcut = QShortcut(QKeySequence(keys), self)
+            shortcut.setContext(Qt.ShortcutContext.WindowShortcut)
+            shortcut.activated.connect(action)
+            made.append(shortcut)
+        return made
+
+    def _run(self) -> None:
+        if self.run.run_button.isEnabled():
+            self.session.run()
+
+    def _magnify(self, power: float) -> None:
+        if self.session.opened is not None and self.session.opened.slide.info.mpp is not None:
+            self.layers.magnify(power)
+
+    # --- end -----------------------------------------------------------------------------------------------
+
+    def _watch_window(self) -> None:
+        if not self._ended:
+            self.window().installEventFilter(self._guard)
+
+    def end(self) -> None:
+        """Stop all work and let go of the viewer; safe to call twice."""
+        if self._ended:
+            return
+        self._ended = True
+        self.maps.disconnect_viewer()
+        self.slide.disconnect_viewer()
+        self.layers.close()
+        self.gallery.close_images()
+        self.cohort.close_workers()
+        self.session.close()
+
+
+class _CloseGuard(QObject):
+    """Ends the dock's work when its window closes, or when napari destroys the dock."""
+
+    def __init__(self, dock: SurvPGCDock) -> None:
+        super().__init__(dock)
+        self._dock = dock
+        # The dock's own C++ part is gone when this fires; its Python part can still stop threads.
+        dock.destroyed.connect(self._gone)
+        self._session, self._gallery, self._cohort = dock.session, dock.gallery, dock.cohort
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: N802  Qt's name
+        if event.type() == QEvent.Type.Close and watched is self._dock.window():
+            QTimer.singleShot(0, self._after_close)
+        return False
+
+    def _after_close(self) -> None:
+        """napari asks before it closes; end only what has really gone."""
+        try:
+            gone = not self._dock.window().isVisible()
+        except RuntimeError:
+            gone = True
+        if gone:
+            self._dock.end()
+
+    def _gone(self) -> None:
+        self._session.close()
+
+
+def _scroll(content: QWidget) -> QScrollArea:
+    area = QScrollArea()
+    area.setWidgetResizable(True)
+    area.setWidget(content)
+    area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+    area.setFrameShape(QScrollArea.Shape.NoFrame)
+    return area
+
+
+def shortcut_text() -> str:
+    """Return the shortcuts as they are listed in the dock."""
+    powers = ", ".join(f"{n}: {p:g}x" for n, p in enumerate(POWERS, start=1))
+    rows = [
+        ("Ctrl+Enter", "Run"),
+        ("Ctrl+.", "Cancel"),
+        ("Alt+C, Alt+G, Alt+D", "show or hide the clinic, genomic, difference map"),
+        ("Alt+T", "show or hide the tissue outline"),
+        ("Alt+→, Alt+←", "next, previous patch of the gallery"),
+        ("Alt+0", "whole slide"),
+        (f"Alt+1 … Alt+{len(POWERS)}", f"magnification ({powers})"),
+        ("Alt+R", "reset what-if"),
+        ("Tab, Space, arrows", "reach and use every control"),
+    ]
+    return (
+        "<table>"
+        + "".join(f"<tr><td><b>{k}</b>&nbsp;&nbsp;</td><td>{w}</td></tr>" for k, w in rows)
+        + "</table>"
+    )
+
+
+def _slice_in_background() -> None:
+    """Let napari read slides on its thread, in this session only: otherwise every pan reads on the GUI thread.
+
+    The user's saved preferences are not changed.
+    """
+    settings = get_settings()
+    if "NAPARI_ASYNC" in os.environ or settings.experimental.async_:
+        return
+    saving = settings._save_on_change
+    settings._save_on_change = False
+    try:
+        settings.experimental.async_ = True
+    finally:
+        settings._save_on_change = saving
+
+
+def dock_of(viewer: napari.Viewer) -> SurvPGCDock:
+    """Return the dock of a viewer, opened if it is not."""
+    for widget in viewer.window.dock_widgets.values():
+        if isinstance(widget, SurvPGCDock):
+            return widget
+    _, widget = viewer.window.add_plugin_dock_widget("napari-survpgc", "SurvPGC")
+    assert isinstance(widget, SurvPGCDock)
+    return widget
+
+
+def sample_folder() -> Path:
+    """Return where simulated patients are kept."""
+    from napari_survpgc.core.user_folder import user_folder
+
+    return user_folder() / "samples"

@@ -1,0 +1,105 @@
+"""``survpgc view``: napari with the SurvPGC dock, the window arranged for looking at slides."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+# Before napari is imported: it reads this once. Slides are then read on a thread, in this process only.
+os.environ.setdefault("NAPARI_ASYNC", "1")
+
+import napari
+from qtpy.QtCore import QObject, Qt, QTimer
+from qtpy.QtWidgets import QDockWidget
+
+from napari_survpgc.core.case_file import SUFFIX
+
+from .dock import WIDTH, SurvPGCDock
+
+
+def open_window(*, show: bool = True, load_model: bool = True) -> tuple[napari.Viewer, SurvPGCDock]:
+    """Open a viewer with the dock at the right; napari's own layer panels are put away (View brings them back)."""
+    viewer = napari.Viewer(title="SurvPGC", show=show, ndisplay=2)
+    dock = SurvPGCDock(viewer, load_model=load_model)
+    viewer.window.add_dock_widget(dock, name="SurvPGC", area="right")
+    frame = dock.window()
+    own = next((p for p in frame.findChildren(QDockWidget) if p.isAncestorOf(dock)), None)
+    if own is not None:
+        frame.resizeDocks([own], [WIDTH + 30], Qt.Orientation.Horizontal)
+    for panel in dock.window().findChildren(QDockWidget):
+        if panel.objectName() in ("layer controls", "layer list"):
+            panel.hide()
+    return viewer, dock
+
+
+def view(
+    slide: Path | None = None,
+    *,
+    clinical: Path | None = None,
+    expression: Path | None = None,
+    bundle: Path | None = None,
+    case: str | None = None,
+    run: bool = False,
+    screenshot: Path | None = None,
+) -> int:
+    """Open the window, with what is given already in it; returns when it is closed.
+
+    Parameters
+    ----------
+    slide : slide, or a case file (.survpgc).   case : which patient of the tables.
+    run : press Run when everything is there.
+    screenshot : write a picture of the window when the result is shown, and close it.
+    """
+    viewer, dock = open_window(load_model=bundle is None)
+    session = dock.session
+    if bundle is not None:
+        session.load_bundle(bundle)
+    if slide is not None and slide.suffix.lower() == SUFFIX:
+        session.open_case(slide)
+    elif slide is not None:
+
+        def fill() -> None:
+            if clinical is not None:
+                session.load_record(clinical, case)
+            if expression is not None:
+                session.load_expression(expression, case)
+
+        session.open_slide(slide, then=fill)
+    if run:
+        _when(dock, lambda: not session.missing() and not session.busy, session.run)
+    code = [0]
+    if screenshot is not None:
+
+        def shoot() -> None:
+            viewer.window.resize(1600, 1000)
+            QTimer.singleShot(2500, save)
+
+        def save() -> None:
+            viewer.window.screenshot(str(screenshot), flash=False)
+            viewer.close()
+
+        def late() -> None:
+            print("survpgc: the result did not come, so there is no picture.", file=sys.stderr)
+            code[0] = 2
+            viewer.close()
+
+        _when(dock, lambda: session.result is not None and not session.busy, shoot)
+        QTimer.singleShot(600_000, late)
+    napari.run()
+    dock.end()
+    return code[0]
+
+
+def _when(owner: QObject, condition: Callable[[], bool], action: Callable[[], object]) -> None:
+    """Call ``action`` once, as soon as ``condition`` holds."""
+    timer = QTimer(owner)  # without an owner it would be collected while it waits
+
+    def look() -> None:
+        if condition():
+            timer.stop()
+            action()
+
+    timer.timeout.connect(look)
+    timer.start(200)

@@ -1,0 +1,487 @@
+"""The open case as napari layers: slide, heatmaps, tissue, the selected patch. All in micrometres."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import matplotlib
+import napari
+import numpy as np
+from napari.layers import Image, Labels, Layer, Shapes
+from napari.utils.colormaps import Colormap
+from numpy.typing import NDArray
+
+from napari_survpgc.core.attention_maps import DIFFERENCE, MapScale, PatchCells
+from napari_survpgc.core.slide_tiles import tiled_levels
+from napari_survpgc.core.tissue import mask_polygons, rasterize
+from napari_survpgc.core.types import Polygon, SlideInfo, TissueMask
+
+from .session import OpenedSlide, Session
+
+SLIDE = "Slide"
+MAPS = {"clinic": "Clinic attention", "genomic": "Genomic attention", DIFFERENCE: "Clinic - genomic"}
+TISSUE, BRUSH, PATCH = "Tissue outline", "Tissue brush", "Selected patch"
+COLORMAPS = ("cividis", "viridis", "magma", "inferno", "plasma", "turbo", "gray")
+"""The first is the default: the same order of brightness for color-blind readers and in print."""
+_DIVERGING = "PuOr_r"
+_BRUSH_UM = 8.0
+KEY = "napari_survpgc"
+
+
+def slide_layer(opened: OpenedSlide) -> tuple[list[Any], dict[str, Any], str]:
+    """Return the napari layer data of an open slide: lazy, multiscale, in µm (in px while the pixel size is unknown)."""
+    info = opened.slide.info
+    scale = _um(info)
+    known = info.mpp is not None
+    return (
+        list(tiled_levels(opened.tiles)),
+        {
+            "name": info.path.stem,
+            "rgb": True,
+            "multiscale": True,
+            "scale": (scale[1], scale[0]),
+            "units": ("um", "um") if known else ("pixel", "pixel"),
+            "axis_labels": ("y", "x"),
+            "metadata": {KEY: opened},
+        },
+        "image",
+    )
+
+
+def _um(info: SlideInfo) -> tuple[float, float]:
+    """World units a level-0 px in x and y."""
+    return (info.mpp_x or 1.0, info.mpp_y or 1.0) if info.mpp else (1.0, 1.0)
+
+
+@dataclass
+class MapView:
+    """How the maps are looked at; what the Maps panel sets.
+
+    Attributes
+    ----------
+    rows : map -> row of its matrix, None for the mean of all.   threshold : 0-1 of the scale's range.
+    """
+
+    scale: MapScale = MapScale.PERCENTILE
+    colormap: str = COLORMAPS[0]
+    opacity: float = 0.55
+    threshold: float = 0.0
+    rows: dict[str, int | None] = field(default_factory=lambda: {"clinic": None, "genomic": None})
+
+
+class CaseLayers:
+    """Keeps a viewer's layers in step with a session. Lives on the GUI thread."""
+
+    def __init__(self, viewer: napari.Viewer, session: Session) -> None:
+        self.viewer, self.session = viewer, session
+        self.view = MapView()
+        self.slide: Image | None = None
+        self.maps: dict[str, Image] = {}
+        self.tissue: Shapes | None = None
+        self.brush: Labels | None = None
+        self.patch: Shapes | None = None
+        self.show_tissue = True
+        self.map_changed: list[Callable[[], None]] = []
+        self._inserting = False
+        session.slide_changed.connect(self._show_slide)
+        session.tissue_changed.connect(self._show_tissue)
+        session.result_changed.connect(self._show_result)
+        session.patch_selected.connect(self._show_patch)
+        viewer.layers.events.inserted.connect(self._on_inserted)
+        viewer.layers.events.removed.connect(self._on_removed)
+        viewer.canvas.events.size.connect(self._refit)
+        self._fitted: tuple[float, ...] | None = None
+
+    def close(self) -> None:
+        self.viewer.canvas.events.size.disconnect(self._refit)
+        self.viewer.layers.events.inserted.disconnect(self._on_inserted)
+        self.viewer.layers.events.removed.disconnect(self._on_removed)
+
+    # --- slide ---------------------------------------------------------------------------------------------
+
+    def _show_slide(self) -> None:
+        opened = self.session.opened
+        if self.slide is not None and self.slide.metadata.get(KEY) is opened and opened is not None:
+            return  # a layer that the reader made
+        self._remove(*self.maps.values(), self.tissue, self.brush, self.patch, self.slide)
+        self.slide = None
+        if opened is None:
+            return
+        levels, attributes, _ = slide_layer(opened)
+        self.slide = self._add(Image(levels, **attributes), at=0)
+        self.fit()
+        self._scale_bar()
+
+    def _scale_bar(self) -> None:
+        bar = self.viewer.canvas.overlays.scale_bar
+        known = self.session.opened is not None and self.session.opened.slide.info.mpp is not None
+        bar.visible = known
+        bar.colored = True
+        bar.color = "black"
+        bar.box = True
+        bar.box_color = (1, 1, 1, 0.7)
+
+    def fit(self) -> None:
+        """Show the whole slide."""
+        if self.slide is None or self.session.opened is None:
+            return
+        info = self.session.opened.slide.info
+        x, y, width, height = info.bounds
+        sx, sy = _um(info)
+        self.viewer.scene.camera.center = (0, (y + height / 2) * sy, (x + width / 2) * sx)
+        canvas = self.viewer.canvas.size
+        self.viewer.scene.camera.zoom = 0.95 * min(canvas[0] / (height * sy), canvas[1] / (width * sx))
+        self._fitted = self._camera()
+
+    def _camera(self) -> tuple[float, ...]:
+        camera = self.viewer.scene.camera
+        return (*camera.center, camera.zoom)
+
+    def _refit(self, event: Any = None) -> None:
+        """Keep showing the whole slide while the window takes its size, until the user moves."""
+        if self._fitted is not None and self._fitted == self._camera():
+            self.fit()
+
+    def magnify(self, power: float) -> None:
+        """Show the slide as an objective of that power does: 40x is 0.25 µm a screen px."""
+        self.viewer.scene.camera.zoom = power / 10.0
+
+    @property
+    def magnification(self) -> float:
+        return float(self.viewer.scene.camera.zoom) * 10.0
+
+    def _on_inserted(self, event: Any) -> None:
+        if not self._inserting:
+            self.adopt_layer(event.value)
+
+    def adopt_layer(self, layer: Layer) -> None:
+        """Make a slide that was opened by File > Open or drag and drop the case; other layers are left alone."""
+        opened = layer.metadata.get(KEY)
+        if not isinstance(opened, OpenedSlide):
+            return
+        old = (*self.maps.values(), self.tissue, self.brush, self.patch, self.slide)
+        self.slide = layer
+        self._remove(*old)
+        self.session.adopt(opened)
+        self._scale_bar()
+        self.fit()
+
+    def _on_removed(self, event: Any) -> None:
+        layer = event.value
+        if self._inserting:
+            return
+        if layer is self.slide:
+            self.slide = None
+            self.session.close_slide()
+        elif layer is self.tissue:
+            self.tissue = None
+        elif layer is self.brush:
+            self.brush = None
+        elif layer is self.patch:
+            self.patch = None
+        else:
+            self.maps = {name: kept for name, kept in self.maps.items() if kept is not layer}
+
+    def _add(self, layer: Layer, at: int | None = None) -> Any:
+        self._inserting = True
+        try:
+            if at is None:
+                self.viewer.add_layer(layer)
+            else:
+                self.viewer.layers.insert(at, layer)
+        finally:
+            self._inserting = False
+        return layer
+
+    def _remove(self, *layers: Layer | None) -> None:
+        self._inserting = True
+        try:
+            for layer in layers:
+                if layer is not None and layer in self.viewer.layers:
+                    self.viewer.layers.remove(layer)
+        finally:
+            self._inserting = False
+        self.maps = {name: kept for name, kept in self.maps.items() if kept not in layers}
+        if self.tissue in layers:
+            self.tissue = None
+        if self.brush in layers:
+            self.brush = None
+        if self.patch in layers:
+            self.patch = None
+
+    # --- heatmaps ------------------------------------------------------------------------------------------
+
+    def _show_result(self) -> None:
+        result = self.session.result
+        if result is None:
+            self._remove(*self.maps.values(), self.patch)
+            return
+        names = [*result.maps.names, *([DIFFERENCE] if len(result.maps.names) == 2 else [])]
+        first = not self.maps
+        for name in names:
+            if name not in self.maps:
+                self._add_map(name, visible=first and name == names[0])
+        self._remove(*(layer for name, layer in self.maps.items() if name not in names))
+        self.paint()
+
+    def _add_map(self, name: str, *, visible: bool) -> None:
+        result, opened = self.session.result, self.session.opened
+        assert result is not None
+        assert opened is not None
+        cells = result.maps.cells
+        layer = Image(
+            np.zeros(cells.shape, np.float32),
+            name=MAPS[name],
+            visible=visible,
+            opacity=self.view.opacity,
+            blending="translucent_no_depth",
+            interpolation2d="nearest",
+            contrast_limits=(0, 1),
+            **self._place(cells),
+        )
+        self.maps[name] = self._add(layer)
+        layer.events.visible.connect(self._tell)
+
+    def _place(self, cells: PatchCells) -> dict[str, Any]:
+        """Scale and shift of a grid image of one cell a patch; napari places pixel centers."""
+        assert self.session.opened is not None
+        sx, sy = _um(self.session.opened.slide.info)
+        side = cells.side
+        return {
+            "scale": (side * sy, side * sx),
+            "translate": ((cells.origin[1] + (side - 1) / 2) * sy, (cells.origin[0] + (side - 1) / 2) * sx),
+            "units": ("um", "um"),
+            "axis_labels": ("y", "x"),
+        }
+
+    def paint(self) -> None:
+        """Paint the visible maps anew; hidden ones when they are shown."""
+        for name, layer in self.maps.items():
+            if layer.visible:
+                self._paint(name, layer)
+        self._tell()
+
+    def _paint(self, name: str, layer: Image) -> None:
+        result = self.session.result
+        if result is None:
+            return
+        found = result.maps.values(name, self.view.rows.get(name), self.view.scale)
+        span = found.high - found.low
+        outside = found.low - span  # below every threshold: painted with low_color, fully transparent
+        image = result.maps.cells.image(found.values, outside)
+        lower = found.low + self.view.threshold * span
+        limits = (min(lower, found.high - 1e-3 * span), found.high)
+        if layer.data.shape != image.shape:
+            layer.data = image
+            place = self._place(result.maps.cells)
+            layer.scale, layer.translate = place["scale"], place["translate"]
+        else:
+            layer.data = image
+        layer.contrast_limits_range = (outside, found.high)
+        layer.contrast_limits = limits
+        wanted = _DIVERGING if name == DIFFERENCE else self.view.colormap
+        if layer.colormap.name != f"survpgc {wanted}":
+            layer.colormap = overlay_colormap(wanted)
+        layer.opacity = self.view.opacity
+
+    def show_map(self, name: str, visible: bool) -> None:
+        """Show or hide one map."""
+        if name in self.maps:
+            layer = self.maps[name]
+            if visible:
+                self._paint(name, layer)
+            layer.visible = visible
+
+    def visible_map(self) -> str | None:
+        """Return the topmost map that is shown."""
+        shown = [name for name, layer in self.maps.items() if layer.visible]
+        return shown[-1] if shown else None
+
+    def _tell(self, event: Any = None) -> None:
+        if event is not None:
+            # Shown by napari's own eye button: it may be of an earlier prediction.
+            name = next((n for n, layer in self.maps.items() if layer is event.source), None)
+            if name is not None and self.maps[name].visible:
+                self._paint(name, self.maps[name])
+        for listener in self.map_changed:
+            listener()
+
+    # --- patches -------------------------------------------------------------------------------------------
+
+    def _show_patch(self, index: int) -> None:
+        result, opened = self.session.result, self.session.opened
+        if index < 0 or result is None or opened is None:
+            self._remove(self.patch)
+            return
+        neighbors = result.maps.cells.neighbors(index)
+        prediction = result.shown
+        sx, sy = _um(opened.slide.info)
+        side = prediction.patch_px_level0
+
+        def square(patch: int) -> NDArray[np.float64]:
+            x, y = prediction.coords[patch]
+            corners = [(y, x), (y, x + side), (y + side, x + side), (y + side, x)]
+            return np.array([((b - 0.5) * sy, (a - 0.5) * sx) for b, a in corners])
+
+        data = [square(n) for n in neighbors] + [square(index)]
+        width = side * sx
+        edge_width = [width * 0.015] * len(neighbors) + [width * 0.05]
+        edge_color = [[1, 1, 1, 0.8]] * len(neighbors) + [[0.9, 0.1, 0.6, 1]]
+        if self.patch is not None:
+            self._remove(self.patch)
+        self.patch = self._add(
+            Shapes(
+                data,
+                shape_type="polygon",
+                name=PATCH,
+                edge_width=edge_width,
+                edge_color=np.array(edge_color),
+                face_color="transparent",
+                units=("um", "um"),
+                axis_labels=("y", "x"),
+            )
+        )
+        if self.slide is not None:
+            # The next click in the canvas moves the view, it does not edit the outline.
+            self.viewer.layers.selection.active = self.slide
+
+    def fly_to(self, index: int, *, side_px: float = 220.0) -> None:
+        """Center the camera on a patch, magnified so that it is about ``side_px`` screen px wide."""
+        result, opened = self.session.result, self.session.opened
+        if result is None or opened is None:
+            return
+        sx, sy = _um(opened.slide.info)
+        x, y = (float(v) for v in result.shown.coords[index])
+        half = result.shown.patch_px_level0 / 2
+        camera = self.viewer.scene.camera
+        camera.center = (0, (y + half) * sy, (x + half) * sx)
+        wanted = side_px / (2 * half * sx)
+        if camera.zoom < wanted * 0.5 or camera.zoom > wanted * 3:
+            camera.zoom = wanted
+
+    def patch_at(self, world: tuple[float, ...]) -> int | None:
+        """Return the patch under a point of the canvas (y, x in world units), or None."""
+        result, opened = self.session.result, self.session.opened
+        if result is None or opened is None:
+            return None
+        sx, sy = _um(opened.slide.info)
+        return result.maps.cells.at(world[-1] / sx + 0.5, world[-2] / sy + 0.5)
+
+    # --- tissue --------------------------------------------------------------------------------------------
+
+    def _show_tissue(self) -> None:
+        self._remove(self.tissue, self.brush)
+        mask, opened = self.session.tissue, self.session.opened
+        if mask is None or opened is None:
+            return
+        sx, sy = _um(opened.slide.info)
+        rings, hole = [], []
+        for polygon in mask.polygons:
+            for number, ring in enumerate((polygon.exterior, *polygon.holes)):
+                rings.append(np.stack([(ring[:, 1] - 0.5) * sy, (ring[:, 0] - 0.5) * sx], 1))
+                hole.append(number > 0)
+        longest = max(opened.slide.info.size) * sx
+        at = 1 if self.slide is not None else None
+        self.tissue = self._add(
+            Shapes(
+                rings,
+                shape_type="polygon",
+                name=TISSUE,
+                features={"hole": hole},
+                edge_width=longest * 0.003,
+                edge_color=np.array([[0.2, 0.2, 0.2, 1] if h else [0.0, 0.45, 0.7, 1] for h in hole]),
+                face_color="transparent",
+                visible=self.show_tissue,
+                units=("um", "um"),
+                axis_labels=("y", "x"),
+            ),
+            at=at,
+        )
+        if self.slide is not None:
+            self.viewer.layers.selection.active = self.slide
+
+    def set_tissue_visible(self, visible: bool) -> None:
+        self.show_tissue = visible
+        if self.tissue is not None:
+            self.tissue.visible = visible
+
+    def edit_outlines(self) -> bool:
+        """Select the outline layer with napari's vertex tool; False when there is none."""
+        if self.tissue is None:
+            return False
+        self.set_tissue_visible(True)
+        self.viewer.layers.selection.active = self.tissue
+        self.tissue.mode = "direct"
+        return True
+
+    def edit_with_brush(self) -> bool:
+        """Show the tissue as a layer to paint on (about 8 µm a pixel)."""
+        mask, opened = self.session.tissue, self.session.opened
+        if mask is None or opened is None:
+            return False
+        info = opened.slide.info
+        sx, sy = _um(info)
+        downsample = max(1.0, _BRUSH_UM / sx, max(info.size) / 4096)
+        labels = rasterize(mask, downsample).astype(np.uint8)
+        self._remove(self.brush)
+        self.brush = self._add(
+            Labels(
+                labels,
+                name=BRUSH,
+                opacity=0.35,
+                scale=(downsample * sy, downsample * sx),
+                translate=((downsample - 1) / 2 * sy, (downsample - 1) / 2 * sx),
+                units=("um", "um"),
+                axis_labels=("y", "x"),
+                metadata={"downsample": downsample},
+            )
+        )
+        self.brush.brush_size = 25
+        self.brush.selected_label = 1
+        self.brush.mode = "paint"
+        self.viewer.layers.selection.active = self.brush
+        return True
+
+    def edited_tissue(self) -> TissueMask | None:
+        """Return what was drawn: the brush layer when there is one, else the outlines; None when nothing is left."""
+        opened = self.session.opened
+        if opened is None:
+            return None
+        info = opened.slide.info
+        if self.brush is not None:
+            polygons = mask_polygons(
+                np.asarray(self.brush.data) > 0, float(self.brush.metadata["downsample"]), info.size
+            )
+        elif self.tissue is not None:
+            sx, sy = _um(info)
+            rings = [
+                np.stack([ring[:, -1] / sx + 0.5, ring[:, -2] / sy + 0.5], 1).clip(0, info.size)
+                for ring in (np.asarray(r, float) for r in self.tissue.data)
+            ]
+            flags = [bool(h) for h in self.tissue.features["hole"].fillna(False)]
+            polygons = _with_holes(rings, flags)
+        else:
+            return None
+        return TissueMask(polygons, info.size, "edited") if polygons else None
+
+
+def _with_holes(rings: list[NDArray[np.float64]], hole: list[bool]) -> tuple[Polygon, ...]:
+    """Give each hole to the outline that contains its first corner; one outside of all is dropped."""
+    from matplotlib.path import Path as Outline
+
+    outer = [ring for ring, h in zip(rings, hole, strict=True) if not h and len(ring) >= 3]
+    inner: list[list[NDArray[np.float64]]] = [[] for _ in outer]
+    for ring, h in zip(rings, hole, strict=True):
+        if h and len(ring) >= 3:
+            home = next((i for i, o in enumerate(outer) if Outline(o).contains_point(ring.mean(0))), None)
+            if home is not None:
+                inner[home].append(ring)
+    return tuple(Polygon(o, tuple(i)) for o, i in zip(outer, inner, strict=True))
+
+
+def overlay_colormap(name: str) -> Colormap:
+    """Return a matplotlib colormap whose values below the lower limit are transparent."""
+    colors = matplotlib.colormaps[name](np.linspace(0, 1, 256))
+    return Colormap(colors, name=f"survpgc {name}", low_color=(0, 0, 0, 0))

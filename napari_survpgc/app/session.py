@@ -1,0 +1,814 @@
+"""The open case: slide, tissue, patient, model, result. Views read it, ask it for work and follow its signals.
+
+All work happens on threads (:mod:`.workers`); the state changes on the GUI thread only.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from qtpy.QtCore import QObject, Signal
+
+from napari_survpgc.core.attention_maps import AttentionMaps
+from napari_survpgc.core.bundle import Bundle, load_bundle
+from napari_survpgc.core.case_file import SavedCase, load_case, save_case
+from napari_survpgc.core.clinical import parse_record, read_record
+from napari_survpgc.core.encoders import load_image_encoder
+from napari_survpgc.core.errors import BundleError, ExpressionError, FeatureError, SlideError, SurvPGCError
+from napari_survpgc.core.export import write_outputs
+from napari_survpgc.core.features import read_features
+from napari_survpgc.core.featurize import featurize
+from napari_survpgc.core.genomics import normalize_profile, parse_unit, read_expression
+from napari_survpgc.core.predict import Predictor, what_if
+from napari_survpgc.core.slide import Slide, open_slide, require_mpp
+from napari_survpgc.core.slide_tiles import TileCache
+from napari_survpgc.core.tissue import find_tissue
+from napari_survpgc.core.types import (
+    ClinicalRecord,
+    ExpressionProfile,
+    MppSource,
+    PatchFeatures,
+    Prediction,
+    ProgressCallback,
+    TissueMask,
+)
+from napari_survpgc.core.user_folder import features_file, remember_mpp, remembered_mpp
+from napari_survpgc.resources import resource_path
+
+from .workers import Job, Latest
+
+
+class Severity(StrEnum):
+    """How much a message matters."""
+
+    DONE = "done"
+    NOTE = "note"
+    ERROR = "error"
+
+
+@dataclass(frozen=True)
+class Message:
+    """One sentence for the user; ``details`` go behind a button."""
+
+    text: str
+    severity: Severity
+    details: str = ""
+
+
+@dataclass(frozen=True)
+class OpenedSlide:
+    """An open slide with its tiles."""
+
+    slide: Slide
+    tiles: TileCache
+
+    def close(self) -> None:
+        self.tiles.close()
+        self.slide.close()
+
+
+@dataclass(frozen=True)
+class ExpressionState:
+    """The expression file and how well it fits the model.
+
+    Attributes
+    ----------
+    overlap : share of the model's genes that were found, 0-1; None when the model uses none.
+    problem : why it cannot be used with this model, or "".
+    """
+
+    profile: ExpressionProfile
+    overlap: float | None
+    note: str
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What is shown: the prediction of the record as entered, and the changed one while asking what if."""
+
+    original: Prediction
+    shown: Prediction
+    maps: AttentionMaps
+
+    @property
+    def changed(self) -> bool:
+        return self.shown is not self.original
+
+
+def open_with_tiles(path: Path, mpp: float | None = None) -> OpenedSlide:
+    """Open a slide; one without pixel size gets the one that a person gave for it before."""
+    slide = open_slide(path, mpp=mpp)
+    if slide.info.mpp is None:
+        known = remembered_mpp(slide.info.fingerprint)
+        if known is not None:
+            slide.close()
+            slide = open_slide(path, mpp=known)
+    return OpenedSlide(slide, TileCache(slide))
+
+
+class Session(QObject):
+    """See the module's docstring.
+
+    Signals
+    -------
+    slide_changed : a slide was opened or closed.   mpp_changed : its pixel size was given.
+    tissue_changed, patient_changed, bundle_changed.
+    job_started(Job), job_ended.   result_changed : new result, what-if or none.   stale_changed.
+    patch_selected(int) : index, -1 for none.   message(Message).
+    """
+
+    slide_changed = Signal()
+    mpp_changed = Signal()
+    tissue_changed = Signal()
+    patient_changed = Signal()
+    bundle_changed = Signal()
+    job_started = Signal(object)
+    job_ended = Signal()
+    result_changed = Signal()
+    stale_changed = Signal()
+    patch_selected = Signal(int)
+    message = Signal(object)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.opened: OpenedSlide | None = None
+        self.tissue: TissueMask | None = None
+        self.record = ClinicalRecord()
+        self.expression: ExpressionState | None = None
+        self.bundle: Bundle | None = None
+        self.device = "auto"
+        self.result: Result | None = None
+        self.features: PatchFeatures | None = None
+        self.patch = -1
+        self.stale = False
+        self.case_name = ""
+        self.view_settings: dict[str, Any] = {}
+        self.programme_shifts: dict[str, float] = {}
+        self._predictor: Predictor | None = None
+        self._record_of_result: ClinicalRecord | None = None
+        self._features_path: Path | None = None
+        self._jobs: list[Job] = []
+        self._what_if = Latest("what-if")
+        self._what_if.answered.connect(self._show_changed)
+        self._what_if.failed.connect(self.report)
+        self._closed = False
+
+    # --- work ----------------------------------------------------------------------------------------------
+
+    @property
+    def busy(self) -> bool:
+        return any(job.running for job in self._jobs)
+
+    def start(
+        self,
+        function: Callable[[ProgressCallback], Any],
+        name: str,
+        succeeded: Callable[[Any], None] | None = None,
+        failed: Callable[[Exception], None] | None = None,
+        *,
+        shown: bool = True,
+    ) -> Job:
+        """Run ``function(progress)`` on a thread; its outcome arrives here, on the GUI thread.
+
+        Parameters
+        ----------
+        shown : announce it (progress bar, Cancel); False for what takes a moment.
+        """
+        job = Job(function, name)
+        self._jobs.append(job)
+        if succeeded is not None:
+            job.succeeded.connect(succeeded)
+        job.failed.connect(failed or self.report)
+        job.ended.connect(self._job_over)
+        if shown:
+            job.cancelled.connect(self._say_cancelled)
+            self.job_started.emit(job)
+        job.start()
+        return job
+
+    def _job_over(self) -> None:
+        # The thread of the sender is just ending; give it the moment it needs.
+        for job in list(self._jobs):
+            if job.wait(0.2):
+                self._jobs.remove(job)
+        if not self._closed:
+            self.job_ended.emit()
+
+    def _say_cancelled(self) -> None:
+        self.say("Stopped. What was finished is kept; press Run to go on.")
+
+    def cancel(self) -> None:
+        """Stop all long work; what is finished is kept."""
+        for job in self._jobs:
+            job.cancel()
+
+    def report(self, error: Exception) -> None:
+        """Show an error as one sentence; a traceback only behind Details, and only for what is our fault."""
+        import traceback
+
+        details = "".join(traceback.format_exception(error))
+        if isinstance(error, SurvPGCError):
+            self.message.emit(Message(str(error), Severity.ERROR, details))
+        else:
+            text = (
+                f"Something went wrong that should not have ({type(error).__name__}). Save your case, try again, and"
+                " send the details to the developers if it comes back."
+            )
+            self.message.emit(Message(text, Severity.ERROR, details))
+
+    def say(self, text: str, severity: Severity = Severity.NOTE) -> None:
+        self.message.emit(Message(text, severity))
+
+    def close(self) -> None:
+        """End all work and release the slide; called when the window closes."""
+        if self._closed:
+            return
+        self._closed = True
+        self.cancel()
+        self._what_if.close()
+        for job in self._jobs:
+            job.wait(10)
+        if self.opened is not None:
+            self.opened.close()
+            self.opened = None
+
+    # --- slide ---------------------------------------------------------------------------------------------
+
+    def open_slide(self, path: Path, mpp: float | None = None, then: Callable[[], None] | None = None) -> Job:
+        """Open a slide on a thread and show it."""
+
+        def done(opened: OpenedSlide) -> None:
+            self.adopt(opened)
+            if then is not None:
+                then()
+
+        return self.start(lambda progress: open_with_tiles(path, mpp), "open slide", done, shown=False)
+
+    def adopt(self, opened: OpenedSlide) -> None:
+        """Take over an open slide as the case's slide; results of another slide go."""
+        if self._closed:
+            opened.close()
+            return
+        before = self.opened
+        if before is not None and before is not opened:
+            if self.result is not None and before.slide.info.fingerprint != opened.slide.info.fingerprint:
+                # Another slide is another patient: nobody's fields may slip into somebody else's result.
+                self.record, self.expression = ClinicalRecord(), None
+                self.patient_changed.emit()
+            before.close()
+        self.cancel()
+        self.opened = opened
+        self.tissue = None
+        self.case_name = opened.slide.info.path.stem
+        self._drop_result()
+        self.slide_changed.emit()
+        self.tissue_changed.emit()
+
+    def close_slide(self) -> None:
+        """Release the slide, e.g. because its layer was deleted."""
+        if self.opened is None:
+            return
+        opened, self.opened = self.opened, None
+        self.cancel()
+        opened.close()
+        self.tissue = None
+        self._drop_result()
+        self.slide_changed.emit()
+        self.tissue_changed.emit()
+
+    def set_mpp(self, mpp: float) -> None:
+        """Give the pixel size of the slide (µm per level-0 px); it is remembered for this slide."""
+        if self.opened is None:
+            return
+        path, fingerprint = self.opened.slide.info.path, self.opened.slide.info.fingerprint
+
+        def reopen(progress: ProgressCallback) -> OpenedSlide:
+            opened = open_with_tiles(path, mpp)
+            remember_mpp(fingerprint, mpp)
+            return opened
+
+        self.start(reopen, "pixel size", self.adopt, shown=False)
+
+    # --- tissue --------------------------------------------------------------------------------------------
+
+    def find_tissue(self) -> None:
+        """Outline the tissue again, automatically."""
+        if self.opened is None:
+            return
+        slide = self.opened.slide
+        self.start(lambda progress: find_tissue(slide, progress=progress), "tissue", self.set_tissue)
+
+    def set_tissue(self, mask: TissueMask) -> None:
+        """Use these outlines from now on; a result made with others is out of date."""
+        self.tissue = mask
+        self.tissue_changed.emit()
+        self._mark_stale()
+
+    # --- patient -------------------------------------------------------------------------------------------
+
+    def set_fields(self, fields: Mapping[str, object]) -> None:
+        """Change clinical fields. After a run this asks "what if" at once.
+
+        Raises
+        ------
+        ClinicalError : a value makes no sense; nothing is changed.
+        """
+        record = parse_record({**dataclasses.asdict(self.record), **fields})
+        if record == self.record:
+            return
+        self.record = record
+        self.patient_changed.emit()
+        self._ask_what_if()
+
+    def set_record(self, record: ClinicalRecord) -> None:
+        """Replace the record, e.g. from a file: another patient, so an earlier result is out of date."""
+        self.record = record
+        self.patient_changed.emit()
+        self._mark_stale()
+
+    def load_record(self, path: Path, case: str | None = None) -> None:
+        """Read the record from JSON or CSV on a thread."""
+        self.start(lambda progress: read_record(path, case), "record", self.set_record, shown=False)
+
+    def load_expression(
+        self,
+        path: Path,
+        sample: str | None = None,
+        unit: str | None = None,
+        failed: Callable[[Exception], None] | None = None,
+    ) -> Job:
+        """Read an expression file on a thread."""
+        chosen = parse_unit(unit) if unit else None
+        return self.start(
+            lambda progress: read_expression(path, sample=sample, unit=chosen),
+            "expression",
+            self.set_profile,
+            failed,
+            shown=False,
+        )
+
+    def set_profile(self, profile: ExpressionProfile | None) -> None:
+        """Use this expression; None for a patient without."""
+        self.expression = self._examine(profile) if profile is not None else None
+        self.patient_changed.emit()
+        self._mark_stale()
+
+    def _examine(self, profile: ExpressionProfile) -> ExpressionState:
+        reference = self.bundle.gene_reference if self.bundle else None
+        if reference is None:
+            return ExpressionState(profile, None, f"{len(profile.values)} genes, {profile.unit}")
+        try:
+            found = normalize_profile(profile, reference)
+        except ExpressionError as error:
+            return ExpressionState(profile, None, "", str(error))
+        note = f"{len(found.found)} of the model's {len(reference.genes)} genes; unit {profile.unit}"
+        return ExpressionState(profile, found.overlap, note)
+
+    # --- model ---------------------------------------------------------------------------------------------
+
+    def load_bundle(self, folder: Path | None = None) -> Job:
+        """Read a bundle on a thread; None for the demonstration model."""
+        place = folder or resource_path("demo_bundle")
+        return self.start(lambda progress: load_bundle(place), "model", self.set_bundle, shown=False)
+
+    def set_bundle(self, bundle: Bundle) -> None:
+        self.bundle = bundle
+        self._predictor = None
+        if self.expression is not None:
+            self.expression = self._examine(self.expression.profile)
+        self.bundle_changed.emit()
+        self.patient_changed.emit()
+        self._mark_stale()
+
+    def set_device(self, device: str) -> None:
+        if device != self.device:
+            self.device = device
+            self._predictor = None
+
+    # --- run -----------------------------------------------------------------------------------------------
+
+    def missing(self) -> str:
+        """Return what is still needed before Run, in one sentence, or ""."""
+        if self.opened is None:
+            return "Open a slide first."
+        if self.opened.slide.info.mpp is None:
+            return "Enter the pixel size of the slide first."
+        if self.bundle is None:
+            return "Choose a model first."
+        if self.expression is not None and self.expression.problem:
+            return self.expression.problem
+        return ""
+
+    def run(self) -> Job | None:
+        """Tissue, patches, features, prediction; each step that was done before is taken from there."""
+        problem = self.missing()
+        if problem:
+            self.message.emit(Message(problem, Severity.ERROR))
+            return None
+        assert self.opened is not None
+        assert self.bundle is not None
+        opened, bundle, record, tissue = self.opened, self.bundle, self.record, self.tissue
+        profile = self.expression.profile if self.expression else None
+        predictor, device = self._predictor, self.device
+
+        def work(progress: ProgressCallback) -> _Finished:
+            return _run(opened, bundle, predictor, device, record, profile, tissue, progress)
+
+        return self.start(work, "run", self._finished)
+
+    def _finished(self, finished: _Finished) -> None:
+        if self.opened is None or finished.opened is not self.opened:
+            return  # another slide was opened meanwhile
+        self._predictor = finished.predictor
+        if self.tissue is not finished.tissue:
+            self.tissue = finished.tissue
+            self.tissue_changed.emit()
+        self.features, self._features_path = finished.features, finished.features_path
+        self._record_of_result = finished.record
+        self.programme_shifts = {}
+        self._set_result(Result(finished.prediction, finished.prediction, finished.maps))
+        if self.record != finished.record:
+            self._ask_what_if()
+
+    def _set_result(self, result: Result | None) -> None:
+        self.result = result
+        self.stale = False
+        self.result_changed.emit()
+        self.stale_changed.emit()
+
+    def _drop_result(self) -> None:
+        self._what_if.clear()
+        self.features = self._features_path = self._record_of_result = None
+        self.programme_shifts = {}
+        self.patch = -1
+        self._set_result(None)
+        self.patch_selected.emit(-1)
+
+    def _mark_stale(self) -> None:
+        if self.result is not None and not self.stale:
+            self.stale = True
+            self.stale_changed.emit()
+
+    # --- what if -------------------------------------------------------------------------------------------
+
+    @property
+    def can_ask(self) -> bool:
+        return self.result is not None and self.result.original.state is not None and not self.stale
+
+    def set_programme(self, name: str, shift: float) -> None:
+        """Shift all genes of a programme by standard deviations, relative to the patient."""
+        shifts = {**self.programme_shifts, name: float(shift)}
+        self.programme_shifts = {key: value for key, value in shifts.items() if value != 0}
+        self._ask_what_if()
+
+    def _ask_what_if(self) -> None:
+        if not self.can_ask:
+            self._mark_stale()
+            return
+        assert self.result is not None
+        result, original = self.result, self.result.original
+        fields = dataclasses.asdict(self.record)
+        shifts = dict(self.programme_shifts)
+        if self.record == self._record_of_result and not shifts:
+            self._what_if.clear()
+            self._what_if.submit(
+                lambda: (original, original, result.maps if not result.changed else AttentionMaps(original))
+            )
+            return
+
+        def answer() -> tuple[Prediction, Prediction, AttentionMaps]:
+            prediction = what_if(original, fields, gene_sets=shifts)
+            maps = AttentionMaps(prediction)
+            for name in maps.names:
+                maps.map(name)  # rank here, not on the GUI thread
+            return original, prediction, maps
+
+        self._what_if.submit(answer)
+
+    def _show_changed(self, answer: tuple[Prediction, Prediction, AttentionMaps]) -> None:
+        original, prediction, maps = answer
+        if self.result is None or self.result.original is not original:
+            return  # the answer belongs to an earlier case
+        self.result = Result(original, prediction, maps)
+        self.result_changed.emit()
+
+    def reset_what_if(self) -> None:
+        """Return to the patient as entered at Run."""
+        if self.result is None or self._record_of_result is None:
+            return
+        self.record = self._record_of_result
+        self.programme_shifts = {}
+        self.patient_changed.emit()
+        self._ask_what_if()
+
+    def changes(self) -> tuple[str, ...]:
+        """Return what differs from the patient at Run, in words."""
+        if self._record_of_result is None:
+            return ()
+        before, now = dataclasses.asdict(self._record_of_result), dataclasses.asdict(self.record)
+        words = [
+            f"{name.replace('_', ' ')}: {_word(before[name])} → {_word(now[name])}"
+            for name in before
+            if before[name] != now[name]
+        ]
+        words += [
+            f"{name.replace('_', ' ')} {shift:+.1f} SD" for name, shift in self.programme_shifts.items()
+        ]
+        return tuple(words)
+
+    # --- patches -------------------------------------------------------------------------------------------
+
+    def select_patch(self, index: int) -> None:
+        """Select a patch (-1: none)."""
+        self.patch = index
+        self.patch_selected.emit(index)
+
+    # --- case files ----------------------------------------------------------------------------------------
+
+    def save_case(self, path: Path) -> Job | None:
+        """Save the case on a thread; reopening it computes nothing."""
+        if self.result is None or self.opened is None or self.bundle is None:
+            self.say("There is no result to save yet: press Run first.", Severity.ERROR)
+            return None
+        info = self.opened.slide.info
+        case = SavedCase(
+            slide=info.path.resolve(),
+            fingerprint=info.fingerprint,
+            mpp=info.mpp if info.mpp_source is MppSource.USER else None,
+            record=self._record_of_result or self.record,
+            profile=self.expression.profile if self.expression else None,
+            bundle=self.bundle.path.resolve(),
+            bundle_fingerprint=self.bundle.fingerprint,
+            tissue=self.tissue,
+            features=self.features,
+            prediction=self.result.original,
+            name=self.case_name,
+            settings=dict(self.view_settings),
+        )
+        return self.start(
+            lambda progress: save_case(case, path),
+            "save",
+            lambda _: self.say(f"Saved as {path.name}.", Severity.DONE),
+            shown=False,
+        )
+
+    def open_case(self, path: Path, slide: Path | None = None) -> Job:
+        """Open a case file: everything is shown as it was, then the model is made ready for what-if.
+
+        Parameters
+        ----------
+        slide : where the slide is now, when it has moved.
+        """
+
+        def work(progress: ProgressCallback) -> tuple[SavedCase, OpenedSlide, Bundle | None]:
+            case = load_case(path)
+            place = slide or _slide_beside(case, path)
+            opened = open_with_tiles(place, case.mpp)
+            if opened.slide.info.fingerprint != case.fingerprint:
+                opened.close()
+                raise SlideError(
+                    f"{place.name} is not the slide of the case {path.name}",
+                    "Choose the slide that it was made from",
+                )
+            return case, opened, _bundle_of(case)
+
+        return self.start(work, "open case", lambda found: self._show_case(*found), shown=False)
+
+    def _show_case(self, case: SavedCase, opened: OpenedSlide, bundle: Bundle | None) -> None:
+        self.adopt(opened)
+        self.case_name = case.name or self.case_name
+        if bundle is not None:
+            self.set_bundle(bundle)
+        self.record = case.record
+        self.expression = self._examine(case.profile) if case.profile else None
+        self.patient_changed.emit()
+        self.tissue = case.tissue
+        self.tissue_changed.emit()
+        self.view_settings = dict(case.settings)
+        self.features, self._record_of_result = case.features, case.record
+        prediction = case.prediction
+        self._set_result(Result(prediction, prediction, AttentionMaps(prediction)))
+        if bundle is None:
+            self.say(
+                f"The model of this case ({case.bundle.name}) is not at its place or was changed: the results can be looked"
+                " at, but not asked 'what if'."
+            )
+            return
+        if case.features is None:
+            self.say("The features of this case were moved away: press Run before asking 'what if'.")
+            return
+        features, profile, device = case.features, case.profile, self.device
+        info = opened.slide.info
+
+        def ready(progress: ProgressCallback) -> tuple[Predictor, Prediction]:
+            predictor = Predictor(bundle, device)
+            patient = predictor.prepare_patient(case.record, profile)
+            return predictor, predictor.predict(patient, features, info, attribution=False)
+
+        def made(found: tuple[Predictor, Prediction]) -> None:
+            predictor, again = found
+            if self.result is None or self.result.original is not prediction:
+                return
+            self._predictor = predictor
+            if abs(again.risk - prediction.risk) > 1e-4:
+                self.say(
+                    "This version of the program computes another risk for this case than the one that was saved"
+                    f" ({again.risk:.4f}, saved {prediction.risk:.4f}): press Run to renew it."
+                )
+                return
+            live = dataclasses.replace(prediction, state=again.state)
+            self.result = Result(live, live, self.result.maps)
+            self.result_changed.emit()
+            if self.record != self._record_of_result:
+                self._ask_what_if()
+
+        self.start(ready, "model", made, shown=False)
+
+    def open_patient(
+        self,
+        slide: Path,
+        record: ClinicalRecord,
+        profile: ExpressionProfile | None,
+        features: Path | None = None,
+    ) -> None:
+        """Open a patient of a cohort: slide, record and expression; with features also the result."""
+
+        def then() -> None:
+            self.record = record
+            self.expression = self._examine(profile) if profile else None
+            self.patient_changed.emit()
+            if features is not None:
+                self._run_from(features)
+
+        self.open_slide(slide, then=then)
+
+    def _run_from(self, features: Path) -> None:
+        if self.opened is None or self.bundle is None or self.missing():
+            return
+        opened, bundle, record = self.opened, self.bundle, self.record
+        profile = self.expression.profile if self.expression else None
+        predictor, device = self._predictor, self.device
+
+        def work(progress: ProgressCallback) -> _Finished:
+            bag = read_features(features)
+            if not np.isfinite(bag.grid.patch_px_level0):
+                raise FeatureError(
+                    f"{features.name} does not say how large its patches are",
+                    "Press Run to make the features again",
+                )
+            return _predict(
+                opened, bundle, predictor, device, record, profile, None, bag, features, (), progress
+            )
+
+        self.start(work, "run", self._finished)
+
+    def export(self, folder: Path) -> Job | None:
+        """Write everything that 'survpgc predict' writes into a folder."""
+        if self.result is None or self.opened is None or self.bundle is None:
+            self.say("There is no result to export yet: press Run first.", Severity.ERROR)
+            return None
+        prediction, slide, bundle = self.result.shown, self.opened.slide, self.bundle
+        record = self.record
+        state = prediction.state
+        sentences = state.patient.sentences if state is not None else ()
+        notes = state.patient.notes if state is not None else ()
+        if self.result.changed:
+            notes = (*notes, f"What-if, not the patient's own record: {'; '.join(self.changes())}.")
+
+        def work(progress: ProgressCallback) -> Path:
+            write_outputs(
+                prediction,
+                slide,
+                folder,
+                record=record,
+                sentences=sentences,
+                reference=bundle.reference,
+                genomics_notes=notes,
+                progress=progress,
+            )
+            return folder
+
+        return self.start(
+            work, "export", lambda path: self.say(f"Results and report.html are in {path}.", Severity.DONE)
+        )
+
+
+def _word(value: object) -> str:
+    if value is None:
+        return "unknown"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _slide_beside(case: SavedCase, path: Path) -> Path:
+    """Return where the slide is: at its old place, or beside the case file."""
+    if case.slide is None:
+        raise SlideError(f"{path.name} names no slide", "Choose the slide")
+    if case.slide.exists():
+        return case.slide
+    beside = path.parent / case.slide.name
+    if beside.exists():
+        return beside
+    raise SlideError(
+        f"The slide {case.slide.name} of the case {path.name} is not at its place any more",
+        "Put it beside the case file, or back where it was",
+    )
+
+
+def _bundle_of(case: SavedCase) -> Bundle | None:
+    for place in (case.bundle, resource_path("demo_bundle")):
+        try:
+            bundle = load_bundle(place)
+        except BundleError:
+            continue
+        if bundle.fingerprint == case.bundle_fingerprint:
+            return bundle
+    return None
+
+
+@dataclass(frozen=True)
+class _Finished:
+    opened: OpenedSlide
+    predictor: Predictor
+    record: ClinicalRecord
+    tissue: TissueMask | None
+    features: PatchFeatures
+    features_path: Path | None
+    prediction: Prediction
+    maps: AttentionMaps
+
+
+def _run(
+    opened: OpenedSlide,
+    bundle: Bundle,
+    predictor: Predictor | None,
+    device: str,
+    record: ClinicalRecord,
+    profile: ExpressionProfile | None,
+    tissue: TissueMask | None,
+    progress: ProgressCallback,
+) -> _Finished:
+    slide = opened.slide
+    require_mpp(slide.info)
+    spec = bundle.config.encoders.get("pathology")
+    if spec is None:
+        raise BundleError(f"The model {bundle.config.name} does not look at slides", "Choose another model")
+    progress("model", 0, 1)
+    encoder = load_image_encoder(spec.id, device)
+    target = features_file(slide.info, spec.id, tissue)
+    # One processor is left to the window.
+    workers = max(1, (os.cpu_count() or 2) - 1)
+    made = featurize(
+        slide,
+        encoder,
+        target,
+        patch_px=spec.patch_px or encoder.patch_px,
+        mpp=spec.mpp or encoder.mpp,
+        tissue=tissue,
+        workers=workers,
+        progress=progress,
+    )
+    return _predict(
+        opened,
+        bundle,
+        predictor,
+        device,
+        record,
+        profile,
+        made.tissue,
+        made.features,
+        target,
+        made.warnings,
+        progress,
+    )
+
+
+def _predict(
+    opened: OpenedSlide,
+    bundle: Bundle,
+    predictor: Predictor | None,
+    device: str,
+    record: ClinicalRecord,
+    profile: ExpressionProfile | None,
+    tissue: TissueMask | None,
+    features: PatchFeatures,
+    features_path: Path,
+    warnings: tuple[str, ...],
+    progress: ProgressCallback,
+) -> _Finished:
+    if predictor is None or predictor.bundle is not bundle:
+        predictor = Predictor(bundle, device)
+    patient = predictor.prepare_patient(record, profile)
+    prediction = predictor.predict(patient, features, opened.slide.info, warnings=warnings, progress=progress)
+    maps = AttentionMaps(prediction)
+    for name in maps.names:
+        maps.map(name)
+    _ = maps.cells
+    return _Finished(opened, predictor, record, tissue, features, features_path, prediction, maps)

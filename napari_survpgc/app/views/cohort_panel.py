@@ -1,0 +1,511 @@
+"""Cohort: table of patients, Kaplan-Meier by risk group, thumbnails, compare two, run a list of slides."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from qtpy.QtCore import QAbstractTableModel, QModelIndex, QSize, QSortFilterProxyModel, Qt
+from qtpy.QtGui import QColor, QIcon, QImage, QPixmap
+from qtpy.QtWidgets import (
+    QAbstractItemView,
+    QComboBox,
+    QDialog,
+    QDialogButtonBox,
+    QFileDialog,
+    QFormLayout,
+    QHeaderView,
+    QLineEdit,
+    QListWidget,
+    QListWidgetItem,
+    QSlider,
+    QTableView,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_survpgc.app.session import Session, Severity
+from napari_survpgc.app.workers import Latest
+from napari_survpgc.core.groups import risk_groups
+from napari_survpgc.core.plots import GROUPS, kaplan_meier_figure
+from napari_survpgc.core.predict import Predictor
+from napari_survpgc.core.results import (
+    BatchReport,
+    CaseResult,
+    cohort_patient,
+    is_cohort_folder,
+    predict_batch,
+    predict_cohort,
+    read_batch,
+    read_results,
+    thumbnail_of,
+)
+from napari_survpgc.core.types import ProgressCallback
+
+from .figure_view import FigureView
+from .parts import PathField, note, panel, push, row
+
+_COLUMNS = (
+    "Patient",
+    "Risk",
+    "Percentile",
+    "Group",
+    "Months",
+    "Event",
+    "Age",
+    "Sex",
+    "Stage",
+    "Edition",
+    "Subtype",
+    "Race",
+)
+_CUTS = ("Model's groups", "Median", "Thirds", "Threshold")
+_THUMB_PX = 104
+_STRIP = 8
+
+
+class _Table(QAbstractTableModel):
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows: Sequence[CaseResult] = ()
+        self.groups: Sequence[str] = ()
+
+    def set_rows(self, rows: Sequence[CaseResult], groups: Sequence[str]) -> None:
+        self.beginResetModel()
+        self.rows, self.groups = rows, groups
+        self.endResetModel()
+
+    def set_groups(self, groups: Sequence[str]) -> None:
+        self.groups = groups
+        if self.rows:
+            self.dataChanged.emit(self.index(0, 3), self.index(len(self.rows) - 1, 3))
+
+    def rowCount(self, parent: QModelIndex | None = None) -> int:  # noqa: N802  Qt's name
+        return len(self.rows)
+
+    def columnCount(self, parent: QModelIndex | None = None) -> int:  # noqa: N802
+        return len(_COLUMNS)
+
+    def headerData(self, section: int, orientation: Qt.Orientation, role: int = 0) -> Any:  # noqa: N802
+        if role == Qt.ItemDataRole.DisplayRole and orientation == Qt.Orientation.Horizontal:
+            return _COLUMNS[section]
+        return None
+
+    def value(self, line: int, column: int) -> Any:
+        """Return what sorts a cell."""
+        case = self.rows[line]
+        record = case.record
+        return (
+            case.case_id, case.risk, case.risk_percentile, self.groups[line], case.months, case.event, record.age,
+            record.sex, record.stage, record.staging_edition, record.subtype, record.race,
+        )[column]  # fmt: skip
+
+    def data(self, index: QModelIndex, role: int = 0) -> Any:
+        if not index.isValid():
+            return None
+        value = self.value(index.row(), index.column())
+        if role == Qt.ItemDataRole.DisplayRole:
+            if value is None:
+                return ""
+            if index.column() == 5:
+                return "death" if value else "censored"
+            if isinstance(value, float):
+                return (
+                    f"{value:.3f}"
+                    if index.column() == 1
+                    else f"{value:.0f}"
+                    if index.column() != 4
+                    else f"{value:.1f}"
+                )
+            return str(value)
+        if role == Qt.ItemDataRole.UserRole:
+            return value
+        if role == Qt.ItemDataRole.ForegroundRole and index.column() == 3:
+            return QColor(GROUPS.get(str(value), "#888888"))
+        return None
+
+
+class _Sorted(QSortFilterProxyModel):
+    """Sorts by value, unknown last; filters by words in any column."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._words: list[str] = []
+
+    def set_words(self, text: str) -> None:
+        self._words = text.lower().split()
+        self.invalidate()
+
+    def filterAcceptsRow(self, line: int, parent: QModelIndex) -> bool:  # noqa: N802
+        model = self.sourceModel()
+        text = " ".join(str(model.data(model.index(line, c))) for c in range(len(_COLUMNS))).lower()
+        return all(word in text for word in self._words)
+
+    def lessThan(self, left: QModelIndex, right: QModelIndex) -> bool:  # noqa: N802
+        model = self.sourceModel()
+        one, other = (model.value(i.row(), i.column()) for i in (left, right))
+        if one is None or other is None:
+            last = self.sortOrder() == Qt.SortOrder.AscendingOrder
+            return (other is None) if last else (one is None and other is not None)
+        return bool(one < other)
+
+
+class CohortPanel(QWidget):
+    """See the module's docstring.
+
+    Parameters
+    ----------
+    compare : called with two case files (or slides with records) to show side by side.
+    """
+
+    def __init__(self, session: Session, compare: Callable[[CaseResult, CaseResult], None]) -> None:
+        super().__init__()
+        self.session, self._compare = session, compare
+        self.folder: Path | None = None
+        self.cases: tuple[CaseResult, ...] = ()
+        self._from_cohort = False
+        layout = panel(self)
+        self.open_button = push(
+            "Open folder…",
+            "Open a cohort folder, or a folder with the results of a batch",
+            self._ask_open,
+            "open_cohort",
+        )
+        self.batch_button = push(
+            "Run a list…", "Run every slide of a list in the background (patients.csv and a folder of slides)",
+            self._ask_batch, "run_batch",
+        )  # fmt: skip
+        layout.addLayout(row(self.open_button, self.batch_button, None))
+        self.facts = note(
+            "Open a folder of results, or a cohort folder, to compare patients and risk groups."
+        )
+        layout.addWidget(self.facts)
+        self.filter = QLineEdit()
+        self.filter.setPlaceholderText("Filter, e.g. high stage iii")
+        self.filter.setAccessibleName("Filter the patients")
+        self.filter.setClearButtonEnabled(True)
+        layout.addWidget(self.filter)
+        self.table = _Table()
+        self.sorted = _Sorted()
+        self.sorted.setSourceModel(self.table)
+        self.filter.textChanged.connect(self.sorted.set_words)
+        self.view = QTableView()
+        self.view.setModel(self.sorted)
+        self.view.setSortingEnabled(True)
+        self.view.sortByColumn(1, Qt.SortOrder.DescendingOrder)
+        self.view.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
+        self.view.setSelectionMode(QAbstractItemView.SelectionMode.ExtendedSelection)
+        self.view.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
+        self.view.verticalHeader().setVisible(False)
+        self.view.verticalHeader().setDefaultSectionSize(22)
+        self.view.horizontalHeader().setSectionResizeMode(QHeaderView.ResizeMode.Interactive)
+        self.view.setMinimumHeight(190)
+        self.view.setToolTip("Double click opens the patient")
+        self.view.setAccessibleName("Patients")
+        self.view.doubleClicked.connect(lambda index: self.open_patient(self._case(index)))
+        self.view.activated.connect(lambda index: None)
+        layout.addWidget(self.view)
+        self.show_button = push(
+            "Open patient", "Open the selected patient", self._open_selected, "open_patient"
+        )
+        self.compare_button = push(
+            "Compare two",
+            "Show two selected patients side by side, with linked zoom",
+            self._compare_selected,
+            "compare_two",
+        )
+        layout.addLayout(row(self.show_button, self.compare_button, None))
+
+        self.cut = QComboBox()
+        self.cut.addItems(_CUTS)
+        self.cut.setToolTip("How patients are divided into risk groups")
+        self.cut.setAccessibleName("Cut of the risk groups")
+        self.threshold = QSlider(Qt.Orientation.Horizontal)
+        self.threshold.setRange(0, 1000)
+        self.threshold.setValue(500)
+        self.threshold.setToolTip("Risk above which a patient is 'high'")
+        self.threshold.setAccessibleName("Risk threshold")
+        layout.addLayout(row(self.cut, self.threshold))
+        self.km = FigureView("kaplan-meier", 270)
+        self.km.failed.connect(session.report)
+        layout.addWidget(self.km)
+        self.reason = note()
+        layout.addWidget(self.reason)
+        self.strips: dict[str, QListWidget] = {}
+        for name, words in (("high", "Highest risk"), ("low", "Lowest risk")):
+            strip = QListWidget()
+            strip.setViewMode(QListWidget.ViewMode.IconMode)
+            strip.setFlow(QListWidget.Flow.LeftToRight)
+            strip.setWrapping(False)
+            strip.setMovement(QListWidget.Movement.Static)
+            strip.setIconSize(QSize(_THUMB_PX, _THUMB_PX))
+            strip.setFixedHeight(_THUMB_PX + 46)
+            strip.setAccessibleName(words)
+            strip.setToolTip(f"{words}: double click opens the patient")
+            strip.itemDoubleClicked.connect(
+                lambda item: self.open_patient(item.data(Qt.ItemDataRole.UserRole))
+            )
+            layout.addWidget(note(f"<b>{words}</b>"))
+            layout.addWidget(strip)
+            self.strips[name] = strip
+        self._curves = Latest("kaplan-meier")
+        self._curves.answered.connect(self._show_curves)
+        self._curves.failed.connect(session.report)
+        self.cut.currentIndexChanged.connect(self._regroup)
+        self.threshold.valueChanged.connect(self._regroup)
+        self._enable()
+
+    def close_workers(self) -> None:
+        self._curves.close()
+
+    # --- open ----------------------------------------------------------------------------------------------
+
+    def _ask_open(self) -> None:
+        name = QFileDialog.getExistingDirectory(self, "Open a cohort folder or a results folder")
+        if name:
+            self.open_folder(Path(name))
+
+    def open_folder(self, folder: Path) -> None:
+        """Read results, or predict the patients of a cohort folder from their features, on a thread."""
+        bundle, device = self.session.bundle, self.session.device
+
+        def work(progress: ProgressCallback) -> tuple[CaseResult, ...]:
+            if is_cohort_folder(folder) and bundle is not None:
+                return predict_cohort(folder, Predictor(bundle, device), progress)
+            return read_results(folder)
+
+        def done(cases: tuple[CaseResult, ...]) -> None:
+            self._from_cohort = is_cohort_folder(folder)
+            self.show_cases(folder, cases)
+
+        self.session.start(work, "cohort", done)
+
+    def show_cases(self, folder: Path, cases: tuple[CaseResult, ...]) -> None:
+        self.folder, self.cases = folder, cases
+        known = sum(case.months is not None for case in cases)
+        deaths = sum(case.event == 1 for case in cases)
+        follow_up = (
+            f"{known} with follow-up, {deaths} deaths"
+            if known
+            else "no follow-up known, so no survival curves"
+        )
+        self.facts.setText(f"<b>{folder.name}</b>: {len(cases)} patients, {follow_up}.")
+        self.table.set_rows(cases, self._groups())
+        self.view.resizeColumnsToContents()
+        self._regroup()
+        self._fill_strips()
+        self._enable()
+
+    def _enable(self) -> None:
+        for widget in (self.show_button, self.compare_button, self.cut, self.threshold):
+            widget.setEnabled(bool(self.cases))
+        self.threshold.setEnabled(bool(self.cases) and self.cut.currentText() == "Threshold")
+
+    # --- groups --------------------------------------------------------------------------------------------
+
+    def _risks(self) -> NDArray[np.float64]:
+        return np.array([case.risk for case in self.cases])
+
+    def _groups(self) -> list[str]:
+        kind, risks = self.cut.currentText(), self._risks()
+        if not len(risks):
+            return []
+        if kind == "Model's groups":
+            return [case.risk_group for case in self.cases]
+        if kind == "Thirds":
+            low, high = np.quantile(risks, [1 / 3, 2 / 3])
+            return [str(g) for g in risk_groups(risks, (float(low), float(high)))]
+        if kind == "Median":
+            cut = float(np.median(risks))
+        else:
+            cut = float(risks.min() + (risks.max() - risks.min()) * self.threshold.value() / 1000)
+        return ["high" if risk > cut else "low" for risk in risks]
+
+    def _regroup(self) -> None:
+        groups = self._groups()
+        self.table.set_groups(groups)
+        self._enable()
+        followed = [
+            (c.months, c.event, g) for c, g in zip(self.cases, groups, strict=True) if c.months is not None
+        ]
+        if len(followed) < 2:
+            self.km.setVisible(False)
+            self.reason.setText(
+                ""
+                if not self.cases
+                else "No survival curves: the follow-up (survival_months, event) of these patients is not known."
+            )
+            return
+        months, event, group = (np.array(part) for part in zip(*followed, strict=True))
+        self._curves.submit(lambda: kaplan_meier_figure(months, event, group))
+
+    def _show_curves(self, figure: Any) -> None:
+        self.km.setVisible(True)
+        self.reason.setText("")
+        self.km.show_figure(figure)
+
+    # --- thumbnails ----------------------------------------------------------------------------------------
+
+    def _fill_strips(self) -> None:
+        order = sorted(self.cases, key=lambda case: -case.risk)
+        parts = {"high": order[:_STRIP], "low": order[::-1][:_STRIP]}
+        for name, cases in parts.items():
+            strip = self.strips[name]
+            strip.clear()
+            for case in cases:
+                item = QListWidgetItem(f"{case.case_id}\n{case.risk_percentile:.0f} %")
+                item.setData(Qt.ItemDataRole.UserRole, case)
+                item.setTextAlignment(int(Qt.AlignmentFlag.AlignHCenter))
+                strip.addItem(item)
+        shown = [*parts["high"], *parts["low"]]
+
+        def work(progress: ProgressCallback) -> dict[str, NDArray[np.uint8]]:
+            found: dict[str, NDArray[np.uint8]] = {}
+            for case in shown:
+                progress("thumbnails", len(found), len(shown))
+                pixels = thumbnail_of(case, 2 * _THUMB_PX)
+                if pixels is not None:
+                    found[case.case_id] = pixels
+            return found
+
+        self.session.start(work, "thumbnails", self._show_thumbnails, shown=False)
+
+    def _show_thumbnails(self, found: dict[str, NDArray[np.uint8]]) -> None:
+        for strip in self.strips.values():
+            for place in range(strip.count()):
+                item = strip.item(place)
+                pixels = found.get(item.data(Qt.ItemDataRole.UserRole).case_id)
+                if pixels is not None:
+                    height, width = pixels.shape[:2]
+                    image = QImage(
+                        np.ascontiguousarray(pixels).tobytes(),
+                        width,
+                        height,
+                        3 * width,
+                        QImage.Format.Format_RGB888,
+                    )
+                    item.setIcon(QIcon(QPixmap.fromImage(image)))
+
+    # --- patients ------------------------------------------------------------------------------------------
+
+    def _case(self, index: QModelIndex) -> CaseResult:
+        return self.table.rows[self.sorted.mapToSource(index).row()]
+
+    def selected(self) -> list[CaseResult]:
+        return [self._case(index) for index in self.view.selectionModel().selectedRows()]
+
+    def _open_selected(self) -> None:
+        chosen = self.selected()
+        if len(chosen) != 1:
+            self.session.say("Select one patient in the table.", Severity.ERROR)
+            return
+        self.open_patient(chosen[0])
+
+    def open_patient(self, case: CaseResult) -> None:
+        """Open the case file of a patient, or its slide with record, expression and features."""
+        if case.case_file is not None:
+            self.session.open_case(case.case_file)
+            return
+        if case.slide is None or self.folder is None:
+            self.session.say(
+                f"The slide of {case.case_id} was not found: put it into the folder slides of {self.folder}.",
+                Severity.ERROR,
+            )
+            return
+        folder, slide = self.folder, case.slide
+        self.session.start(
+            lambda progress: cohort_patient(folder, case.case_id),
+            "patient",
+            lambda found: self.session.open_patient(slide, *found),
+            shown=False,
+        )
+
+    def _compare_selected(self) -> None:
+        chosen = self.selected()
+        if len(chosen) != 2:
+            self.session.say("Select two patients in the table (Ctrl+click).", Severity.ERROR)
+            return
+        self._compare(*chosen)
+
+    # --- batch ---------------------------------------------------------------------------------------------
+
+    def _ask_batch(self) -> None:
+        dialog = BatchDialog(self)
+        if dialog.exec() and dialog.complete:
+            assert dialog.patients.path is not None
+            assert dialog.slides.path is not None
+            assert dialog.out.path is not None
+            self.run_batch(dialog.patients.path, dialog.slides.path, dialog.expression.path, dialog.out.path)
+
+    def run_batch(self, patients: Path, slides: Path, expression: Path | None, out: Path) -> None:
+        """Run a list of slides on a thread, then show the results; slides that fail are named, the others go on."""
+        bundle, device = self.session.bundle, self.session.device
+        if bundle is None:
+            self.session.say("Choose a model first.", Severity.ERROR)
+            return
+
+        def work(progress: ProgressCallback) -> tuple[BatchReport, tuple[CaseResult, ...]]:
+            items, problems = read_batch(patients, slides, expression)
+            report = predict_batch(items, bundle, out, device=device, workers=1, progress=progress)
+            failed = (*problems, *report.failed)
+            results = read_results(out, patients) if report.done else ()
+            return BatchReport(report.done, failed), results
+
+        def done(found: tuple[BatchReport, tuple[CaseResult, ...]]) -> None:
+            report, cases = found
+            self._from_cohort = False
+            if cases:
+                self.show_cases(out, cases)
+            if report.failed:
+                first = f"{report.failed[0][0]}: {report.failed[0][1]}"
+                self.session.say(
+                    f"{len(report.done)} slides are done, {len(report.failed)} are not. {first}",
+                    Severity.ERROR,
+                )
+            else:
+                self.session.say(f"{len(report.done)} slides are done; results are in {out}.", Severity.DONE)
+
+        self.session.start(work, "batch", done)
+
+
+class BatchDialog(QDialog):
+    """Asks for the list, the slides, the expression and where to put the results."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.setWindowTitle("Run a list of slides")
+        self.patients = PathField(
+            "patients.csv", "One row a patient: case_id, slide_ids and the six fields", filters="CSV (*.csv)"
+        )
+        self.slides = PathField("Folder of slides", "Slides named as in the column slide_ids", folder=True)
+        self.expression = PathField(
+            "Expression table (optional)", "One row or column a patient, named by case_id"
+        )
+        self.out = PathField("Folder for the results", "Gets one folder a patient", folder=True)
+        form = QFormLayout()
+        for field in (self.patients, self.slides, self.expression, self.out):
+            form.addRow(field.edit.placeholderText(), field)
+        buttons = QDialogButtonBox(
+            QDialogButtonBox.StandardButton.Ok | QDialogButtonBox.StandardButton.Cancel
+        )
+        buttons.accepted.connect(self._accept)
+        buttons.rejected.connect(self.reject)
+        self.hint = note("Slides that are done already are not done again.")
+        layout = QVBoxLayout(self)
+        layout.addLayout(form)
+        layout.addWidget(self.hint)
+        layout.addWidget(buttons)
+        self.setMinimumWidth(520)
+
+    @property
+    def complete(self) -> bool:
+        return None not in (self.patients.path, self.slides.path, self.out.path)
+
+    def _accept(self) -> None:
+        if self.complete:
+            self.accept()
+        else:
+            self.hint.setText("Give the list, the folder of slides and a folder for the results.")

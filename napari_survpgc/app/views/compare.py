@@ -1,0 +1,167 @@
+"""Two patients side by side: napari's grid links their cameras; the same color scale; their curves in one plot."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import napari
+import numpy as np
+from napari.layers import Image
+from qtpy.QtWidgets import QComboBox, QFormLayout, QWidget
+
+from napari_survpgc.app.layers import overlay_colormap, slide_layer
+from napari_survpgc.app.session import OpenedSlide, open_with_tiles
+from napari_survpgc.core.attention_maps import AttentionMaps, MapScale
+from napari_survpgc.core.bundle import Bundle
+from napari_survpgc.core.case_file import load_case
+from napari_survpgc.core.errors import SlideError
+from napari_survpgc.core.features import read_features
+from napari_survpgc.core.notice import RESEARCH_NOTICE
+from napari_survpgc.core.plots import comparison_figure
+from napari_survpgc.core.predict import Predictor
+from napari_survpgc.core.results import CaseResult, cohort_patient
+from napari_survpgc.core.types import Prediction
+
+from .figure_view import FigureView
+from .parts import note, panel
+
+
+@dataclass(frozen=True)
+class Side:
+    """One patient of a comparison."""
+
+    name: str
+    opened: OpenedSlide
+    prediction: Prediction
+    maps: AttentionMaps
+
+
+def load_side(case: CaseResult, folder: Path | None, bundle: Bundle | None, device: str) -> Side:
+    """Open a patient for comparison: its case file, or its slide, record and features of a cohort.
+
+    Raises
+    ------
+    SurvPGCError : slide, features or model are not there.
+    """
+    if case.case_file is not None:
+        saved = load_case(case.case_file)
+        if saved.slide is None or not saved.slide.exists():
+            raise SlideError(
+                f"The slide of {case.case_id} is not at its place any more", "Put it back where it was"
+            )
+        opened = open_with_tiles(saved.slide, saved.mpp)
+        prediction = saved.prediction
+    else:
+        if case.slide is None or folder is None or bundle is None:
+            raise SlideError(
+                f"The slide of {case.case_id} was not found", "Put it into the folder 'slides' of the cohort"
+            )
+        record, profile, features = cohort_patient(folder, case.case_id)
+        predictor = Predictor(bundle, device)
+        prediction = predictor.predict(
+            predictor.prepare_patient(record, profile),
+            read_features(features),
+            attribution=False,
+            keep_state=False,
+        )
+        opened = open_with_tiles(case.slide)
+    maps = AttentionMaps(prediction)
+    for name in maps.names:
+        maps.map(name)
+    return Side(case.case_id, opened, prediction, maps)
+
+
+class CompareControls(QWidget):
+    """The dock of the comparison window."""
+
+    def __init__(self, viewer: napari.Viewer, sides: tuple[Side, Side]) -> None:
+        super().__init__()
+        self.viewer, self.sides = viewer, sides
+        layout = panel(self)
+        for side in sides:
+            shown = side.prediction
+            layout.addWidget(
+                note(
+                    f"<b>{side.name}</b>: {shown.risk_group} risk, higher than {shown.risk_percentile:.0f} % of the"
+                    " reference patients"
+                )
+            )
+        self.which = QComboBox()
+        self.which.addItems(
+            [n for n in ("clinic", "genomic") if all(n in s.maps.names for s in sides)] + ["no map"]
+        )
+        self.which.setToolTip(
+            "Which attention map lies over both slides; percentiles of each slide, same colors"
+        )
+        form = QFormLayout()
+        form.addRow("Map", self.which)
+        layout.addLayout(form)
+        self.curves = FigureView("comparison", 280)
+        layout.addWidget(self.curves)
+        layout.addWidget(note(f"<b>{RESEARCH_NOTICE}</b>"))
+        layout.addStretch()
+        self.curves.show_figure(
+            comparison_figure([side.prediction for side in sides], [side.name for side in sides])
+        )
+        self.layers: list[Image] = []
+        for side in reversed(sides):
+            # Grid cells are filled from the top of the layer list: two layers a cell, slide below its map.
+            levels, attributes, _ = slide_layer(side.opened)
+            attributes["name"] = side.name
+            viewer.add_layer(Image(levels, **attributes))
+            self.layers.append(viewer.add_layer(_map_layer(side)))
+        self.which.currentTextChanged.connect(self.paint)
+        viewer.canvas.grid.stride = 2
+        viewer.canvas.grid.shape = (1, 2)
+        viewer.canvas.grid.enabled = True
+        bar = viewer.canvas.overlays.scale_bar
+        bar.visible = True
+        bar.colored, bar.color = True, "black"
+        self.paint(self.which.currentText())
+        viewer.reset_view()
+
+    def paint(self, name: str) -> None:
+        for side, layer in zip(reversed(self.sides), self.layers, strict=True):
+            layer.visible = name in side.maps.names
+            if layer.visible:
+                found = side.maps.values(name, None, MapScale.PERCENTILE)
+                layer.data = side.maps.cells.image(found.values, -1.0)
+                layer.contrast_limits_range = (-1, 100)
+                layer.contrast_limits = (0, 100)
+
+
+def _map_layer(side: Side) -> Image:
+    info = side.opened.slide.info
+    sx, sy = (info.mpp_x or 1.0, info.mpp_y or 1.0) if info.mpp else (1.0, 1.0)
+    cells = side.maps.cells
+    return Image(
+        np.full(cells.shape, -1, np.float32),
+        name=f"{side.name} attention",
+        colormap=overlay_colormap("cividis"),
+        opacity=0.55,
+        blending="translucent_no_depth",
+        interpolation2d="nearest",
+        contrast_limits=(0, 100),
+        scale=(cells.side * sy, cells.side * sx),
+        translate=(
+            (cells.origin[1] + (cells.side - 1) / 2) * sy,
+            (cells.origin[0] + (cells.side - 1) / 2) * sx,
+        ),
+        units=("um", "um") if info.mpp else ("pixel", "pixel"),
+        axis_labels=("y", "x"),
+    )
+
+
+def open_comparison(sides: tuple[Side, Side], *, show: bool = True) -> napari.Viewer:
+    """Open the comparison window; its slides are closed with it."""
+    viewer = napari.Viewer(title=f"{sides[0].name} and {sides[1].name} - SurvPGC", show=show)
+    controls = CompareControls(viewer, sides)
+    viewer.window.add_dock_widget(controls, name="Comparison", area="right")
+
+    def close_slides() -> None:
+        for side in sides:
+            side.opened.close()
+
+    controls.destroyed.connect(close_slides)
+    return viewer

@@ -1,0 +1,263 @@
+"""Maps: which attention map is seen, of which token, in which scale and colors, from which threshold."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import matplotlib
+import numpy as np
+from qtpy.QtCore import Qt
+from qtpy.QtGui import QImage, QPainter, QPaintEvent
+from qtpy.QtWidgets import QCheckBox, QComboBox, QFormLayout, QSlider, QWidget
+
+from napari_survpgc.app.layers import COLORMAPS, CaseLayers
+from napari_survpgc.app.session import Session
+from napari_survpgc.core.attention_maps import DIFFERENCE, MapScale
+
+from .parts import note, panel, row
+
+_TITLES = {
+    "clinic": ("Clinic", "Where the clinical record looks (Alt+C)", "All six fields"),
+    "genomic": ("Genomic", "Where the gene expression looks (Alt+G)", "All gene tokens"),
+    DIFFERENCE: ("Difference", "Clinic minus genomic: which of the two looks there more (Alt+D)", ""),
+}
+_SCALES = {
+    MapScale.PERCENTILE: "Percentile",
+    MapScale.ZSCORE: "z-score",
+    MapScale.RAW: "Raw attention",
+}
+
+
+class MapsPanel(QWidget):
+    """See the module's docstring."""
+
+    def __init__(self, session: Session, layers: CaseLayers) -> None:
+        super().__init__()
+        self.session, self.layers = session, layers
+        self._filling = False
+        layout = panel(self)
+        self.checks: dict[str, QCheckBox] = {}
+        self.tokens: dict[str, QComboBox] = {}
+        for name, (title, tip, _) in _TITLES.items():
+            check = QCheckBox(title)
+            check.setToolTip(tip)
+            check.setObjectName(f"map_{name}")
+            check.toggled.connect(lambda on, n=name: self._toggle(n, on))
+            self.checks[name] = check
+        layout.addLayout(row(*self.checks.values(), None))
+        form = QFormLayout()
+        form.setVerticalSpacing(3)
+        for name in ("clinic", "genomic"):
+            combo = QComboBox()
+            combo.setToolTip("Show what all tokens look at, or a single one")
+            combo.setAccessibleName(f"Token of the {name} map")
+            combo.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+            combo.setMinimumContentsLength(14)
+            combo.currentIndexChanged.connect(lambda index, n=name: self._choose_row(n, index))
+            form.addRow(f"{_TITLES[name][0]} token", combo)
+            self.tokens[name] = combo
+        self.scale = QComboBox()
+        for scale, title in _SCALES.items():
+            self.scale.addItem(title, scale)
+        self.scale.setToolTip(
+            "Percentile: rank among the patches of this slide. z-score: standard deviations. Raw: the model's own numbers"
+        )
+        self.scale.currentIndexChanged.connect(self._set_scale)
+        form.addRow("Scale", self.scale)
+        self.colormap = QComboBox()
+        self.colormap.addItems(COLORMAPS)
+        self.colormap.setToolTip(
+            "Colors of the two maps; cividis reads the same for color-blind eyes and in print"
+        )
+        self.colormap.currentTextChanged.connect(self._set_colormap)
+        form.addRow("Colors", self.colormap)
+        self.opacity = self._slider(
+            0, 100, round(100 * layers.view.opacity), "How much of the slide shines through"
+        )
+        self.opacity.valueChanged.connect(self._set_opacity)
+        form.addRow("Opacity", self.opacity)
+        self.threshold = self._slider(0, 100, 0, "Hide patches below this share of the scale")
+        self.threshold.valueChanged.connect(self._set_threshold)
+        form.addRow("Threshold", self.threshold)
+        layout.addLayout(form)
+        self.legend = Legend()
+        layout.addWidget(self.legend)
+        self.hover = note("Move the pointer over the slide to read the scores.")
+        self.hover.setMinimumHeight(34)
+        layout.addWidget(self.hover)
+
+        session.result_changed.connect(self.refresh)
+        layers.map_changed.append(self._follow)
+        layers.viewer.mouse_move_callbacks.append(self._hovered)
+        self.refresh()
+
+    def disconnect_viewer(self) -> None:
+        if self._hovered in self.layers.viewer.mouse_move_callbacks:
+            self.layers.viewer.mouse_move_callbacks.remove(self._hovered)
+        if self._follow in self.layers.map_changed:
+            self.layers.map_changed.remove(self._follow)
+
+    def _slider(self, low: int, high: int, value: int, tip: str) -> QSlider:
+        slider = QSlider(Qt.Orientation.Horizontal)
+        slider.setRange(low, high)
+        slider.setValue(value)
+        slider.setToolTip(tip)
+        slider.setAccessibleName(tip)
+        return slider
+
+    # --- from the session ----------------------------------------------------------------------------------
+
+    def refresh(self) -> None:
+        result = self.session.result
+        names = result.maps.names if result else ()
+        self._filling = True
+        try:
+            for name, combo in self.tokens.items():
+                wanted = (
+                    [_TITLES[name][2], *(t.replace("_", " ") for t in result.shown.token_names[name])]
+                    if result and name in names
+                    else []
+                )
+                if [combo.itemText(i) for i in range(combo.count())] != wanted:
+                    combo.clear()
+                    combo.addItems(wanted)
+                    self.layers.view.rows[name] = None
+                combo.setEnabled(bool(wanted))
+        finally:
+            self._filling = False
+        self._follow()
+
+    def _follow(self) -> None:
+        """Show the state of the layers, however it came about."""
+        for name, check in self.checks.items():
+            layer = self.layers.maps.get(name)
+            check.setEnabled(layer is not None)
+            check.blockSignals(True)
+            check.setChecked(layer is not None and layer.visible)
+            check.blockSignals(False)
+        shown = self.layers.visible_map()
+        layer = self.layers.maps.get(shown) if shown else None
+        result = self.session.result
+        if layer is None or shown is None or result is None:
+            self.legend.clear()
+            return
+        found = result.maps.values(shown, self.layers.view.rows.get(shown), self.layers.view.scale)
+        self.legend.set(
+            layer.colormap.name.removeprefix("survpgc "),
+            found.low,
+            found.high,
+            layer.contrast_limits[0],
+            _words(shown, self.layers.view.scale),
+        )
+
+    # --- to the layers -------------------------------------------------------------------------------------
+
+    def toggle(self, name: str) -> None:
+        """Show or hide a map (shortcut)."""
+        if self.checks[name].isEnabled():
+            self.checks[name].toggle()
+
+    def _toggle(self, name: str, on: bool) -> None:
+        self.layers.show_map(name, on)
+
+    def _choose_row(self, name: str, index: int) -> None:
+        if not self._filling:
+            self.layers.view.rows[name] = None if index <= 0 else index - 1
+            self.layers.show_map(name, True)
+            self.layers.paint()
+
+    def _set_scale(self) -> None:
+        self.layers.view.scale = self.scale.currentData()
+        self.layers.paint()
+
+    def _set_colormap(self, name: str) -> None:
+        self.layers.view.colormap = name
+        self.layers.paint()
+
+    def _set_opacity(self, value: int) -> None:
+        self.layers.view.opacity = value / 100
+        for layer in self.layers.maps.values():
+            layer.opacity = value / 100
+
+    def _set_threshold(self, value: int) -> None:
+        self.layers.view.threshold = value / 100
+        self.layers.paint()
+
+    def _hovered(self, viewer: Any, event: Any) -> None:
+        index = self.layers.patch_at(tuple(event.position))
+        self.hover.setText(self.read_out(index))
+
+    def read_out(self, index: int | None) -> str:
+        """Return both scores, percentiles and ranks of a patch in words."""
+        result = self.session.result
+        if result is None:
+            return "Run the model to see where it looks."
+        if index is None:
+            return "No patch here."
+        lines = []
+        n = len(result.shown.coords)
+        for name in result.maps.names:
+            found = result.maps.map(name, self.layers.view.rows.get(name))
+            percentile = float(found.percentiles[index])
+            rank = round(n - percentile / 100 * n) + 1
+            lines.append(
+                f"{_TITLES[name][0]}: {percentile:.1f}th percentile, rank {rank} of {n} (score {found.scores[index]:+.2f})"
+            )
+        return "<br>".join(lines)
+
+
+def _words(name: str, scale: MapScale) -> str:
+    if name == DIFFERENCE:
+        return "genomic looks here  ‹ ›  clinic looks here"
+    return {
+        MapScale.PERCENTILE: "percentile of attention on this slide",
+        MapScale.ZSCORE: "attention, standard deviations",
+        MapScale.RAW: "attention before softmax",
+    }[scale]
+
+
+class Legend(QWidget):
+    """A colour bar with its limits; what lies below the threshold is hatched out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._image: QImage | None = None
+        self._texts = ("", "", "")
+        self._cut = 0.0
+        self.setFixedHeight(34)
+        self.setAccessibleName("Legend of the map")
+
+    def clear(self) -> None:
+        self._image = None
+        self.update()
+
+    def set(self, colormap: str, low: float, high: float, threshold: float, words: str) -> None:
+        colors = (matplotlib.colormaps[colormap](np.linspace(0, 1, 256))[:, :3] * 255).astype(np.uint8)
+        data = np.ascontiguousarray(colors[None])
+        self._image = QImage(data.tobytes(), 256, 1, 768, QImage.Format.Format_RGB888).copy()
+        self._texts = (f"{low:.3g}", words, f"{high:.3g}")
+        self._cut = min(1.0, max(0.0, (threshold - low) / (high - low) if high > low else 0.0))
+        self.update()
+
+    @property
+    def texts(self) -> tuple[str, str, str]:
+        return self._texts if self._image is not None else ("", "", "")
+
+    def paintEvent(self, event: QPaintEvent) -> None:  # noqa: N802  Qt's name
+        if self._image is None:
+            return
+        painter = QPainter(self)
+        bar = self.rect().adjusted(2, 0, -2, -18)
+        painter.drawImage(bar, self._image)
+        if self._cut > 0:
+            hidden = bar.adjusted(0, 0, round((self._cut - 1) * bar.width()), 0)
+            painter.fillRect(hidden, self.palette().window())
+            painter.drawRect(hidden.adjusted(0, 0, -1, -1))
+        painter.setPen(self.palette().windowText().color())
+        text = self.rect().adjusted(2, bar.height(), -2, 0)
+        for words, side in zip(
+            self._texts,
+            (Qt.AlignmentFlag.AlignLeft, Qt.AlignmentFlag.AlignHCenter, Qt.AlignmentFlag.AlignRight),
+            strict=True,
+        ):
+            painter.drawText(text, int(side | Qt.AlignmentFlag.AlignVCenter), words)

@@ -1,0 +1,144 @@
+"""Result: place among the reference patients, curve, hazards, contributions, warnings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from matplotlib.figure import Figure
+from qtpy.QtWidgets import QLabel, QTabWidget, QWidget
+
+from napari_survpgc.app.session import Result, Session
+from napari_survpgc.core.notice import RESEARCH_NOTICE
+from napari_survpgc.core.plots import (
+    GROUPS,
+    attribution_figure,
+    hazard_figure,
+    reference_figure,
+    survival_figure,
+)
+
+from .figure_view import FigureView
+from .parts import note, panel
+
+
+class ResultPanel(QWidget):
+    """See the module's docstring. Only the figure that is seen is drawn."""
+
+    def __init__(self, session: Session) -> None:
+        super().__init__()
+        self.session = session
+        layout = panel(self)
+        self.headline = QLabel("")
+        self.headline.setWordWrap(True)
+        self.detail = note()
+        self.tabs = QTabWidget()
+        self.tabs.setAccessibleName("Figures of the result")
+        self.views: dict[str, FigureView] = {}
+        tips = {
+            "Survival": "Predicted survival; the band is the range of the fold models",
+            "Hazard": "Risk of death in each interval, for those alive at its start",
+            "Place": "Where the patient stands among the reference patients",
+            "Tokens": "What raises and lowers the risk, against an unknown value (integrated gradients)",
+        }
+        for title, tip in tips.items():
+            view = FigureView(title.lower(), 250)
+            view.failed.connect(session.report)
+            self.views[title] = view
+            index = self.tabs.addTab(view, title)
+            self.tabs.setTabToolTip(index, tip)
+        self.warnings = note()
+        self.notice = note(f"<b>{RESEARCH_NOTICE}</b>")
+        for widget in (self.headline, self.detail, self.tabs, self.warnings, self.notice):
+            layout.addWidget(widget)
+        self.tabs.currentChanged.connect(self._draw)
+        session.result_changed.connect(self.refresh)
+        session.stale_changed.connect(self._fade)
+        self.refresh()
+
+    def refresh(self) -> None:
+        result = self.session.result
+        for widget in (self.detail, self.tabs, self.warnings, self.notice):
+            widget.setVisible(result is not None)
+        if result is None:
+            self.headline.setText("No result yet.")
+            return
+        shown, original = result.shown, result.original
+        color = GROUPS.get(shown.risk_group, "#888888")
+        count = int(shown.provenance["bundle"].get("n_reference", 0))
+        self.headline.setText(
+            f"<span style='font-size:15pt; font-weight:600'><span style='color:{color}'>●</span> {shown.risk_group.capitalize()}"
+            f" risk</span><br>higher than <b>{shown.risk_percentile:.0f} %</b> of {count} reference patients"
+        )
+        edges = shown.bin_edges_months
+        lines = [
+            f"Risk score {shown.risk:.3f} (fold models {shown.fold_risks.min():.3f} to {shown.fold_risks.max():.3f})"
+        ]
+        if result.changed:
+            step = shown.risk - original.risk
+            lines[0] += (
+                f"; as entered {original.risk:.3f} ({step:+.3f}, was {original.risk_percentile:.0f} %)"
+            )
+        alive = ", ".join(
+            f"{100 * s:.0f} % at {m:.0f} mo" for s, m in zip(shown.survival, edges[1:], strict=True)
+        )
+        lines.append(f"Survival: {alive}")
+        shares = _path_shares(result)
+        if shares:
+            lines.append(shares)
+        self.detail.setText("<br>".join(lines))
+        self.warnings.setText("<br>".join(f"⚠ {w}" for w in shown.warnings))
+        self.warnings.setVisible(bool(shown.warnings))
+        self._fade()
+        self._draw()
+
+    def _fade(self) -> None:
+        self.headline.setEnabled(not self.session.stale)
+        self.tabs.setEnabled(not self.session.stale)
+
+    def _draw(self, index: int | None = None) -> None:
+        result = self.session.result
+        if result is None:
+            return
+        title = self.tabs.tabText(self.tabs.currentIndex())
+        figure = _FIGURES[title](result, self.session)
+        if figure is not None:
+            self.views[title].show_figure(figure)
+
+
+def _path_shares(result: Result) -> str:
+    attribution = result.original.attribution
+    if attribution is None:
+        return ""
+    sizes = {name: abs(value) for name, value in attribution.paths.items()}
+    total = sum(sizes.values())
+    if not total:
+        return ""
+    return (
+        f"Share of the paths: clinic {100 * sizes['clinic'] / total:.0f} %, genomic {100 * sizes['genomic'] / total:.0f} %"
+        + (" (of the patient as entered)" if result.changed else "")
+    )
+
+
+def _tokens(result: Result, session: Session) -> Figure | None:
+    attribution = result.original.attribution
+    return (
+        attribution_figure(attribution, limit=14)
+        if attribution is not None and attribution.tokens
+        else Figure()
+    )
+
+
+_FIGURES: dict[str, Callable[[Result, Session], Figure | None]] = {
+    "Survival": lambda result, session: survival_figure(
+        result.shown, result.original if result.changed else None
+    ),
+    "Hazard": lambda result, session: hazard_figure(
+        result.shown, result.original if result.changed else None
+    ),
+    "Place": lambda result, session: reference_figure(
+        result.shown,
+        session.bundle.reference["risk"].to_numpy() if session.bundle else [],
+        result.original if result.changed else None,
+    ),
+    "Tokens": _tokens,
+}

@@ -1,0 +1,337 @@
+"""Many patients: a results folder or a cohort folder as a table of risks, and predicting a list of slides."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from PIL import Image
+
+from .bundle import Bundle
+from .case_file import SUFFIX
+from .clinical import parse_record, read_record
+from .cohort import Cohort, read_cohort
+from .errors import CohortError, ExpressionError, SurvPGCError
+from .features import read_features
+from .genomics import read_expression
+from .pipeline import predict_slide
+from .predict import Predictor
+from .slide import open_slide
+from .types import ClinicalRecord, ExpressionProfile, ExpressionUnit, ProgressCallback
+
+SLIDE_SUFFIXES = (
+    ".svs", ".ndpi", ".mrxs", ".scn", ".bif", ".svslide", ".tif", ".tiff", ".btf", ".vms", ".vmu", ".dcm", ".zvi",
+)  # fmt: skip
+_MAX_JSON = 8 << 20
+
+
+@dataclass(frozen=True)
+class CaseResult:
+    """One row of the cohort table.
+
+    Attributes
+    ----------
+    months, event : None where the follow-up is not known.   folder : of its results, or None.
+    slide : path where it can be found, or None.   case_file : opens it as it was left, or None.
+    """
+
+    case_id: str
+    risk: float
+    risk_percentile: float
+    risk_group: str
+    record: ClinicalRecord
+    months: float | None = None
+    event: int | None = None
+    folder: Path | None = None
+    slide: Path | None = None
+    case_file: Path | None = None
+    heatmap: Path | None = None
+
+
+def read_results(folder: Path, patients: Path | None = None) -> tuple[CaseResult, ...]:
+    """Read every prediction.json of a folder and its subfolders.
+
+    Parameters
+    ----------
+    patients : a patients.csv with the follow-up; by default one in the folder itself, if there is one.
+
+    Raises
+    ------
+    CohortError : there is no result in the folder.
+    """
+    found = []
+    problems = []
+    for path in sorted(folder.rglob("prediction.json")):
+        try:
+            found.append(_result(path))
+        except (OSError, ValueError, KeyError, TypeError, SurvPGCError):
+            problems.append(path.parent.name)
+    if not found:
+        spoilt = f" that can be read (damaged: {', '.join(problems[:3])})" if problems else ""
+        raise CohortError(
+            f"{folder} holds no result{spoilt}",
+            "Choose a folder with the results of 'survpgc predict' or of a batch, or a cohort folder",
+        )
+    table = patients or folder / "patients.csv"
+    if table.is_file():
+        found = _with_follow_up(found, table)
+    return tuple(found)
+
+
+def _result(path: Path) -> CaseResult:
+    if path.stat().st_size > _MAX_JSON:
+        raise ValueError("too large")
+    document = json.loads(path.read_text(encoding="utf-8"))
+    folder = path.parent
+    case = next(iter(sorted(folder.glob(f"*{SUFFIX}"))), None)
+    heatmap = folder / "heatmap_clinic.png"
+    return CaseResult(
+        case_id=folder.name,
+        risk=float(document["risk"]),
+        risk_percentile=float(document["risk_percentile"]),
+        risk_group=str(document["risk_group"]),
+        record=parse_record(document.get("clinical") or {}),
+        folder=folder,
+        case_file=case,
+        heatmap=heatmap if heatmap.is_file() else None,
+    )
+
+
+def _with_follow_up(results: Sequence[CaseResult], table: Path) -> list[CaseResult]:
+    frame = pd.read_csv(table, dtype=str, keep_default_na=False)
+    if not {"case_id", "survival_months", "event"} <= set(frame.columns):
+        return list(results)
+    by_case = frame.drop_duplicates("case_id").set_index("case_id")
+    merged = []
+    for result in results:
+        if result.case_id in by_case.index:
+            row = by_case.loc[result.case_id]
+            months = pd.to_numeric(row["survival_months"], errors="coerce")
+            event = pd.to_numeric(row["event"], errors="coerce")
+            if pd.notna(months) and event in (0, 1):
+                result = replace(result, months=float(months), event=int(event))
+        merged.append(result)
+    return merged
+
+
+def is_cohort_folder(folder: Path) -> bool:
+    """Return True for a folder of the cohort layout with features to predict from."""
+    return (folder / "patients.csv").is_file() and (folder / "features").is_dir()
+
+
+def predict_cohort(
+    folder: Path, predictor: Predictor, progress: ProgressCallback | None = None
+) -> tuple[CaseResult, ...]:
+    """Predict every patient of a cohort folder that has features; several slides of a patient count as the first.
+
+    Raises
+    ------
+    CohortError : the folder is not a usable cohort, or none of its patients can be predicted.
+    """
+    cohort = read_cohort(folder)
+    results: list[CaseResult] = []
+    reasons: list[str] = []
+    cases = [str(case) for case in cohort.patients.index]
+    months = dict(zip(cases, cohort.patients["survival_months"], strict=True))
+    event = dict(zip(cases, cohort.patients["event"], strict=True))
+    for number, case in enumerate(cases):
+        if progress:
+            progress("patients", number, len(cases))
+        if not cohort.features[case]:
+            reasons.append(f"{case} has no features")
+            continue
+        try:
+            patient = predictor.prepare_patient(cohort.records[case], _profile(cohort, case))
+            prediction = predictor.predict(
+                patient, read_features(cohort.features[case][0]), attribution=False, keep_state=False
+            )
+        except SurvPGCError as error:
+            reasons.append(f"{case}: {error.problem}")
+            continue
+        results.append(
+            CaseResult(
+                case_id=case,
+                risk=prediction.risk,
+                risk_percentile=prediction.risk_percentile,
+                risk_group=prediction.risk_group,
+                record=cohort.records[case],
+                months=float(months[case]),
+                event=int(event[case]),
+                slide=find_slide(folder / "slides", cohort.features[case][0].stem),
+            )
+        )
+    if progress:
+        progress("patients", len(cases), len(cases))
+    if not results:
+        raise CohortError(
+            f"None of the {len(cases)} patients of {folder.name} can be predicted ({reasons[0]})",
+            "Make the features with 'survpgc features', or choose another bundle",
+        )
+    return tuple(results)
+
+
+def cohort_patient(folder: Path, case: str) -> tuple[ClinicalRecord, ExpressionProfile | None, Path]:
+    """Return record, expression and feature file of one patient of a cohort folder."""
+    cohort = read_cohort(folder)
+    if case not in cohort.records or not cohort.features[case]:
+        raise CohortError(f"{folder.name} has no patient {case} with features", "Choose another patient")
+    return cohort.records[case], _profile(cohort, case), cohort.features[case][0]
+
+
+def _profile(cohort: Cohort, case: str) -> ExpressionProfile | None:
+    if cohort.expression is None or case not in cohort.expression.index:
+        return None
+    row = cohort.expression.loc[[case]].iloc[0].dropna()
+    values = dict(zip((str(gene) for gene in row.index), row.to_numpy(float).tolist(), strict=True))
+    return ExpressionProfile(values, ExpressionUnit.ZSCORE, True, case, "expression.csv.gz")
+
+
+def find_slide(folder: Path, slide_id: str) -> Path | None:
+    """Return the slide file of that id in a folder, whatever its format, or None."""
+    if not folder.is_dir():
+        return None
+    stem = slide_id
+    for suffix in SLIDE_SUFFIXES:
+        stem = stem.removesuffix(suffix)
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() in SLIDE_SUFFIXES and path.stem == stem:
+            return path
+    dicom = folder / stem
+    return dicom if dicom.is_dir() else None
+
+
+# --- a list of slides ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class BatchItem:
+    """One slide to predict, with what goes with it."""
+
+    case_id: str
+    slide: Path
+    record: ClinicalRecord
+    profile: ExpressionProfile | None
+
+
+@dataclass(frozen=True)
+class BatchReport:
+    """What a batch did: results, and for each slide that failed the reason in one sentence."""
+
+    done: tuple[str, ...]
+    failed: tuple[tuple[str, str], ...]
+
+
+def read_batch(
+    patients: Path, slides: Path, expression: Path | None = None
+) -> tuple[tuple[BatchItem, ...], tuple[tuple[str, str], ...]]:
+    """Match the rows of a patients.csv with the slides of a folder.
+
+    Returns
+    -------
+    The items, and (case, reason) for rows that cannot be used.
+
+    Raises
+    ------
+    CohortError : no row has a slide in the folder.
+    """
+    try:
+        frame = pd.read_csv(patients, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    except (OSError, ValueError) as error:
+        raise CohortError(f"{patients.name} is not a readable table", "Save it as CSV (UTF-8)") from error
+    if "case_id" not in frame.columns:
+        raise CohortError(f"{patients.name} has no column case_id", "Name the column with the ids like that")
+    items, problems = [], []
+    for _, row in frame.iterrows():
+        case = str(row["case_id"]).strip()
+        ids = [part.strip() for part in str(row.get("slide_ids", "")).split(";") if part.strip()] or [case]
+        slide = next((path for name in ids if (path := find_slide(slides, name)) is not None), None)
+        if slide is None:
+            problems.append((case, f"There is no slide {ids[0]} in {slides}."))
+            continue
+        try:
+            record = read_record(patients, case)
+            profile = read_expression(expression, sample=case) if expression else None
+        except ExpressionError as error:
+            problems.append((case, str(error)))
+            continue
+        except SurvPGCError as error:
+            problems.append((case, str(error)))
+            continue
+        items.append(BatchItem(case, slide, record, profile))
+    if not items:
+        first = f" ({problems[0][1]})" if problems else ""
+        raise CohortError(
+            f"No row of {patients.name} has a usable slide in {slides}{first}",
+            "Name the slides in the column slide_ids as their files are named",
+        )
+    return tuple(items), tuple(problems)
+
+
+def predict_batch(
+    items: Sequence[BatchItem],
+    bundle: Bundle,
+    out: Path,
+    *,
+    device: str = "auto",
+    workers: int | None = None,
+    progress: ProgressCallback | None = None,
+) -> BatchReport:
+    """Predict one slide after the other into ``out/<case>``; a slide that fails is reported, the others go on.
+
+    A case whose results are there already is not done again, so that an interrupted batch goes on.
+    """
+    done, failed = [], []
+    for number, item in enumerate(items):
+        target = out / item.case_id
+        if (target / "prediction.json").is_file():
+            done.append(item.case_id)
+            continue
+
+        def inner(stage: str, part: int, total: int, number: int = number) -> None:
+            if progress:
+                share = part / total if total else 0.0
+                progress(
+                    f"{items[number].case_id}: {stage}", round(1000 * (number + share)), 1000 * len(items)
+                )
+
+        try:
+            predict_slide(
+                item.slide,
+                bundle,
+                item.record,
+                item.profile,
+                target,
+                device=device,
+                workers=workers,
+                progress=inner,
+            )
+            done.append(item.case_id)
+        except SurvPGCError as error:
+            failed.append((item.case_id, str(error)))
+    if progress:
+        progress("batch", len(items), len(items))
+    return BatchReport(tuple(done), tuple(failed))
+
+
+def thumbnail_of(case: CaseResult, max_px: int) -> NDArray[np.uint8] | None:
+    """Return a small picture of a patient: the heatmap that was written, else the slide; None without either."""
+    if case.heatmap is not None:
+        try:
+            with Image.open(case.heatmap) as file:
+                image = file.convert("RGB")
+            image.thumbnail((max_px, max_px))
+            return np.asarray(image)
+        except (OSError, ValueError):
+            return None
+    if case.slide is not None:
+        try:
+            with open_slide(case.slide) as slide:
+                return slide.thumbnail(max_px)
+        except SurvPGCError:
+            return None
+    return None

@@ -1,0 +1,129 @@
+"""Tiles of a slide for a viewer: read side by side, kept in memory, so that panning back reads nothing.
+
+A viewer asks for the whole visible region again whenever it moves (napari issues 4795 and 9056); without a cache
+each move decodes all of it once more.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import SlideError
+from .slide import LazyLevel, Slide
+
+TILE_PX = 512
+CACHE_BYTES = 384 << 20
+_READERS = max(2, min(4, os.cpu_count() or 2))
+DAMAGED = (200, 200, 200)
+"""Color of a tile that cannot be read."""
+
+
+class TileCache:
+    """The tiles of all levels of one slide, the least recently used dropped first. Safe in several threads.
+
+    A damaged tile is gray and counted in ``damaged`` instead of ending the session.
+    """
+
+    def __init__(self, slide: Slide, *, max_bytes: int = CACHE_BYTES) -> None:
+        self.slide = slide
+        self.damaged = 0
+        self._max_bytes, self._bytes = max_bytes, 0
+        self._tiles: OrderedDict[tuple[int, int, int], NDArray[np.uint8]] = OrderedDict()
+        self._lock = threading.Lock()
+        self._pool: ThreadPoolExecutor | None = None
+        self._closed = False
+
+    def close(self) -> None:
+        """Forget the tiles and stop the readers; later reads give background."""
+        with self._lock:
+            self._closed = True
+            self._tiles.clear()
+            self._bytes = 0
+            pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+    def region(self, level: int, x: int, y: int, width: int, height: int) -> NDArray[np.uint8]:
+        """Return (height, width, 3) of a level, (x, y) in px of that level and inside it."""
+        out = np.empty((height, width, 3), np.uint8)
+        wanted = [
+            (level, row, column)
+            for row in range(y // TILE_PX, math.ceil((y + height) / TILE_PX))
+            for column in range(x // TILE_PX, math.ceil((x + width) / TILE_PX))
+        ]
+        for (_, row, column), tile in zip(wanted, self._get(wanted), strict=True):
+            top, left = row * TILE_PX, column * TILE_PX
+            y0, y1 = max(y, top), min(y + height, top + tile.shape[0])
+            x0, x1 = max(x, left), min(x + width, left + tile.shape[1])
+            out[y0 - y : y1 - y, x0 - x : x1 - x] = tile[y0 - top : y1 - top, x0 - left : x1 - left]
+        return out
+
+    def _get(self, keys: Sequence[tuple[int, int, int]]) -> list[NDArray[np.uint8]]:
+        found: dict[tuple[int, int, int], NDArray[np.uint8]] = {}
+        with self._lock:
+            for key in keys:
+                if key in self._tiles:
+                    self._tiles.move_to_end(key)
+                    found[key] = self._tiles[key]
+            missing = [key for key in keys if key not in found]
+            if len(missing) > 1 and self._pool is None and not self._closed:
+                self._pool = ThreadPoolExecutor(_READERS, "tiles")
+            pool = self._pool
+        if len(missing) > 1 and pool is not None:
+            read = list(pool.map(self._read, missing))
+        else:
+            read = [self._read(key) for key in missing]
+        with self._lock:
+            for key, tile in zip(missing, read, strict=True):
+                found[key] = tile
+                if not self._closed and key not in self._tiles:
+                    self._tiles[key] = tile
+                    self._bytes += tile.nbytes
+            while self._bytes > self._max_bytes and self._tiles:
+                self._bytes -= self._tiles.popitem(last=False)[1].nbytes
+        return [found[key] for key in keys]
+
+    def _read(self, key: tuple[int, int, int]) -> NDArray[np.uint8]:
+        level, row, column = key
+        info = self.slide.info
+        width, height = info.levels[level].size
+        size = (min(TILE_PX, width - column * TILE_PX), min(TILE_PX, height - row * TILE_PX))
+        if self._closed:
+            return np.full((size[1], size[0], 3), info.background, np.uint8)
+        downsample = info.levels[level].downsample
+        try:
+            return self.slide.read_region(
+                round(column * TILE_PX * downsample), round(row * TILE_PX * downsample), level, size
+            )
+        except SlideError:
+            self.damaged += 1
+            return np.full((size[1], size[0], 3), DAMAGED, np.uint8)
+
+
+class TiledLevel(LazyLevel):
+    """One level as an array-like that reads through a :class:`TileCache`; ``chunks`` tells viewers its tiles."""
+
+    chunks = (TILE_PX, TILE_PX, 3)
+
+    def __init__(self, cache: TileCache, level: int) -> None:
+        super().__init__(cache.slide, level)
+        self._cache = cache
+
+    def _block(self, rows: tuple[int, int], columns: tuple[int, int]) -> NDArray[Any]:
+        return self._cache.region(
+            self._level, columns[0], rows[0], columns[1] - columns[0], rows[1] - rows[0]
+        )
+
+
+def tiled_levels(cache: TileCache) -> list[TiledLevel]:
+    """Return all levels, finest first, as array-likes for a multiscale viewer layer."""
+    return [TiledLevel(cache, index) for index in range(len(cache.slide.info.levels))]

@@ -1,0 +1,74 @@
+"""What is kept between sessions on this machine: finished features and pixel sizes that a person has given.
+
+Nothing here leaves the machine, and slides are named by their fingerprint only. SURVPGC_CACHE names another folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import tempfile
+from pathlib import Path
+
+import platformdirs
+
+from .errors import writing
+from .types import SlideInfo, TissueMask
+
+
+def user_folder() -> Path:
+    """Return the folder (it may not exist yet)."""
+    given = os.environ.get("SURVPGC_CACHE")
+    return Path(given) if given else Path(platformdirs.user_cache_dir("napari-survpgc", appauthor=False))
+
+
+def features_file(info: SlideInfo, encoder: str, tissue: TissueMask | None) -> Path:
+    """Return where the features of a slide are kept; other outlines or another pixel size are other features."""
+    facts = [info.fingerprint, encoder, f"{info.mpp}"]
+    if tissue is not None:
+        facts += [
+            hashlib.sha256(
+                b"".join(ring.tobytes() for ring in (polygon.exterior, *polygon.holes))
+            ).hexdigest()
+            for polygon in tissue.polygons
+        ]
+    name = hashlib.sha256("|".join(facts).encode()).hexdigest()[:24]
+    return user_folder() / "features" / f"{name}.h5"
+
+
+def remembered_mpp(fingerprint: str) -> float | None:
+    """Return the pixel size that a person gave for this slide before."""
+    value = _pixel_sizes().get(fingerprint)
+    return value if value is not None and 0.01 <= value <= 100 else None
+
+
+def remember_mpp(fingerprint: str, mpp: float) -> None:
+    """Keep a pixel size for the next time; OutputError when the folder cannot be written."""
+    sizes = _pixel_sizes() | {fingerprint: float(mpp)}
+    path = user_folder() / "pixel_sizes.json"
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(
+            "w", encoding="utf-8", dir=path.parent, prefix=".pixel_sizes-", delete=False
+        ) as stream:
+            json.dump(sizes, stream, indent=1)
+        Path(stream.name).replace(path)
+
+
+def _pixel_sizes() -> dict[str, float]:
+    path = user_folder() / "pixel_sizes.json"
+    try:
+        if path.stat().st_size > 16 << 20:
+            return {}
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}  # none yet, or spoilt: the person is asked again
+    if not isinstance(document, dict):
+        return {}
+    return {
+        key: float(value)
+        for key, value in document.items()
+        if re.fullmatch(r"[0-9a-f]{16,64}", key) and isinstance(value, (int, float))
+    }
