@@ -42,6 +42,12 @@ def _agree(case: dict[str, Any], found: dict[str, torch.Tensor]) -> None:
     assert compared >= 4
 
 
+def _agree_in_every_output(case: dict[str, Any], found: dict[str, torch.Tensor]) -> None:
+    missing = set(case["out"]) - set(found)
+    assert not missing
+    _agree(case, found)
+
+
 def _outcome(logits: torch.Tensor) -> dict[str, torch.Tensor]:
     h = hazards(logits)
     return {"logits": logits, "hazards": h, "survival": survival(h), "risk": risk(survival(h))}
@@ -133,6 +139,76 @@ def test_single_modality_models_agree(load_golden: Load, name: str) -> None:
     load_published_state_dict(model, _tensors(case["weights"]))
     out = model.eval()(**{modality: torch.from_numpy(case["in"][key])})
     _agree(case, _outcome(out.logits))
+
+
+def _run(
+    case: dict[str, Any],
+    model: str,
+    sizes: dict[str, str],
+    inputs: dict[str, str],
+    attention: dict[str, str] | None = None,
+    **more: Any,
+) -> dict[str, torch.Tensor]:
+    """Run a case: ``sizes`` ours -> constructor's, ``inputs`` modality -> key, ``attention`` theirs -> ours."""
+    constructor, x = case["meta"]["constructor"], _tensors(case["in"])
+    built = build_model(model, **{mine: constructor[theirs] for mine, theirs in sizes.items()}, **more)
+    load_published_state_dict(built, _tensors(case["weights"]))
+    given: dict[str, Any] = {modality: x[key] for modality, key in inputs.items() if key in x}
+    if "pathology" in given:
+        given["pathology"] = given["pathology"].reshape(-1, *given["pathology"].shape[-2:])
+    if "x_omic1" in x:
+        given["genomic"] = [x[f"x_omic{i + 1}"][None] for i in range(len(constructor["omic_sizes"]))]
+    with torch.inference_mode():
+        out = built.eval()(**given, return_attention=True)
+    found = {**_outcome(out.logits), "captum_risk": _outcome(out.logits)["risk"], "embedding": out.embedding}
+    return {**found, **{theirs: out.attention[ours] for theirs, ours in (attention or {}).items()}}
+
+
+WSI = {"pathology_dim": "wsi_embedding_dim", "dim": "wsi_projection_dim"}
+ONE_PATH = {
+    "survpc_f": (
+        "survpc",
+        {**WSI, "clinic_dim": "clinic_embedding_dim"},
+        {"pathology": "x_path", "clinic": "x_clinic"},
+        {theirs: ours for theirs, ours in ATTENTION.items() if "clinic" in ours},
+    ),
+    "survpc": (
+        "approach_c",
+        {**WSI, "clinic_dim": "clinic_size"},
+        {"pathology": "x_path", "clinic": "x_clinic"},
+        {theirs: ours for theirs, ours in ATTENTION.items() if "clinic" in ours},
+    ),
+    "survpath": (
+        "survpath",
+        {**WSI, "gene_set_sizes": "omic_sizes"},
+        {"pathology": "x_path"},
+        {theirs.replace("gene", "pathway"): ours for theirs, ours in ATTENTION.items() if "genomic" in ours},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ONE_PATH)
+def test_models_with_one_path_agree_in_every_output(load_golden: Load, name: str) -> None:
+    case = load_golden(name)
+    _agree_in_every_output(case, _run(case, *ONE_PATH[name]))
+
+
+def test_survgc_agrees_when_it_groups_as_published(load_golden: Load) -> None:
+    case = load_golden("survgc_f")
+    sizes = {
+        "clinic_dim": "clinic_embedding_dim",
+        "genomic_dim": "gene_embedding_dim",
+        "dim": "gene_projection_dim",
+    }
+    inputs = {"clinic": "x_clinic", "genomic": "x_omic"}
+    attention = {
+        "attn_first4_first4": "group_to_group",
+        "attn_first4_rest": "group_to_rest",
+        "attn_rest_first4": "rest_to_group",
+    }
+    _agree_in_every_output(case, _run(case, "survgc", sizes, inputs, attention, published=True))
+    right = _run(case, "survgc", sizes, inputs)
+    assert not np.allclose(right["logits"], case["out"]["logits"], atol=1e-3)
 
 
 def test_weights_that_do_not_fit_are_named(load_golden: Load) -> None:

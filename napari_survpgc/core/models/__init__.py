@@ -19,6 +19,10 @@ MODELS: dict[str, str] = {
     for name in (
         "survpgc",
         "survpgc_gene_sets",
+        "survpc",
+        "survgc",
+        "approach_c",
+        "survpath",
         "mlp_clinic",
         "snn_clinic",
         "mlp_genomic",
