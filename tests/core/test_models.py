@@ -11,8 +11,10 @@ import torch
 
 from napari_survpgc.core.errors import BundleError, CohortError
 from napari_survpgc.core.models import MODELS, build_model, model_class
+from napari_survpgc.core.models.abmil import PathwayLayers
 from napari_survpgc.core.models.base import TwoPathModel
 from napari_survpgc.core.models.snn import GeneSetTokenizer
+from napari_survpgc.core.models.transmil import pseudo_inverse
 from napari_survpgc.core.survival import cosine_loss, cut_bins, hazards, nll_loss, risk, survival
 from napari_survpgc.core.types import Modality
 
@@ -22,7 +24,12 @@ SIZES: dict[str, dict[str, object]] = {
     "survpc": {"dim": 32, "pathology_dim": 20, "clinic_dim": 12},
     "survgc": {"dim": 32, "clinic_dim": 12, "genomic_dim": 14},
     "approach_c": {"dim": 32, "pathology_dim": 20, "clinic_dim": 8},
+    "approach_b": {"dim": 32, "pathology_dim": 20, "clinic_dim": 8},
     "survpath": {"dim": 32, "pathology_dim": 20, "gene_set_sizes": [3, 5]},
+    "mcat": {"dim": 32, "pathology_dim": 20, "gene_set_sizes": [3, 5]},
+    "porpoise": {"dim": 32, "pathology_dim": 20, "genomic_dim": 9},
+    "abmil": {"dim": 32, "pathology_dim": 20},
+    "transmil": {"dim": 32, "pathology_dim": 20},
     "mlp_clinic": {"dim": 16, "clinic_dim": 12},
     "snn_clinic": {"clinic_dim": 12},
     "mlp_genomic": {"genomic_dim": 9},
@@ -55,6 +62,9 @@ ATTENTION: dict[str, dict[str, tuple[int, ...]]] = {  # of a batch of 3 with 7 p
         "genomic_to_pathology": (3, 2, 7),
         "pathology_to_genomic": (3, 7, 2),
     },
+    "mcat": {"genomic_to_pathology": (3, 2, 7)},
+    "porpoise": {"pathology": (3, 7)},
+    "abmil": {"pathology": (3, 7)},
 }
 ATTENTION["survpgc"] = {
     **ATTENTION["survpc"],
@@ -174,6 +184,65 @@ def test_a_missing_modality_leaves_its_path_out() -> None:
     assert (out.embedding[:, :32] == 0).all()
     assert "genomic_to_pathology" not in out.attention
     assert out.logits.isfinite().all()
+
+
+@pytest.mark.parametrize("gated", [True, False])
+@pytest.mark.parametrize("fusion", ["concat", "bilinear"])
+@pytest.mark.parametrize("name", ["abmil", "mcat"])
+def test_fusions_train_and_treat_every_patient_alone(name: str, fusion: str, gated: bool) -> None:
+    sizes = {**SIZES[name], "fusion": fusion, "gated": gated}
+    x = _inputs(name, 2, 9)
+    if name == "abmil":
+        sizes["composition"] = np.eye(9, 4, dtype=int)
+        x["genomic"] = torch.randn(2, 9)
+    model = build_model(name, **sizes).eval()
+    assert {str(modality) for modality in model.REQUIRES} == {"pathology", "genomic"}
+    logits = model(**x).logits
+    torch.testing.assert_close(model(**{k: _part(v, 1) for k, v in x.items()}).logits, logits[1:])
+    logits.sum().backward()
+    assert not [key for key, p in model.named_parameters() if p.grad is None]
+
+
+def test_fusions_that_cannot_be_are_refused() -> None:
+    with pytest.raises(ValueError, match="fusion must be one of concat, bilinear, not None"):
+        build_model("mcat", **{**SIZES["mcat"], "fusion": None})
+    with pytest.raises(ValueError, match="bilinear only"):
+        build_model("porpoise", fusion="concat")
+    with pytest.raises(ValueError, match="composition"):
+        build_model("abmil", fusion="concat")
+    with pytest.raises(ValueError, match="8 genes, but the composition of the pathways has 9"):
+        build_model("abmil", fusion="concat", composition=np.eye(9, 4), genomic_dim=8)
+    model = build_model("abmil", **SIZES["abmil"], fusion="concat", composition=np.eye(9, 4))
+    assert Modality.GENOMIC not in model_class("abmil").REQUIRES
+    with pytest.raises(TypeError, match="genomic is missing"):
+        model(pathology=torch.randn(1, 2, 20))
+
+
+def test_genes_reach_only_their_own_pathways() -> None:
+    composition = torch.tensor([[1, 0], [0, 1], [0, 0]])
+    layers = PathwayLayers(composition, 3, 5)
+    assert not [key for key in layers.state_dict() if "member" in key]
+    expression = torch.randn(1, 3, requires_grad=True)
+    (seen,) = torch.autograd.grad(layers(expression)[0, :5].sum(), expression)
+    assert (seen[0, 1:] == 0).all()
+    moved = layers(expression + torch.tensor([0.0, 0.0, 5.0]))
+    torch.testing.assert_close(moved, layers(expression))
+
+
+def test_the_pseudo_inverse_inverts() -> None:
+    torch.manual_seed(0)
+    matrix = (3 * torch.eye(8) + torch.rand(2, 4, 8, 8)).softmax(-1)
+    product = matrix @ pseudo_inverse(matrix, 20)
+    torch.testing.assert_close(product, torch.eye(8).expand_as(product), atol=1e-4, rtol=0)
+
+
+def test_the_place_of_a_patch_matters_to_transmil() -> None:
+    torch.manual_seed(0)
+    model = build_model("transmil", **SIZES["transmil"]).eval()
+    patches = torch.randn(1, 9, 20)
+    assert not torch.allclose(model(pathology=patches).logits, model(pathology=patches.flip(1)).logits)
+    with pytest.raises(ValueError, match="at least one patch"):
+        model(pathology=patches, patch_mask=torch.zeros(1, 9, dtype=torch.bool))
 
 
 def test_survgc_lets_every_clinic_token_see_everything() -> None:
