@@ -103,6 +103,16 @@ def attend(
     )
 
 
+def attention_blocks(name: str, out: PathOutput) -> dict[str, Tensor]:
+    """Return the blocks of a path under their names, <modality>_to_<modality>; none for a missing modality."""
+    blocks = {
+        f"{name}_to_{name}": out.to_tokens,
+        f"{name}_to_pathology": out.to_pathology,
+        f"pathology_to_{name}": out.from_pathology,
+    }
+    return {key: block for key, block in blocks.items() if block is not None}
+
+
 def normalize_patches(projected: Tensor, patch_mask: Tensor | None) -> PatchState:
     """Return the patches normalized over their width, without gain and bias (those belong to the attention)."""
     if projected.shape[1] == 0:
@@ -120,6 +130,13 @@ PUBLISHED_FEED_FORWARD = {
     "to_logits.": "head.",
 }
 """Names of the authors -> ours, shared by the models of the SurvPath family."""
+
+UNUSED_FEED_FORWARD = frozenset(
+    f"{layer}.{kind}"
+    for layer in ("feed_forward.norm", "feed_forward.net.0", "feed_forward.net.3", "layer_norm")
+    for kind in ("weight", "bias")
+)
+"""Keys that the authors' pooling baselines carry and never use."""
 
 
 def logit_head(width: int, hidden: int, n_bins: int) -> nn.Sequential:

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from napari_survpgc.core.types import Modality
 
 from .base import ModelOutput, SurvivalModel, rename
-from .group_attention import logit_head
+from .group_attention import UNUSED_FEED_FORWARD, logit_head
+from .pooling import masked_mean
 
 
 class MLPPathology(SurvivalModel):
@@ -37,16 +38,11 @@ class MLPPathology(SurvivalModel):
         return_attention: bool = False,
     ) -> ModelOutput:
         """Take (b, n_p, d_p); masked patches do not count; the other modalities are not looked at."""
-        patches = nn.functional.relu(self.pathology_projection(pathology))
-        if patch_mask is None:
-            embedding = patches.mean(1)
-        else:
-            weight = patch_mask.to(patches).unsqueeze(-1)
-            embedding = (patches * weight).sum(1) / weight.sum(1)
+        embedding = masked_mean(nn.functional.relu(self.pathology_projection(pathology)), patch_mask)
         return ModelOutput(self.head(embedding), embedding)
 
     def from_published(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        used = {k: v for k, v in state.items() if not k.startswith(("feed_forward.", "layer_norm."))}
+        used = {key: value for key, value in state.items() if key not in UNUSED_FEED_FORWARD}
         return rename(used, {"wsi_projection_net.0.": "pathology_projection.", "to_logits.": "head."})
 
 

@@ -13,6 +13,13 @@ def snn_block(d_in: int, d_out: int, dropout: float = 0.25) -> nn.Sequential:
     return nn.Sequential(nn.Linear(d_in, d_out), nn.ELU(), nn.AlphaDropout(dropout))
 
 
+def gene_set_vectors(genomic: Tensor | Sequence[Tensor]) -> Sequence[Tensor]:
+    """Return the list of (b, d_i) that gene-set models take; TypeError for one tensor."""
+    if isinstance(genomic, Tensor):
+        raise TypeError("gene-set models take a list of (b, d_i) vectors, one a gene set")
+    return genomic
+
+
 class GeneSetTokenizer(nn.Module):
     """Two SNN blocks of its own for each gene set, all sets in two batched products.
 

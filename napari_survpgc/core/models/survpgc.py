@@ -20,6 +20,7 @@ from .group_attention import (
     FeedForward,
     GroupAttention,
     attend,
+    attention_blocks,
     logit_head,
     normalize_patches,
 )
@@ -121,13 +122,10 @@ class SurvPGC(SurvivalModel):
         embedding = self.embed(clinic_out, genomic_out)
         attention: dict[str, Tensor] = {}
         if return_attention:
-            for name, out in (("clinic", clinic_out), ("genomic", genomic_out)):
-                blocks = {
-                    f"{name}_to_{name}": out.to_tokens,
-                    f"{name}_to_pathology": out.to_pathology,
-                    f"pathology_to_{name}": out.from_pathology,
-                }
-                attention.update({key: block for key, block in blocks.items() if block is not None})
+            attention = {
+                **attention_blocks("clinic", clinic_out),
+                **attention_blocks("genomic", genomic_out),
+            }
         return ModelOutput(self.head(embedding), embedding, attention)
 
     def from_published(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:

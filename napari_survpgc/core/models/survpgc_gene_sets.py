@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor
 
 from .base import GenomicInput, SurvivalModel
-from .snn import GeneSetTokenizer
+from .snn import GeneSetTokenizer, gene_set_vectors
 from .survpgc import SurvPGC
 
 
@@ -37,9 +37,7 @@ class SurvPGCGeneSets(SurvPGC):
         self.tokenizer = GeneSetTokenizer(gene_set_sizes, dim, tokenizer_dropout)
 
     def genomic_tokens(self, genomic: GenomicInput) -> Tensor:
-        if isinstance(genomic, Tensor):
-            raise TypeError("gene-set models take a list of (b, d_i) vectors, one a gene set")
-        return self.tokenizer(genomic)
+        return self.tokenizer(gene_set_vectors(genomic))
 
     def from_published(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         raise NotImplementedError("the gene-set variant is ours; there are no published weights")
