@@ -24,6 +24,7 @@ from .session import Session
 from .views.case_panel import CasePanel
 from .views.cohort_panel import CohortPanel
 from .views.compare import Side, load_side, open_comparison
+from .views.figure_view import FigureView
 from .views.gallery_panel import GalleryPanel
 from .views.maps_panel import MapsPanel
 from .views.message_bar import MessageBar
@@ -112,10 +113,12 @@ class SurvPGCDock(QWidget):
         self._ended = False
         self._guard = _CloseGuard(self)
         self._shortcuts = self._make_shortcuts()
+        self._figures = [*self.result.views.values(), self.cohort.km]
         self._comparisons: list[napari.Viewer] = []
         self._had_result = False
         self.session.result_changed.connect(self._first_result)
         QTimer.singleShot(0, self._watch_window)
+        self.session.start(lambda progress: warm_up(), "warm-up", shown=False)
         if load_model:
             self.session.load_bundle(None)
         self._adopt_open_slide()
@@ -213,7 +216,8 @@ class SurvPGCDock(QWidget):
         self.slide.disconnect_viewer()
         self.layers.close()
         self.gallery.close_images()
-        self.cohort.close_workers()
+        for figure in self._figures:
+            figure.close_thread()
         self.session.close()
 
 
@@ -225,7 +229,7 @@ class _CloseGuard(QObject):
         self._dock = dock
         # The dock's own C++ part is gone when this fires; its Python part can still stop threads.
         dock.destroyed.connect(self._gone)
-        self._session, self._gallery, self._cohort = dock.session, dock.gallery, dock.cohort
+        self._session = dock.session
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: N802  Qt's name
         if event.type() == QEvent.Type.Close and watched is self._dock.window():
@@ -273,6 +277,18 @@ def shortcut_text() -> str:
         + "".join(f"<tr><td><b>{k}</b>&nbsp;&nbsp;</td><td>{w}</td></tr>" for k, w in rows)
         + "</table>"
     )
+
+
+def warm_up() -> None:
+    """Pay what the first use of a library costs on a thread: fonts and layout of figures, napari's units."""
+    import pint
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    _ = pint.get_application_registry().micrometer
+    figure = Figure(layout="constrained")
+    figure.add_subplot().set_title("Survival")
+    FigureCanvasAgg(figure).draw()
 
 
 def _slice_in_background() -> None:

@@ -11,6 +11,8 @@ from pathlib import Path
 os.environ.setdefault("NAPARI_ASYNC", "1")
 
 import napari
+import numpy as np
+from napari.layers import Image
 from qtpy.QtCore import QObject, Qt, QTimer
 from qtpy.QtWidgets import QDockWidget
 
@@ -24,6 +26,7 @@ def open_window(*, show: bool = True, load_model: bool = True) -> tuple[napari.V
     viewer = napari.Viewer(title="SurvPGC", show=show, ndisplay=2)
     dock = SurvPGCDock(viewer, load_model=load_model)
     viewer.window.add_dock_widget(dock, name="SurvPGC", area="right")
+    _warm_up(viewer)
     frame = dock.window()
     own = next((p for p in frame.findChildren(QDockWidget) if p.isAncestorOf(dock)), None)
     if own is not None:
@@ -32,6 +35,15 @@ def open_window(*, show: bool = True, load_model: bool = True) -> tuple[napari.V
         if panel.objectName() in ("layer controls", "layer list"):
             panel.hide()
     return viewer, dock
+
+
+def _warm_up(viewer: napari.Viewer) -> None:
+    """Let napari build its controls and textures while the window opens, not when the first slide comes (0.8 s)."""
+    small = Image([np.zeros((64, 64, 3), np.uint8), np.zeros((32, 32, 3), np.uint8)], rgb=True, multiscale=True)
+    single = Image(np.zeros((2, 2), np.float32), contrast_limits=(0, 1))
+    for layer in (small, single):
+        viewer.add_layer(layer)
+    viewer.layers.clear()
 
 
 def view(

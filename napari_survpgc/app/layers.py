@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,17 +13,19 @@ import numpy as np
 from napari.layers import Image, Labels, Layer, Shapes
 from napari.utils.colormaps import Colormap
 from numpy.typing import NDArray
+from qtpy.QtCore import QTimer
 
 from napari_survpgc.core.attention_maps import DIFFERENCE, MapScale, PatchCells
 from napari_survpgc.core.slide_tiles import tiled_levels
-from napari_survpgc.core.tissue import mask_polygons, rasterize
+from napari_survpgc.core.tissue import mask_polygons, outline_image, rasterize
 from napari_survpgc.core.types import Polygon, SlideInfo, TissueMask
 
 from .session import OpenedSlide, Session
 
 SLIDE = "Slide"
 MAPS = {"clinic": "Clinic attention", "genomic": "Genomic attention", DIFFERENCE: "Clinic - genomic"}
-TISSUE, BRUSH, PATCH = "Tissue outline", "Tissue brush", "Selected patch"
+TISSUE, EDIT, BRUSH, PATCH = "Tissue outline", "Edit outline", "Tissue brush", "Selected patch"
+_OUTLINE = (0.0, 0.35, 0.65, 1.0)
 COLORMAPS = ("cividis", "viridis", "magma", "inferno", "plasma", "turbo", "gray")
 """The first is the default: the same order of brightness for color-blind readers and in print."""
 _DIVERGING = "PuOr_r"
@@ -34,7 +37,6 @@ def slide_layer(opened: OpenedSlide) -> tuple[list[Any], dict[str, Any], str]:
     """Return the napari layer data of an open slide: lazy, multiscale, in µm (in px while the pixel size is unknown)."""
     info = opened.slide.info
     scale = _um(info)
-    known = info.mpp is not None
     return (
         list(tiled_levels(opened.tiles)),
         {
@@ -42,7 +44,7 @@ def slide_layer(opened: OpenedSlide) -> tuple[list[Any], dict[str, Any], str]:
             "rgb": True,
             "multiscale": True,
             "scale": (scale[1], scale[0]),
-            "units": ("um", "um") if known else ("pixel", "pixel"),
+            "units": _units(info),
             "axis_labels": ("y", "x"),
             "metadata": {KEY: opened},
         },
@@ -53,6 +55,11 @@ def slide_layer(opened: OpenedSlide) -> tuple[list[Any], dict[str, Any], str]:
 def _um(info: SlideInfo) -> tuple[float, float]:
     """World units a level-0 px in x and y."""
     return (info.mpp_x or 1.0, info.mpp_y or 1.0) if info.mpp else (1.0, 1.0)
+
+
+def _units(info: SlideInfo) -> tuple[str, str]:
+    """One unit for all layers of a slide: napari drops the units of all when they differ."""
+    return ("um", "um") if info.mpp else ("pixel", "pixel")
 
 
 @dataclass
@@ -79,12 +86,15 @@ class CaseLayers:
         self.view = MapView()
         self.slide: Image | None = None
         self.maps: dict[str, Image] = {}
-        self.tissue: Shapes | None = None
+        self.tissue: Shapes | None = None  # only while it is edited
+        self.outline: Image | None = None
+        self._waiting: deque[Callable[[], object]] = deque()
         self.brush: Labels | None = None
         self.patch: Shapes | None = None
         self.show_tissue = True
         self.map_changed: list[Callable[[], None]] = []
         self._inserting = False
+        self._closed = False
         session.slide_changed.connect(self._show_slide)
         session.tissue_changed.connect(self._show_tissue)
         session.result_changed.connect(self._show_result)
@@ -95,6 +105,8 @@ class CaseLayers:
         self._fitted: tuple[float, ...] | None = None
 
     def close(self) -> None:
+        self._closed = True
+        self._waiting.clear()
         self.viewer.canvas.events.size.disconnect(self._refit)
         self.viewer.layers.events.inserted.disconnect(self._on_inserted)
         self.viewer.layers.events.removed.disconnect(self._on_removed)
@@ -105,7 +117,7 @@ class CaseLayers:
         opened = self.session.opened
         if self.slide is not None and self.slide.metadata.get(KEY) is opened and opened is not None:
             return  # a layer that the reader made
-        self._remove(*self.maps.values(), self.tissue, self.brush, self.patch, self.slide)
+        self._remove(*self.maps.values(), self.tissue, self.outline, self.brush, self.patch, self.slide)
         self.slide = None
         if opened is None:
             return
@@ -161,7 +173,7 @@ class CaseLayers:
         opened = layer.metadata.get(KEY)
         if not isinstance(opened, OpenedSlide):
             return
-        old = (*self.maps.values(), self.tissue, self.brush, self.patch, self.slide)
+        old = (*self.maps.values(), self.tissue, self.outline, self.brush, self.patch, self.slide)
         self.slide = layer
         self._remove(*old)
         self.session.adopt(opened)
@@ -177,6 +189,8 @@ class CaseLayers:
             self.session.close_slide()
         elif layer is self.tissue:
             self.tissue = None
+        elif layer is self.outline:
+            self.outline = None
         elif layer is self.brush:
             self.brush = None
         elif layer is self.patch:
@@ -206,6 +220,8 @@ class CaseLayers:
         self.maps = {name: kept for name, kept in self.maps.items() if kept not in layers}
         if self.tissue in layers:
             self.tissue = None
+        if self.outline in layers:
+            self.outline = None
         if self.brush in layers:
             self.brush = None
         if self.patch in layers:
@@ -220,16 +236,26 @@ class CaseLayers:
             return
         names = [*result.maps.names, *([DIFFERENCE] if len(result.maps.names) == 2 else [])]
         first = not self.maps
+        self._remove(*(layer for name, layer in self.maps.items() if name not in names))
         for name in names:
             if name not in self.maps:
-                self._add_map(name, visible=first and name == names[0])
-        self._remove(*(layer for name, layer in self.maps.items() if name not in names))
+                visible = first and name == names[0]
+                self._queue(lambda n=name, v=visible: self._add_map(n, visible=v))  # type: ignore[misc]
         self.paint()
 
+    def _queue(self, step: Callable[[], object]) -> None:
+        """Do this on a later turn of the event loop, one step a turn: napari takes up to 0.1 s for a new layer."""
+        self._waiting.append(step)
+        QTimer.singleShot(0, self._next)
+
+    def _next(self) -> None:
+        if self._waiting and not self._closed:
+            self._waiting.popleft()()
+
     def _add_map(self, name: str, *, visible: bool) -> None:
-        result, opened = self.session.result, self.session.opened
-        assert result is not None
-        assert opened is not None
+        result = self.session.result
+        if result is None or name in self.maps:
+            return
         cells = result.maps.cells
         layer = Image(
             np.zeros(cells.shape, np.float32),
@@ -243,6 +269,10 @@ class CaseLayers:
         )
         self.maps[name] = self._add(layer)
         layer.events.visible.connect(self._tell)
+        if visible:
+            self._paint(name, layer)
+        self._back_to_slide()
+        self._tell()
 
     def _place(self, cells: PatchCells) -> dict[str, Any]:
         """Scale and shift of a grid image of one cell a patch; napari places pixel centers."""
@@ -252,7 +282,7 @@ class CaseLayers:
         return {
             "scale": (side * sy, side * sx),
             "translate": ((cells.origin[1] + (side - 1) / 2) * sy, (cells.origin[0] + (side - 1) / 2) * sx),
-            "units": ("um", "um"),
+            "units": _units(self.session.opened.slide.info),
             "axis_labels": ("y", "x"),
         }
 
@@ -279,12 +309,16 @@ class CaseLayers:
             layer.scale, layer.translate = place["scale"], place["translate"]
         else:
             layer.data = image
-        layer.contrast_limits_range = (outside, found.high)
-        layer.contrast_limits = limits
+        # Each of these tells napari's own panels; say only what is new.
+        if tuple(layer.contrast_limits_range) != (outside, found.high):
+            layer.contrast_limits_range = (outside, found.high)
+        if tuple(layer.contrast_limits) != limits:
+            layer.contrast_limits = limits
         wanted = _DIVERGING if name == DIFFERENCE else self.view.colormap
         if layer.colormap.name != f"survpgc {wanted}":
             layer.colormap = overlay_colormap(wanted)
-        layer.opacity = self.view.opacity
+        if layer.opacity != self.view.opacity:
+            layer.opacity = self.view.opacity
 
     def show_map(self, name: str, visible: bool) -> None:
         """Show or hide one map."""
@@ -339,13 +373,11 @@ class CaseLayers:
                 edge_width=edge_width,
                 edge_color=np.array(edge_color),
                 face_color="transparent",
-                units=("um", "um"),
+                units=_units(opened.slide.info),
                 axis_labels=("y", "x"),
             )
         )
-        if self.slide is not None:
-            # The next click in the canvas moves the view, it does not edit the outline.
-            self.viewer.layers.selection.active = self.slide
+        self._back_to_slide()
 
     def fly_to(self, index: int, *, side_px: float = 220.0) -> None:
         """Center the camera on a patch, magnified so that it is about ``side_px`` screen px wide."""
@@ -372,46 +404,77 @@ class CaseLayers:
     # --- tissue --------------------------------------------------------------------------------------------
 
     def _show_tissue(self) -> None:
-        self._remove(self.tissue, self.brush)
+        self._remove(self.tissue, self.outline, self.brush)
         mask, opened = self.session.tissue, self.session.opened
         if mask is None or opened is None:
             return
+
+        def show(drawn: tuple[NDArray[np.uint8], float]) -> None:
+            if self.session.tissue is mask and self.session.opened is opened and self.outline is None:
+                self._queue(lambda: self._add_outline(mask, *drawn))
+
+        # Shapes of thousands of corners take napari seconds (napari issue 8399): shapes only for editing.
+        self.session.start(lambda progress: outline_image(mask), "outline", show, shown=False)
+
+    def _add_outline(self, mask: TissueMask, pixels: NDArray[np.uint8], downsample: float) -> None:
+        opened = self.session.opened
+        if opened is None or self.session.tissue is not mask:
+            return
         sx, sy = _um(opened.slide.info)
-        rings, hole = [], []
-        for polygon in mask.polygons:
-            for number, ring in enumerate((polygon.exterior, *polygon.holes)):
-                rings.append(np.stack([(ring[:, 1] - 0.5) * sy, (ring[:, 0] - 0.5) * sx], 1))
-                hole.append(number > 0)
-        longest = max(opened.slide.info.size) * sx
-        at = 1 if self.slide is not None else None
-        self.tissue = self._add(
-            Shapes(
-                rings,
-                shape_type="polygon",
+        self.outline = self._add(
+            Image(
+                pixels,
                 name=TISSUE,
-                features={"hole": hole},
-                edge_width=longest * 0.003,
-                edge_color=np.array([[0.2, 0.2, 0.2, 1] if h else [0.0, 0.45, 0.7, 1] for h in hole]),
-                face_color="transparent",
+                colormap=Colormap([_OUTLINE, _OUTLINE], name="survpgc outline", low_color=(0, 0, 0, 0)),
+                contrast_limits=(0.5, 1),
+                blending="translucent_no_depth",
+                interpolation2d="nearest",
                 visible=self.show_tissue,
-                units=("um", "um"),
+                scale=(downsample * sy, downsample * sx),
+                translate=((downsample - 1) / 2 * sy, (downsample - 1) / 2 * sx),
+                units=_units(opened.slide.info),
                 axis_labels=("y", "x"),
             ),
-            at=at,
+            at=1 if self.slide is not None else None,
         )
-        if self.slide is not None:
+        self._back_to_slide()
+
+    def _back_to_slide(self) -> None:
+        """Select the slide: the next drag in the canvas pans and edits nothing."""
+        if self.slide is not None and self.slide in self.viewer.layers:
             self.viewer.layers.selection.active = self.slide
 
     def set_tissue_visible(self, visible: bool) -> None:
         self.show_tissue = visible
-        if self.tissue is not None:
-            self.tissue.visible = visible
+        if self.outline is not None:
+            self.outline.visible = visible
 
     def edit_outlines(self) -> bool:
-        """Select the outline layer with napari's vertex tool; False when there is none."""
-        if self.tissue is None:
+        """Show the outlines as shapes with napari's vertex tool; False when there are none."""
+        mask, opened = self.session.tissue, self.session.opened
+        if mask is None or opened is None:
             return False
-        self.set_tissue_visible(True)
+        if self.tissue is None:
+            sx, sy = _um(opened.slide.info)
+            rings, hole = [], []
+            for polygon in mask.polygons:
+                for number, ring in enumerate((polygon.exterior, *polygon.holes)):
+                    rings.append(np.stack([(ring[:, 1] - 0.5) * sy, (ring[:, 0] - 0.5) * sx], 1))
+                    hole.append(number > 0)
+            longest = max(opened.slide.info.size) * sx
+            self.tissue = self._add(
+                Shapes(
+                    rings,
+                    shape_type="polygon",
+                    name=EDIT,
+                    features={"hole": hole},
+                    edge_width=longest * 0.002,
+                    edge_color=np.array([[0.3, 0.3, 0.3, 1] if h else _OUTLINE for h in hole]),
+                    face_color="transparent",
+                    units=_units(opened.slide.info),
+                    axis_labels=("y", "x"),
+                )
+            )
         self.viewer.layers.selection.active = self.tissue
         self.tissue.mode = "direct"
         return True
@@ -433,7 +496,7 @@ class CaseLayers:
                 opacity=0.35,
                 scale=(downsample * sy, downsample * sx),
                 translate=((downsample - 1) / 2 * sy, (downsample - 1) / 2 * sx),
-                units=("um", "um"),
+                units=_units(opened.slide.info),
                 axis_labels=("y", "x"),
                 metadata={"downsample": downsample},
             )

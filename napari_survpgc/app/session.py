@@ -111,7 +111,11 @@ def open_with_tiles(path: Path, mpp: float | None = None) -> OpenedSlide:
         if known is not None:
             slide.close()
             slide = open_slide(path, mpp=known)
-    return OpenedSlide(slide, TileCache(slide))
+    tiles = TileCache(slide)
+    # napari shows the coarsest level at once, on the GUI thread: it must be there by then.
+    last = len(slide.info.levels) - 1
+    tiles.region(last, 0, 0, *slide.info.levels[last].size)
+    return OpenedSlide(slide, tiles)
 
 
 class Session(QObject):
@@ -195,10 +199,8 @@ class Session(QObject):
         return job
 
     def _job_over(self) -> None:
-        # The thread of the sender is just ending; give it the moment it needs.
-        for job in list(self._jobs):
-            if job.wait(0.2):
-                self._jobs.remove(job)
+        # The sender's thread may just be ending: keep it until it has, its object must not die on that thread.
+        self._jobs = [job for job in self._jobs if job.running or not job.wait(0)]
         if not self._closed:
             self.job_ended.emit()
 

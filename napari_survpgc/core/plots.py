@@ -46,13 +46,32 @@ def survival_figure(prediction: Prediction, original: Prediction | None = None) 
 
     if original is not None:
         axes.plot(
-            original.bin_edges_months, with_start(original.survival), color=GHOST, ls="--", label="before"
+            original.bin_edges_months,
+            with_start(original.survival),
+            color=GHOST,
+            ls="--",
+            label="before",
+            gid="live",
         )
     low, high = prediction.fold_survival.min(0), prediction.fold_survival.max(0)
     axes.fill_between(
-        months, with_start(low), with_start(high), color=CLINIC, alpha=0.18, label="range of models"
+        months,
+        with_start(low),
+        with_start(high),
+        color=CLINIC,
+        alpha=0.18,
+        label="range of models",
+        gid="live",
     )
-    axes.plot(months, with_start(prediction.survival), color=CLINIC, marker="o", ms=4, label="mean of models")
+    axes.plot(
+        months,
+        with_start(prediction.survival),
+        color=CLINIC,
+        marker="o",
+        ms=4,
+        label="mean of models",
+        gid="live",
+    )
     axes.set(
         xlabel="Months since diagnosis", ylabel="Predicted survival", ylim=(0, 1.02), xlim=(0, months[-1])
     )
@@ -92,9 +111,15 @@ def recolor(figure: Figure, foreground: str, background: str) -> None:
         for line in axes.lines:
             if line.get_gid() == "neutral":
                 line.set_color(foreground)
-    for text in figure.findobj(Text):
-        if text.get_gid() != "colored":
-            text.set_color(foreground)
+        axes.tick_params(labelcolor=foreground, which="both")
+        texts = [axes.title, axes.xaxis.label, axes.yaxis.label, *axes.texts]
+        texts += [child for child in axes.get_children() if isinstance(child, Text)]
+        legend = axes.get_legend()
+        if legend is not None:
+            texts += legend.get_texts()
+        for text in texts:
+            if text.get_gid() != "colored":
+                text.set_color(foreground)
 
 
 def hazard_figure(prediction: Prediction, original: Prediction | None = None) -> Figure:
@@ -103,11 +128,11 @@ def hazard_figure(prediction: Prediction, original: Prediction | None = None) ->
     edges = prediction.bin_edges_months
     names = [f"{a:.0f}-{b:.0f}" for a, b in itertools.pairwise(edges)]
     place = np.arange(len(names))
-    axes.bar(place, prediction.hazards, color=CLINIC, alpha=0.75, width=0.65)
+    axes.bar(place, prediction.hazards, color=CLINIC, alpha=0.75, width=0.65, gid="live")
     for row in prediction.fold_hazards:
         axes.plot(place, row, "o", color="black", ms=3, alpha=0.5, gid="neutral")
     if original is not None:
-        axes.plot(place, original.hazards, "_", color=GHOST, ms=26, mew=3)
+        axes.plot(place, original.hazards, "_", color=GHOST, ms=26, mew=3, gid="live")
     axes.set_xticks(place, names)
     axes.set(xlabel="Interval, months", ylabel="Risk of death in it", ylim=(0, 1))
     axes.yaxis.set_major_formatter("{x:.0%}")

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -61,6 +62,8 @@ class Slide:
             )
         self._handle: Handle | None = open_handle(path)
         self._lock = threading.Lock()
+        self._reading: dict[int, int] = {}  # reads under way, by handle
+        self._to_close: dict[int, Handle] = {}
         try:
             self.info, self._sources = _describe(path, self._handle, mpp)
         except SlideError:
@@ -76,10 +79,35 @@ class Slide:
         self.close()
 
     def close(self) -> None:
-        """Release the file; reading afterwards is an error."""
-        if self._handle is not None:
-            self._handle.slide.close()
-            self._handle = None
+        """Release the file; reading afterwards is an error. A read under way in another thread ends first."""
+        with self._lock:
+            handle, self._handle = self._handle, None
+            if handle is not None and self._reading.get(id(handle), 0):
+                # OpenSlide ends the process when a file is closed under a reader: the last reader closes it.
+                self._to_close[id(handle)] = handle
+                return
+        if handle is not None:
+            handle.slide.close()
+
+    @contextmanager
+    def _in_use(self) -> Iterator[Handle]:
+        """Hold the file open for one read."""
+        with self._lock:
+            handle = self._handle
+            if handle is None:
+                raise SlideError(f"{self.info.path.name} was closed", "Open it again")
+            self._reading[id(handle)] = self._reading.get(id(handle), 0) + 1
+        try:
+            yield handle
+        finally:
+            with self._lock:
+                self._reading[id(handle)] -= 1
+                last = not self._reading[id(handle)]
+                if last:
+                    del self._reading[id(handle)]
+                leave = self._to_close.pop(id(handle), None) if last else None
+            if leave is not None:
+                leave.slide.close()
 
     # --- pixels --------------------------------------------------------------------------------------------
 
@@ -145,9 +173,12 @@ class Slide:
         return np.asarray(image)
 
     def _read_stored(self, x: int, y: int, stored: int, size: tuple[int, int]) -> Image.Image:
-        handle = self._handle
-        if handle is None:
-            raise SlideError(f"{self.info.path.name} was closed", "Open it again")
+        with self._in_use() as handle:
+            return self._read_with(handle, x, y, stored, size)
+
+    def _read_with(
+        self, handle: Handle, x: int, y: int, stored: int, size: tuple[int, int]
+    ) -> Image.Image:
         try:
             image = handle.slide.read_region((int(x), int(y)), stored, (int(size[0]), int(size[1])))
         except Exception as error:
@@ -163,7 +194,7 @@ class Slide:
         with self._lock:
             if self._handle is failed:
                 self._handle = open_handle(self.info.path)
-                # The failed handle is not closed here: another thread may be inside it; it goes with its last user.
+                self._to_close[id(failed)] = failed  # by its last reader: other threads may be inside it
 
     def _over_background(self, image: Image.Image) -> Image.Image:
         """Return RGB; unscanned (transparent) pixels get the slide's background color."""

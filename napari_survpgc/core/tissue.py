@@ -196,6 +196,19 @@ def rasterize(mask: TissueMask, downsample: float) -> NDArray[np.bool_]:
     return out
 
 
+def outline_image(mask: TissueMask, max_px: int = 2048) -> tuple[NDArray[np.uint8], float]:
+    """Draw the outlines two px wide, for display: 1 on an outline, 0 elsewhere.
+
+    Returns
+    -------
+    (h, w) uint8 with the longer side at most ``max_px``, and its downsample.
+    """
+    downsample = max(1.0, max(mask.size) / max_px)
+    inside = rasterize(mask, downsample)
+    border = inside & ~ndimage.binary_erosion(inside, iterations=2, border_value=0)
+    return border.astype(np.uint8), downsample
+
+
 def write_geojson(mask: TissueMask, path: Path) -> None:
     """Write the outlines as QuPath annotations, level-0 px."""
     features = [

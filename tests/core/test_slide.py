@@ -177,3 +177,24 @@ def test_fifty_slides_leave_no_handle_open(tiff: Path) -> None:
             slide.read_region(0, 0, 0, (64, 64))
     gc.collect()
     assert len(list(Path("/proc/self/fd").iterdir())) <= before
+
+
+def test_closing_under_a_reader_waits_for_it(tiff: Path) -> None:
+    """OpenSlide ends the process when a file is closed while another thread reads it."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    def read(slide) -> str:
+        try:
+            slide.read_region(0, 0, 0, slide.info.size)
+        except SlideError as error:
+            return error.problem
+        return "read"
+
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(20):
+            slide = open_slide(tiff)
+            futures = [pool.submit(read, slide) for _ in range(4)]
+            slide.close()
+            outcomes = {future.result() for future in futures}
+            assert outcomes <= {"read", f"{tiff.name} was closed"}
+            assert not slide._to_close

@@ -28,7 +28,6 @@ from qtpy.QtWidgets import (
 )
 
 from napari_survpgc.app.session import Session, Severity
-from napari_survpgc.app.workers import Latest
 from napari_survpgc.core.groups import risk_groups
 from napari_survpgc.core.plots import GROUPS, kaplan_meier_figure
 from napari_survpgc.core.predict import Predictor
@@ -251,15 +250,9 @@ class CohortPanel(QWidget):
             layout.addWidget(note(f"<b>{words}</b>"))
             layout.addWidget(strip)
             self.strips[name] = strip
-        self._curves = Latest("kaplan-meier")
-        self._curves.answered.connect(self._show_curves)
-        self._curves.failed.connect(session.report)
         self.cut.currentIndexChanged.connect(self._regroup)
         self.threshold.valueChanged.connect(self._regroup)
         self._enable()
-
-    def close_workers(self) -> None:
-        self._curves.close()
 
     # --- open ----------------------------------------------------------------------------------------------
 
@@ -340,12 +333,9 @@ class CohortPanel(QWidget):
             )
             return
         months, event, group = (np.array(part) for part in zip(*followed, strict=True))
-        self._curves.submit(lambda: kaplan_meier_figure(months, event, group))
-
-    def _show_curves(self, figure: Any) -> None:
         self.km.setVisible(True)
         self.reason.setText("")
-        self.km.show_figure(figure)
+        self.km.show_figure(lambda: kaplan_meier_figure(months, event, group))
 
     # --- thumbnails ----------------------------------------------------------------------------------------
 

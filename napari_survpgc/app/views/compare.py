@@ -102,7 +102,7 @@ class CompareControls(QWidget):
         layout.addWidget(note(f"<b>{RESEARCH_NOTICE}</b>"))
         layout.addStretch()
         self.curves.show_figure(
-            comparison_figure([side.prediction for side in sides], [side.name for side in sides])
+            lambda: comparison_figure([side.prediction for side in sides], [side.name for side in sides])
         )
         self.layers: list[Image] = []
         for side in reversed(sides):

@@ -1,14 +1,22 @@
-"""A matplotlib figure in a panel: follows napari's theme, copies and saves."""
+"""A matplotlib figure in a panel: follows napari's theme, copies and saves. Drawn on a thread, shown as an image.
+
+matplotlib needs 50 to 100 ms for a figure, too long for the GUI thread while a slider moves. Figures that change often
+have a key; while it stays the same only their artists with the gid "live" are drawn, over the kept background.
+"""
 
 from __future__ import annotations
 
 import io
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from matplotlib.backends.backend_qtagg import FigureCanvasQTAgg
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from qtpy.QtCore import QSize, Qt, Signal
-from qtpy.QtGui import QImage, QPalette
+from qtpy.QtCore import QEvent, QRect, QSize, Qt, QTimer, Signal
+from qtpy.QtGui import QImage, QPainter, QPaintEvent, QPalette, QResizeEvent
 from qtpy.QtWidgets import (
     QApplication,
     QFileDialog,
@@ -19,26 +27,54 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_survpgc.core.errors import SurvPGCError, writing
+from napari_survpgc.app.workers import Job, Latest
+from napari_survpgc.core.errors import writing
 from napari_survpgc.core.plots import recolor
+from napari_survpgc.core.types import ProgressCallback
 
 FORMATS = "PNG image (*.png);;SVG drawing (*.svg);;PDF document (*.pdf)"
+# matplotlib's caches (fonts, ticks) are not made for several threads.
+_DRAWING = threading.Lock()
+_DPI = 96
+
+
+@dataclass(frozen=True)
+class _Look:
+    """What a drawing depends on besides the data."""
+
+    width: int
+    height: int
+    ratio: float
+    foreground: str
+    background: str
+
+
+@dataclass(frozen=True)
+class _Background:
+    key: object
+    look: _Look
+    region: Any
+    positions: tuple[Any, ...]
 
 
 class FigureView(QWidget):
     """Shows a Figure in the colors of the window; what is saved or copied is dark on white."""
 
     failed = Signal(object)
+    drawn = Signal()
 
     def __init__(self, name: str, height: int = 220) -> None:
         super().__init__()
         self.setObjectName(name)
-        self._figure: Figure | None = None
-        self._canvas = FigureCanvasQTAgg(Figure(figsize=(4, 2.5)))
-        self._canvas.setMinimumHeight(height)
-        self._canvas.setMinimumWidth(200)
-        self._canvas.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
-        self._canvas.setFixedHeight(height)
+        self._make: Callable[[], Figure] | None = None
+        self._key: object = None
+        self._kept: _Background | None = None
+        self._drawer = Latest(f"figure {name}")
+        self._drawer.answered.connect(self._show)
+        self._drawer.failed.connect(self.failed)
+        self._jobs: list[Job] = []
+        self.canvas = _Canvas(height)
+        self.canvas.resized.connect(self._draw)
         buttons = QHBoxLayout()
         buttons.setContentsMargins(0, 0, 0, 0)
         buttons.addStretch()
@@ -49,98 +85,191 @@ class FigureView(QWidget):
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(2)
-        layout.addWidget(self._canvas)
+        layout.addWidget(self.canvas)
         layout.addLayout(buttons)
+        # The C++ part may go at any time; the drawing thread ends with it.
+        self.destroyed.connect(self._drawer.close)
 
-    def _button(self, text: str, tip: str, action: object) -> QToolButton:
+    def _button(self, text: str, tip: str, action: Callable[[], object]) -> QToolButton:
         button = QToolButton()
         button.setText(text)
         button.setToolTip(tip)
-        button.clicked.connect(lambda: action())  # type: ignore[operator]
+        button.clicked.connect(lambda: action())
         return button
 
+    def show_figure(self, make: Callable[[], Figure], key: object = None) -> None:
+        """Draw the figure that ``make`` returns; called on a thread.
+
+        Parameters
+        ----------
+        key : figures of the same key differ only in their "live" artists; None draws all of it.
+        """
+        self._make, self._key = make, key
+        self._draw()
+
     @property
-    def figure(self) -> Figure | None:
-        return self._figure
+    def has_figure(self) -> bool:
+        return self._make is not None
 
-    def show_figure(self, figure: Figure) -> None:
-        """Replace the figure."""
-        self._figure = figure
-        figure.set_canvas(self._canvas)
-        self._canvas.figure = figure
-        ratio = self._canvas.device_pixel_ratio
-        figure.set_dpi(96 * ratio)
-        self._fit()
-        self._retheme()
-        self._canvas.draw_idle()
+    def _look(self) -> _Look:
+        palette = self.palette()
+        return _Look(
+            max(120, self.canvas.width()),
+            max(80, self.canvas.height()),
+            self.devicePixelRatioF(),
+            palette.color(QPalette.ColorRole.WindowText).name(),
+            palette.color(QPalette.ColorRole.Window).name(),
+        )
 
-    def _fit(self) -> None:
-        if self._figure is not None:
-            width, height = max(120, self._canvas.width()), max(80, self._canvas.height())
-            self._figure.set_size_inches(width / 96, height / 96, forward=False)
+    def _draw(self) -> None:
+        if self._make is None:
+            return
+        make, key, look = self._make, self._key, self._look()
 
-    def _retheme(self) -> None:
-        if self._figure is not None:
-            palette = self.palette()
-            recolor(
-                self._figure,
-                palette.color(QPalette.ColorRole.WindowText).name(),
-                palette.color(QPalette.ColorRole.Window).name(),
+        def work() -> tuple[bytes, _Look]:
+            with _DRAWING:
+                return self._pixels(make(), key, look), look
+
+        self._drawer.submit(work)
+
+    def _pixels(self, figure: Figure, key: object, look: _Look) -> bytes:
+        """Draw on the drawing thread; RGBA rows."""
+        figure.set_dpi(_DPI * look.ratio)
+        figure.set_size_inches(look.width / _DPI, look.height / _DPI)
+        canvas = FigureCanvasAgg(figure)
+        live = [a for axes in figure.axes for a in axes.get_children() if a.get_gid() in ("live", "neutral")]
+        kept = self._kept
+        if kept is None or key is None or kept.key != key or kept.look != look:
+            recolor(figure, look.foreground, look.background)
+            for artist in live:
+                artist.set_animated(key is not None)
+            canvas.draw()
+            if key is None:
+                return bytes(canvas.buffer_rgba())
+            kept = _Background(
+                key,
+                look,
+                canvas.copy_from_bbox(figure.bbox),
+                tuple(axes.get_position() for axes in figure.axes),
             )
+            self._kept = kept
+        else:
+            figure.set_layout_engine("none")
+            for axes, position in zip(figure.axes, kept.positions, strict=True):
+                axes.set_position(position)
+            canvas.get_renderer()
+        canvas.restore_region(kept.region)
+        for axes in figure.axes:
+            for artist in axes.get_children():
+                if artist in live:
+                    if artist.get_gid() == "neutral" and hasattr(artist, "set_color"):
+                        artist.set_color(look.foreground)
+                    axes.draw_artist(artist)
+        return bytes(canvas.buffer_rgba())
 
-    def changeEvent(self, event: object) -> None:  # noqa: N802  Qt's name
+    def _show(self, answer: tuple[bytes, _Look]) -> None:
+        pixels, look = answer
+        width, height = round(look.width * look.ratio), round(look.height * look.ratio)
+        width = len(pixels) // 4 // height if height else width
+        image = QImage(pixels, width, height, 4 * width, QImage.Format.Format_RGBA8888).copy()
+        image.setDevicePixelRatio(look.ratio)
+        self.canvas.set_image(image)
+        self.drawn.emit()
+
+    def changeEvent(self, event: QEvent) -> None:  # noqa: N802  Qt's name
         super().changeEvent(event)
-        if getattr(event, "type", lambda: None)() in (event.Type.PaletteChange, event.Type.StyleChange):  # type: ignore[attr-defined]
-            self._retheme()
-            self._canvas.draw_idle()
+        if event.type() in (QEvent.Type.PaletteChange, QEvent.Type.StyleChange):
+            QTimer.singleShot(0, self._draw)
 
-    def resizeEvent(self, event: object) -> None:  # noqa: N802
-        super().resizeEvent(event)
-        self._fit()
-
-    def sizeHint(self) -> QSize:  # noqa: N802
-        return QSize(360, self._canvas.height() + 28)
+    def close_thread(self) -> None:
+        self._drawer.close()
 
     # --- copy and save -------------------------------------------------------------------------------------
 
-    def _bytes(self, kind: str) -> bytes:
-        assert self._figure is not None
-        recolor(self._figure, "#000000", "#ffffff")
-        try:
+    def _encoded(self, kind: str) -> bytes:
+        assert self._make is not None
+        with _DRAWING:
+            figure = self._make()
+            recolor(figure, "#000000", "#ffffff")
             stream = io.BytesIO()
-            self._figure.savefig(stream, format=kind, dpi=200)
-        finally:
-            self._figure.set_canvas(self._canvas)
-            self._figure.set_dpi(96 * self._canvas.device_pixel_ratio)
-            self._retheme()
+            figure.savefig(stream, format=kind, dpi=200)
         return stream.getvalue()
 
-    def copy(self) -> None:
-        """Put the figure on the clipboard as an image."""
-        if self._figure is not None:
-            QApplication.clipboard().setImage(QImage.fromData(self._bytes("png"), "PNG"))
+    def _start(self, work: Callable[[ProgressCallback], Any], done: Callable[[Any], None]) -> Job:
+        job = Job(work, "figure")
+        job.succeeded.connect(done)
+        job.failed.connect(self.failed)
+        self._jobs = [*(j for j in self._jobs if j.running), job]
+        return job.start()
 
-    def save(self, path: Path) -> None:
-        """Save as PNG, SVG or PDF by the ending of the name."""
-        if self._figure is None:
-            return
+    def copy(self) -> Job | None:
+        """Put the figure on the clipboard as an image."""
+        if self._make is None:
+            return None
+
+        def done(content: bytes) -> None:
+            QApplication.clipboard().setImage(QImage.fromData(content, "PNG"))
+
+        return self._start(lambda progress: self._encoded("png"), done)
+
+    def save(self, path: Path) -> Job | None:
+        """Save as PNG, SVG or PDF by the ending of the name, on a thread."""
+        if self._make is None:
+            return None
         if path.suffix.lower() not in (".png", ".svg", ".pdf"):
             path = path.with_name(path.name + ".png")
-        content = self._bytes(path.suffix[1:].lower())
-        with writing(path):
-            partial = path.with_name(f".{path.name}.partial")
-            partial.write_bytes(content)
-            partial.replace(path)
+
+        def work(progress: ProgressCallback) -> None:
+            content = self._encoded(path.suffix[1:].lower())
+            with writing(path):
+                partial = path.with_name(f".{path.name}.partial")
+                partial.write_bytes(content)
+                partial.replace(path)
+
+        return self._start(work, lambda _: None)
 
     def _ask_and_save(self) -> None:
-        if self._figure is None:
+        if self._make is None:
             return
         name, _ = QFileDialog.getSaveFileName(self, "Save figure", f"{self.objectName()}.png", FORMATS)
         if name:
-            try:
-                self.save(Path(name))
-            except SurvPGCError as error:
-                self.failed.emit(error)
+            self.save(Path(name))
+
+
+class _Canvas(QWidget):
+    """The drawn image."""
+
+    resized = Signal()
+
+    def __init__(self, height: int) -> None:
+        super().__init__()
+        self._image: QImage | None = None
+        self._height = height
+        self.setMinimumWidth(200)
+        self.setFixedHeight(height)
+        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+
+    def set_image(self, image: QImage) -> None:
+        self._image = image
+        self.update()
+
+    @property
+    def image(self) -> QImage | None:
+        return self._image
+
+    def sizeHint(self) -> QSize:  # noqa: N802  Qt's name
+        return QSize(360, self._height)
+
+    def paintEvent(self, event: QPaintEvent) -> None:  # noqa: N802
+        if self._image is not None:
+            painter = QPainter(self)
+            ratio = self._image.devicePixelRatio()
+            size = QSize(round(self._image.width() / ratio), round(self._image.height() / ratio))
+            painter.drawImage(QRect(0, 0, size.width(), size.height()), self._image)
+
+    def resizeEvent(self, event: QResizeEvent) -> None:  # noqa: N802
+        if event.oldSize().width() != event.size().width():
+            self.resized.emit()
 
 
 def accent(widget: QWidget) -> None:

@@ -100,9 +100,13 @@ class ResultPanel(QWidget):
         if result is None:
             return
         title = self.tabs.tabText(self.tabs.currentIndex())
-        figure = _FIGURES[title](result, self.session)
-        if figure is not None:
-            self.views[title].show_figure(figure)
+        make, session = _FIGURES[title], self.session
+        key = None
+        if title in ("Survival", "Hazard"):
+            # Between two answers of the same what-if only curves, band and bars move.
+            edges = tuple(result.shown.bin_edges_months.tolist())
+            key = (title, edges, result.changed, len(result.shown.fold_risks))
+        self.views[title].show_figure(lambda: make(result, session), key)
 
 
 def _path_shares(result: Result) -> str:
@@ -119,16 +123,14 @@ def _path_shares(result: Result) -> str:
     )
 
 
-def _tokens(result: Result, session: Session) -> Figure | None:
+def _tokens(result: Result, session: Session) -> Figure:
     attribution = result.original.attribution
-    return (
-        attribution_figure(attribution, limit=14)
-        if attribution is not None and attribution.tokens
-        else Figure()
-    )
+    if attribution is None or not attribution.tokens:
+        return Figure()
+    return attribution_figure(attribution, limit=14)
 
 
-_FIGURES: dict[str, Callable[[Result, Session], Figure | None]] = {
+_FIGURES: dict[str, Callable[[Result, Session], Figure]] = {
     "Survival": lambda result, session: survival_figure(
         result.shown, result.original if result.changed else None
     ),

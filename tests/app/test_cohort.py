@@ -1,0 +1,103 @@
+"""Many patients: a results folder, groups, comparison, a list of slides."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from napari_survpgc.app.dock import SurvPGCDock
+from napari_survpgc.core.bundle import load_bundle
+from napari_survpgc.core.results import predict_batch, read_batch
+from tests.builders import GENES, tissue_image, write_tiff
+
+from .conftest import WAIT_MS
+
+
+@pytest.fixture(scope="module")
+def batch(tmp_path_factory: pytest.TempPathFactory, bundle_folder: Path) -> Path:
+    """Three patients, run as a list: patients.csv, slides/, expression.csv, results/."""
+    folder = tmp_path_factory.mktemp("batch")
+    (folder / "slides").mkdir()
+    for number in range(3):
+        write_tiff(folder / "slides" / f"S{number}.tiff", tissue_image(768, 1024, seed=number), levels=2)
+    pd.DataFrame(
+        {
+            "case_id": ["A", "B", "C", "D"],
+            "slide_ids": ["S0", "S1.tiff", "S2", "S9"],
+            "age": [50, 60, 70, 80],
+            "stage": ["Stage I", "Stage II", "Stage IV", ""],
+            "survival_months": [40, 20, 5, 9],
+            "event": [0, 1, 1, 1],
+        }
+    ).to_csv(folder / "patients.csv", index=False)
+    pd.DataFrame({"case_id": list("ABC"), **{g: [0.1, 0.5, -0.4] for g in GENES}}).to_csv(
+        folder / "expression.csv", index=False
+    )
+    items, problems = read_batch(folder / "patients.csv", folder / "slides", folder / "expression.csv")
+    assert [item.case_id for item in items] == ["A", "B", "C"]
+    assert problems[0][0] == "D"
+    assert "S9" in problems[0][1]
+    report = predict_batch(items, load_bundle(bundle_folder), folder / "results")
+    assert report.done == ("A", "B", "C")
+    shutil.copy(folder / "patients.csv", folder / "results" / "patients.csv")
+    return folder
+
+
+def test_a_results_folder_fills_table_curves_and_thumbnails(dock: SurvPGCDock, batch: Path, qtbot) -> None:
+    panel = dock.cohort
+    panel.open_folder(batch / "results")
+    qtbot.waitUntil(lambda: len(panel.cases) == 3, timeout=WAIT_MS)
+    assert "2 deaths" in panel.facts.text()
+    assert panel.sorted.rowCount() == 3
+    risks = [float(panel.sorted.data(panel.sorted.index(row, 1))) for row in range(3)]
+    assert risks == sorted(risks, reverse=True)
+    panel.filter.setText("stage iv")
+    assert panel.sorted.rowCount() == 1
+    panel.filter.setText("")
+    panel.cut.setCurrentText("Median")
+    assert sorted(set(panel.table.groups)) == ["high", "low"]
+    qtbot.waitUntil(lambda: panel.km.canvas.image is not None, timeout=WAIT_MS)
+    panel.cut.setCurrentText("Threshold")
+    panel.threshold.setValue(1000)
+    assert set(panel.table.groups) == {"low"}  # nobody is above the highest risk: said, not crashed
+    qtbot.waitUntil(lambda: not panel.strips["high"].item(0).icon().isNull(), timeout=WAIT_MS)
+
+
+def test_double_click_opens_the_patient(dock: SurvPGCDock, batch: Path, bundle_folder: Path, qtbot) -> None:
+    panel = dock.cohort
+    dock.session.load_bundle(bundle_folder)
+    panel.open_folder(batch / "results")
+    qtbot.waitUntil(lambda: len(panel.cases) == 3, timeout=WAIT_MS)
+    index = panel.sorted.index(0, 0)
+    panel.view.doubleClicked.emit(index)
+    case = panel._case(index)
+    qtbot.waitUntil(lambda: dock.session.result is not None, timeout=WAIT_MS)
+    assert dock.session.result.shown.risk == pytest.approx(case.risk)
+    assert dock.session.record.age == case.record.age
+    qtbot.waitUntil(lambda: not dock.session.busy, timeout=WAIT_MS)
+
+
+def test_two_patients_side_by_side(dock: SurvPGCDock, batch: Path, qtbot) -> None:
+    panel = dock.cohort
+    panel.open_folder(batch / "results")
+    qtbot.waitUntil(lambda: len(panel.cases) == 3, timeout=WAIT_MS)
+    panel.view.selectRow(0)
+    panel.compare_button.click()
+    assert "two patients" in dock.messages.text.text()
+    dock.compare(panel.cases[0], panel.cases[1])
+    qtbot.waitUntil(lambda: len(dock.comparisons) == 1, timeout=WAIT_MS)
+    (other,) = dock.comparisons
+    assert other.canvas.grid.enabled
+    assert len(other.layers) == 4
+    maps = [layer for layer in other.layers if layer.name.endswith("attention")]
+    assert [tuple(layer.contrast_limits) for layer in maps] == [(0, 100), (0, 100)]
+    other.close()
+
+
+def test_a_folder_without_results_says_what_to_choose(dock: SurvPGCDock, tmp_path: Path, qtbot) -> None:
+    with qtbot.waitSignal(dock.session.message, timeout=WAIT_MS) as caught:
+        dock.cohort.open_folder(tmp_path)
+    assert "holds no result" in caught.args[0].text

@@ -1,0 +1,155 @@
+"""Opening: what napari's reader takes, what it leaves to others, and what a slide looks like as a layer."""
+
+from __future__ import annotations
+
+import gc
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+import tifffile
+
+from napari_survpgc.app.dock import SurvPGCDock
+from napari_survpgc.app.reader import get_reader
+from tests.builders import tissue_image, write_tiff
+
+from .conftest import WAIT_MS
+
+
+def test_a_slide_becomes_a_lazy_multiscale_layer_in_micrometres(viewer, cache, slide_file: Path) -> None:
+    (layer,) = viewer.open(str(slide_file), plugin="napari-survpgc")
+    assert layer.multiscale
+    assert layer.rgb
+    assert tuple(layer.scale) == (0.5, 0.5)
+    assert [str(unit) for unit in layer.units] == ["micrometer", "micrometer"]
+    assert np.array_equal(np.asarray(layer.data[0][700:710, 900:920]), tissue_image(1536, 2048)[700:710, 900:920])
+    layer.metadata["napari_survpgc"].close()
+
+
+@pytest.mark.parametrize("kind", ["plain", "text", "folder", "picture"])
+def test_what_is_no_slide_is_left_to_others(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "file.tif"
+    if kind == "plain":
+        tifffile.imwrite(path, np.zeros((64, 64), np.uint16))
+    elif kind == "text":
+        path = tmp_path / "file.svs"
+        path.write_text("this is no slide")
+    elif kind == "folder":
+        path = tmp_path / "folder"
+        path.mkdir()
+    else:
+        path = tmp_path / "file.tif"
+        path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"\0" * 64)
+    assert get_reader(str(path)) is None
+
+
+def test_a_dropped_slide_becomes_the_case(dock: SurvPGCDock, slide_file: Path, qtbot) -> None:
+    dock.viewer.open(str(slide_file), plugin="napari-survpgc")
+    assert dock.session.opened is not None
+    assert dock.session.opened.slide.info.path == slide_file
+    assert len(dock.viewer.layers) == 1
+    assert slide_file.name in dock.slide.facts.text()
+    dock.viewer.layers.clear()
+    assert dock.session.opened is None
+
+
+def test_a_slide_without_pixel_size_asks_once_and_remembers(
+    dock: SurvPGCDock, tmp_path: Path, bundle_folder: Path, qtbot
+) -> None:
+    path = write_tiff(tmp_path / "bare.tiff", tissue_image(1024, 1024), mpp=None, levels=2)
+    dock.session.load_bundle(bundle_folder)
+    dock.session.open_slide(path)
+    qtbot.waitUntil(lambda: dock.session.opened is not None and dock.session.bundle is not None, timeout=WAIT_MS)
+    assert not dock.slide.mpp_box.isHidden()
+    assert "0.25" in dock.slide.mpp_text.text()
+    assert not dock.run.run_button.isEnabled()
+    assert "pixel size" in dock.run.hint.text()
+    dock.slide.mpp.setValue(0.25)
+    dock.slide.mpp_button.click()
+    qtbot.waitUntil(lambda: dock.session.opened.slide.info.mpp == 0.25, timeout=WAIT_MS)
+    assert tuple(dock.layers.slide.scale) == (0.25, 0.25)
+    assert dock.run.run_button.isEnabled()
+    dock.session.close_slide()
+    dock.session.open_slide(path)
+    qtbot.waitUntil(lambda: dock.session.opened is not None, timeout=WAIT_MS)
+    assert dock.session.opened.slide.info.mpp == 0.25
+
+
+def test_magnification_buttons_show_the_slide_as_an_objective_does(filled: SurvPGCDock, qtbot) -> None:
+    camera = filled.viewer.scene.camera
+    for button, power in zip(filled.slide.power_buttons, (1.25, 2.5, 5, 10, 20, 40), strict=True):
+        button.click()
+        # 40x: 0.25 µm a screen px, so 4 screen px a µm
+        assert camera.zoom == pytest.approx(power / 10)
+        assert filled.slide.power.text() == f"{power:.3g}x"
+    filled.slide.fit_button.click()
+    assert camera.zoom < 1
+
+
+@pytest.mark.parametrize(
+    ("name", "words"), [("missing.svs", "There is no file"), ("broken.svs", "damaged"), ("text.svs", "not a slide")]
+)
+def test_a_bad_slide_ends_in_one_sentence(
+    dock: SurvPGCDock, tmp_path: Path, slide_file: Path, name: str, words: str, qtbot
+) -> None:
+    path = tmp_path / name
+    if name == "broken.svs":
+        path.write_bytes(slide_file.read_bytes()[:2000])
+    elif name == "text.svs":
+        path.write_text("hello")
+    with qtbot.waitSignal(dock.session.message, timeout=WAIT_MS) as caught:
+        dock.session.open_slide(path)
+    text = caught.args[0].text
+    assert name in text
+    assert words in text or "slide" in text
+    assert "Traceback" not in text
+    assert "Traceback" in caught.args[0].details
+    assert not dock.messages.isHidden()
+    assert dock.session.opened is None
+
+
+def test_fifty_slides_leave_neither_handles_nor_memory(
+    dock: SurvPGCDock, slide_file: Path, tmp_path: Path, qtbot
+) -> None:
+    other = write_tiff(tmp_path / "other.tiff", tissue_image(1024, 1024, seed=1), levels=2)
+    process = psutil.Process()
+
+    def cycle(times: int) -> None:
+        for number in range(times):
+            path = (slide_file, other)[number % 2]
+            dock.session.open_slide(path)
+            qtbot.waitUntil(
+                lambda path=path: dock.session.opened is not None and dock.session.opened.slide.info.path == path,
+                timeout=WAIT_MS,
+            )
+        qtbot.waitUntil(lambda: not dock.session.busy, timeout=WAIT_MS)
+        gc.collect()
+
+    cycle(10)  # caches of napari, Qt and the allocator fill first
+    files, memory = process.num_fds(), process.memory_info().rss
+    cycle(50)
+    assert len(dock.viewer.layers) == 1
+    assert process.num_fds() <= files + 5
+    assert process.memory_info().rss - memory < 150 << 20
+
+
+def test_the_embedded_text_encoder_can_be_loaded_beside_an_open_window() -> None:
+    """triton and Mesa's LLVM do not live in one process: loading it there ended in a segmentation fault."""
+    code = (
+        "import numpy as np, napari\n"
+        "viewer = napari.Viewer()\n"
+        "viewer.add_image(np.zeros((8, 8)))\n"
+        "viewer.screenshot(flash=False)\n"
+        "from napari_survpgc.app.dock import SurvPGCDock\n"
+        "dock = SurvPGCDock(viewer, load_model=False)\n"
+        "from napari_survpgc.core.encoders import load_text_encoder\n"
+        "print(load_text_encoder('minilm', 'cpu').encode(['a b c']).shape)\n"
+        "viewer.screenshot(flash=False)\n"
+        "dock.end(); viewer.close()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "(1, 384)" in done.stdout
