@@ -7,6 +7,11 @@ STAMP  := $(VENV)/.installed
 SYSTEM_PACKAGES := python3-venv xvfb libgl1 libegl1 libgl1-mesa-dri libxkbcommon-x11-0 libxcb-icccm4 \
 	libxcb-image0 libxcb-keysyms1 libxcb-randr0 libxcb-render-util0 libxcb-shape0 libxcb-xinerama0 libxcb-cursor0
 
+# A virtual display for the window's tests where there is none.
+# Looked up when it is used: `system` may just have installed it.
+DISPLAYED = $(if $(DISPLAY)$(WAYLAND_DISPLAY),,$(if $(shell command -v xvfb-run),xvfb-run -a -s "-screen 0 1600x1000x24"))
+
+.PHONY: screenshots
 .PHONY: demo demo-bundle test benchmark lint system install clean help
 
 help:
@@ -29,11 +34,16 @@ demo-bundle: install
 	$(BIN)/survpgc bundle runs/demo --out resources/demo_bundle --name "Demonstration (simulated patients)"
 
 test: install lint
-	$(BIN)/python -m pytest -n 2 --dist loadfile tests
+	$(DISPLAYED) $(BIN)/python -m pytest -n 2 --dist loadfile tests
 
 benchmark: install
 	$(BIN)/python -m tests.benchmarks.test_feature_rate
+	$(BIN)/python -m tests.benchmarks.test_window
 	$(BIN)/python -m pytest -m benchmark tests/benchmarks
+
+# The pictures of the README, of the window as it is now.
+screenshots: install
+	$(DISPLAYED) $(BIN)/python -m tests.screenshots.take
 
 lint: install
 	$(BIN)/ruff check .

@@ -98,7 +98,9 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument(
         "--out", type=Path, default=Path("survpgc-demo"), metavar="DIR", help="default: %(default)s"
     )
-    demo.add_argument("--headless", action="store_true", help="never open a window (there is none yet)")
+    demo.add_argument(
+        "--headless", action="store_true", help="files only: neither a window nor a picture of one"
+    )
     demo.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: %(default)s)")
     demo.set_defaults(run=_demo)
 
@@ -396,6 +398,43 @@ def _demo(options: argparse.Namespace) -> int:
     print(
         f"  survpgc predict {case.slide} --clinical {case.clinical} --expression {case.expression} --out {options.out}"
     )
+    return 0 if options.headless else _show_demo(options.out / "case.survpgc", options.out / "window.png")
+
+
+def _show_demo(case: Path, picture: Path) -> int:
+    """Open the result in the window; without a display draw the window on a virtual one and keep its picture."""
+    import importlib.util
+    import shutil
+    import subprocess
+
+    if importlib.util.find_spec("napari") is None:
+        print('The window is not installed: pip install "napari-survpgc[app]", then: survpgc view', case)
+        return 0
+    if _has_display():
+        print(f"Opening the window; later: survpgc view {case}", flush=True)
+        from .app.launch import view
+
+        return view(case)
+    xvfb = shutil.which("xvfb-run")
+    if xvfb is None:
+        print(f"There is no display, so no window; on a desktop: survpgc view {case}")
+        return 0
+    print("There is no display: the window is drawn on a virtual one ...", flush=True)
+    line = [xvfb, "-a", "-s", "-screen 0 1600x1000x24", sys.executable, "-m", "napari_survpgc.cli", "view"]
+    done = subprocess.run(
+        [*line, str(case), "--screenshot", str(picture)],
+        capture_output=True,
+        text=True,
+        timeout=900,
+        check=False,
+    )
+    if done.returncode or not picture.is_file():
+        reason = done.stderr.strip().splitlines()
+        raise OutputError(
+            f"The window could not be drawn ({reason[-1] if reason else done.returncode})",
+            f"Run 'survpgc demo --headless', or 'survpgc view {case}' on a desktop",
+        )
+    print(f"Picture of the window: {picture}")
     return 0
 
 

@@ -24,7 +24,6 @@ from .session import Session
 from .views.case_panel import CasePanel
 from .views.cohort_panel import CohortPanel
 from .views.compare import Side, load_side, open_comparison
-from .views.figure_view import FigureView
 from .views.gallery_panel import GalleryPanel
 from .views.maps_panel import MapsPanel
 from .views.message_bar import MessageBar
@@ -281,6 +280,7 @@ def shortcut_text() -> str:
 
 def warm_up() -> None:
     """Pay what the first use of a library costs on a thread: fonts and layout of figures, napari's units."""
+    import lifelines  # noqa: F401  seconds to import, for the first survival curve
     import pint
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

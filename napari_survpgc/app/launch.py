@@ -19,6 +19,7 @@ from qtpy.QtWidgets import QDockWidget
 from napari_survpgc.core.case_file import SUFFIX
 
 from .dock import WIDTH, SurvPGCDock
+from .windows import arrange
 
 
 def open_window(*, show: bool = True, load_model: bool = True) -> tuple[napari.Viewer, SurvPGCDock]:
@@ -31,15 +32,15 @@ def open_window(*, show: bool = True, load_model: bool = True) -> tuple[napari.V
     own = next((p for p in frame.findChildren(QDockWidget) if p.isAncestorOf(dock)), None)
     if own is not None:
         frame.resizeDocks([own], [WIDTH + 30], Qt.Orientation.Horizontal)
-    for panel in dock.window().findChildren(QDockWidget):
-        if panel.objectName() in ("layer controls", "layer list"):
-            panel.hide()
+    arrange(frame)
     return viewer, dock
 
 
 def _warm_up(viewer: napari.Viewer) -> None:
     """Let napari build its controls and textures while the window opens, not when the first slide comes (0.8 s)."""
-    small = Image([np.zeros((64, 64, 3), np.uint8), np.zeros((32, 32, 3), np.uint8)], rgb=True, multiscale=True)
+    small = Image(
+        [np.zeros((64, 64, 3), np.uint8), np.zeros((32, 32, 3), np.uint8)], rgb=True, multiscale=True
+    )
     single = Image(np.zeros((2, 2), np.float32), contrast_limits=(0, 1))
     for layer in (small, single):
         viewer.add_layer(layer)

@@ -414,7 +414,7 @@ class CaseLayers:
                 self._queue(lambda: self._add_outline(mask, *drawn))
 
         # Shapes of thousands of corners take napari seconds (napari issue 8399): shapes only for editing.
-        self.session.start(lambda progress: outline_image(mask), "outline", show, shown=False)
+        self.session.start(lambda progress: outline_image(mask), "outline", show, shown=False, of_slide=True)
 
     def _add_outline(self, mask: TissueMask, pixels: NDArray[np.uint8], downsample: float) -> None:
         opened = self.session.opened

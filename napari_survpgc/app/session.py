@@ -179,14 +179,17 @@ class Session(QObject):
         failed: Callable[[Exception], None] | None = None,
         *,
         shown: bool = True,
+        of_slide: bool = False,
     ) -> Job:
         """Run ``function(progress)`` on a thread; its outcome arrives here, on the GUI thread.
 
         Parameters
         ----------
         shown : announce it (progress bar, Cancel); False for what takes a moment.
+        of_slide : it reads the open slide and ends with it; other work (a record, a batch) goes on.
         """
         job = Job(function, name)
+        job.of_slide = of_slide
         self._jobs.append(job)
         if succeeded is not None:
             job.succeeded.connect(succeeded)
@@ -211,6 +214,11 @@ class Session(QObject):
         """Stop all long work; what is finished is kept."""
         for job in self._jobs:
             job.cancel()
+
+    def _cancel_slide_work(self) -> None:
+        for job in self._jobs:
+            if job.of_slide:
+                job.cancel()
 
     def report(self, error: Exception) -> None:
         """Show an error as one sentence; a traceback only behind Details, and only for what is our fault."""
@@ -266,7 +274,7 @@ class Session(QObject):
                 self.record, self.expression = ClinicalRecord(), None
                 self.patient_changed.emit()
             before.close()
-        self.cancel()
+        self._cancel_slide_work()
         self.opened = opened
         self.tissue = None
         self.case_name = opened.slide.info.path.stem
@@ -279,7 +287,7 @@ class Session(QObject):
         if self.opened is None:
             return
         opened, self.opened = self.opened, None
-        self.cancel()
+        self._cancel_slide_work()
         opened.close()
         self.tissue = None
         self._drop_result()
@@ -306,7 +314,9 @@ class Session(QObject):
         if self.opened is None:
             return
         slide = self.opened.slide
-        self.start(lambda progress: find_tissue(slide, progress=progress), "tissue", self.set_tissue)
+        self.start(
+            lambda progress: find_tissue(slide, progress=progress), "tissue", self.set_tissue, of_slide=True
+        )
 
     def set_tissue(self, mask: TissueMask) -> None:
         """Use these outlines from now on; a result made with others is out of date."""
@@ -424,7 +434,7 @@ class Session(QObject):
         def work(progress: ProgressCallback) -> _Finished:
             return _run(opened, bundle, predictor, device, record, profile, tissue, progress)
 
-        return self.start(work, "run", self._finished)
+        return self.start(work, "run", self._finished, of_slide=True)
 
     def _finished(self, finished: _Finished) -> None:
         if self.opened is None or finished.opened is not self.opened:
@@ -670,7 +680,7 @@ class Session(QObject):
                 opened, bundle, predictor, device, record, profile, None, bag, features, (), progress
             )
 
-        self.start(work, "run", self._finished)
+        self.start(work, "run", self._finished, of_slide=True)
 
     def export(self, folder: Path) -> Job | None:
         """Write everything that 'survpgc predict' writes into a folder."""

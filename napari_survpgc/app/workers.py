@@ -36,6 +36,7 @@ class Job(QObject):
     def __init__(self, function: Callable[[ProgressCallback], Any], name: str) -> None:
         super().__init__()
         self.name = name
+        self.of_slide = False  # ends when its slide is closed
         self._function = function
         self._stop = threading.Event()
         self._over = threading.Event()

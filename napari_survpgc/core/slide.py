@@ -176,9 +176,7 @@ class Slide:
         with self._in_use() as handle:
             return self._read_with(handle, x, y, stored, size)
 
-    def _read_with(
-        self, handle: Handle, x: int, y: int, stored: int, size: tuple[int, int]
-    ) -> Image.Image:
+    def _read_with(self, handle: Handle, x: int, y: int, stored: int, size: tuple[int, int]) -> Image.Image:
         try:
             image = handle.slide.read_region((int(x), int(y)), stored, (int(size[0]), int(size[1])))
         except Exception as error:

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
-if not (sys.platform in ("win32", "darwin") or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+if not (
+    sys.platform in ("win32", "darwin") or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+):
     pytest.skip("no display: run the tests with 'make test' or xvfb-run", allow_module_level=True)
 
 import napari
@@ -74,10 +76,12 @@ def filled(dock: SurvPGCDock, qtbot, bundle_folder: Path, slide_file: Path, pati
     dock.patient.load_record(patient_files[0])
     dock.patient.load_expression(patient_files[1])
     qtbot.waitUntil(
-        lambda: session.bundle is not None
-        and session.opened is not None
-        and session.expression is not None
-        and session.record.age == 61,
+        lambda: (
+            session.bundle is not None
+            and session.opened is not None
+            and session.expression is not None
+            and session.record.age == 61
+        ),
         timeout=WAIT_MS,
     )
     return dock

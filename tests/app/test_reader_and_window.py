@@ -25,7 +25,9 @@ def test_a_slide_becomes_a_lazy_multiscale_layer_in_micrometres(viewer, cache, s
     assert layer.rgb
     assert tuple(layer.scale) == (0.5, 0.5)
     assert [str(unit) for unit in layer.units] == ["micrometer", "micrometer"]
-    assert np.array_equal(np.asarray(layer.data[0][700:710, 900:920]), tissue_image(1536, 2048)[700:710, 900:920])
+    assert np.array_equal(
+        np.asarray(layer.data[0][700:710, 900:920]), tissue_image(1536, 2048)[700:710, 900:920]
+    )
     layer.metadata["napari_survpgc"].close()
 
 
@@ -62,7 +64,9 @@ def test_a_slide_without_pixel_size_asks_once_and_remembers(
     path = write_tiff(tmp_path / "bare.tiff", tissue_image(1024, 1024), mpp=None, levels=2)
     dock.session.load_bundle(bundle_folder)
     dock.session.open_slide(path)
-    qtbot.waitUntil(lambda: dock.session.opened is not None and dock.session.bundle is not None, timeout=WAIT_MS)
+    qtbot.waitUntil(
+        lambda: dock.session.opened is not None and dock.session.bundle is not None, timeout=WAIT_MS
+    )
     assert not dock.slide.mpp_box.isHidden()
     assert "0.25" in dock.slide.mpp_text.text()
     assert not dock.run.run_button.isEnabled()
@@ -90,7 +94,8 @@ def test_magnification_buttons_show_the_slide_as_an_objective_does(filled: SurvP
 
 
 @pytest.mark.parametrize(
-    ("name", "words"), [("missing.svs", "There is no file"), ("broken.svs", "damaged"), ("text.svs", "not a slide")]
+    ("name", "words"),
+    [("missing.svs", "There is no file"), ("broken.svs", "damaged"), ("text.svs", "not a slide")],
 )
 def test_a_bad_slide_ends_in_one_sentence(
     dock: SurvPGCDock, tmp_path: Path, slide_file: Path, name: str, words: str, qtbot
@@ -122,7 +127,9 @@ def test_fifty_slides_leave_neither_handles_nor_memory(
             path = (slide_file, other)[number % 2]
             dock.session.open_slide(path)
             qtbot.waitUntil(
-                lambda path=path: dock.session.opened is not None and dock.session.opened.slide.info.path == path,
+                lambda path=path: (
+                    dock.session.opened is not None and dock.session.opened.slide.info.path == path
+                ),
                 timeout=WAIT_MS,
             )
         qtbot.waitUntil(lambda: not dock.session.busy, timeout=WAIT_MS)
@@ -150,6 +157,8 @@ def test_the_embedded_text_encoder_can_be_loaded_beside_an_open_window() -> None
         "viewer.screenshot(flash=False)\n"
         "dock.end(); viewer.close()\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=False
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     assert "(1, 384)" in done.stdout

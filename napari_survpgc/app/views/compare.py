@@ -12,6 +12,7 @@ from qtpy.QtWidgets import QComboBox, QFormLayout, QWidget
 
 from napari_survpgc.app.layers import overlay_colormap, slide_layer
 from napari_survpgc.app.session import OpenedSlide, open_with_tiles
+from napari_survpgc.app.windows import arrange
 from napari_survpgc.core.attention_maps import AttentionMaps, MapScale
 from napari_survpgc.core.bundle import Bundle
 from napari_survpgc.core.case_file import load_case
@@ -164,4 +165,5 @@ def open_comparison(sides: tuple[Side, Side], *, show: bool = True) -> napari.Vi
             side.opened.close()
 
     controls.destroyed.connect(close_slides)
+    arrange(controls.window())
     return viewer

@@ -183,7 +183,9 @@ class SlidePanel(QWidget):
                 self.minimap.set_image(pixels)
                 self._view_moved()
 
-        self.session.start(lambda progress: slide.thumbnail(2 * _MINIMAP_PX), "minimap", show, shown=False)
+        self.session.start(
+            lambda progress: slide.thumbnail(2 * _MINIMAP_PX), "minimap", show, shown=False, of_slide=True
+        )
 
     def _tissue_buttons(self) -> None:
         opened, mask = self.session.opened is not None, self.session.tissue is not None

@@ -1,0 +1,110 @@
+"""The GUI thread stays free while features are computed and the slide is panned."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from qtpy.QtCore import QTimer
+
+from napari_survpgc.app.workers import Job, Latest
+from napari_survpgc.core.errors import CancelledError, SlideError
+from tests.builders import tissue_image, write_tiff
+
+from .conftest import WAIT_MS
+
+
+class Heartbeat:
+    """Measures the gaps between the turns of the event loop, in ms."""
+
+    def __init__(self) -> None:
+        self.gaps: list[float] = []
+        self._last = time.perf_counter()
+        self._timer = QTimer()
+        self._timer.timeout.connect(self._beat)
+        self._timer.start(5)
+
+    def _beat(self) -> None:
+        now = time.perf_counter()
+        self.gaps.append(1e3 * (now - self._last))
+        self._last = now
+
+    def stop(self) -> np.ndarray:
+        self._timer.stop()
+        return np.array(self.gaps[1:])
+
+
+def test_the_window_answers_while_features_are_computed_and_while_panning(
+    filled, tmp_path: Path, qtbot
+) -> None:
+    large = write_tiff(tmp_path / "large.tiff", tissue_image(4096, 4096, seed=2), levels=3)
+    session = filled.session
+    session.open_slide(large)
+    qtbot.waitUntil(lambda: session.opened.slide.info.path == large, timeout=WAIT_MS)
+    job = session.run()
+    qtbot.waitUntil(lambda: filled.run._stage == "features", timeout=WAIT_MS)
+    heartbeat = Heartbeat()
+    camera = filled.viewer.scene.camera
+    end = time.monotonic() + 4
+    step = 0
+    while filled.run._stage == "features" and job.running and time.monotonic() < end:
+        step += 1
+        camera.center = (0, 1024 + 300 * np.sin(step / 7), 1024 + 300 * np.cos(step / 5))
+        qtbot.wait(30)
+    gaps = heartbeat.stop()
+    session.cancel()
+    qtbot.waitUntil(lambda: not session.busy, timeout=WAIT_MS)
+    assert len(gaps) > 20
+    # The suite shares two cores with itself, so single gaps are the scheduler's; what is normal is ours.
+    assert np.percentile(gaps, 90) < 100, np.sort(gaps)[-10:]
+
+
+def test_a_job_reports_progress_result_failure_and_cancel(qtbot) -> None:
+    seen: list[tuple[str, int, int]] = []
+    job = Job(lambda progress: [progress("count", i, 3) for i in range(4)] and "done", "test")
+    job.progressed.connect(lambda *args: seen.append(args))
+    with qtbot.waitSignal(job.succeeded, timeout=WAIT_MS) as caught:
+        job.start()
+    assert caught.args == ["done"]
+    assert seen[-1] == ("count", 3, 3)
+    assert not job.running
+
+    def fail(progress):
+        raise SlideError("x.svs is damaged", "Copy it again")
+
+    job = Job(fail, "test")
+    with qtbot.waitSignal(job.failed, timeout=WAIT_MS) as caught:
+        job.start()
+    assert isinstance(caught.args[0], SlideError)
+
+    def endless(progress):
+        for number in range(100_000):
+            progress("endless", number, 100_000)
+            time.sleep(0.001)
+
+    job = Job(endless, "test")
+    with qtbot.waitSignal(job.cancelled, timeout=WAIT_MS):
+        job.start()
+        job.cancel()
+    with pytest.raises(CancelledError):
+        job._progress("late", 0, 1)
+
+
+def test_only_the_newest_of_waiting_requests_is_answered(qtbot) -> None:
+    latest = Latest("test")
+    answers: list[int] = []
+    latest.answered.connect(answers.append)
+
+    def slow(number: int) -> int:
+        time.sleep(0.1)
+        return number
+
+    for number in range(20):
+        latest.submit(lambda number=number: slow(number))
+        time.sleep(0.002)
+    qtbot.waitUntil(lambda: not latest.busy and 19 in answers, timeout=WAIT_MS)
+    latest.close()
+    assert len(answers) < 5
+    assert answers == sorted(answers)
