@@ -94,32 +94,32 @@ def log_rank(
     if counts.min() >= SMALL_GROUP:
         return LogRank(float(observed.p_value), "log-rank", sizes)
     rng = np.random.default_rng(seed)
-    statistic = _log_rank_statistic(times, events, groups == names[0]) if len(names) == 2 else None
-    beyond = 0
-    for _ in range(permutations):
-        shuffled = rng.permutation(groups)
-        if statistic is not None:
-            value = _log_rank_statistic(times, events, shuffled == names[0])
-            beyond += value >= statistic - 1e-12
-        else:
-            value = multivariate_logrank_test(times, shuffled, events).test_statistic
-            beyond += value >= observed.test_statistic - 1e-12
+    statistic = _LogRankStatistic(times, events)
+    members = groups[:, None] == names[None, :]
+    least = statistic(members) - 1e-9
+    beyond = sum(statistic(rng.permutation(members)) >= least for _ in range(permutations))
     return LogRank((beyond + 1) / (permutations + 1), "log-rank, permutation", sizes)
 
 
-def _log_rank_statistic(
-    times: NDArray[np.float64], events: NDArray[np.int64], first: NDArray[np.bool_]
-) -> float:
-    """Two-group log-rank chi-square, vectorized over the times of death."""
-    deaths = np.unique(times[events == 1])
-    at_risk = (times[None, :] >= deaths[:, None]).sum(1)
-    at_risk_first = ((times[None, :] >= deaths[:, None]) & first).sum(1)
-    here = (times[None, :] == deaths[:, None]) & (events == 1)
-    died, died_first = here.sum(1), (here & first).sum(1)
-    expected = died * at_risk_first / at_risk
-    variance = np.where(
-        at_risk > 1,
-        expected * (1 - at_risk_first / at_risk) * (at_risk - died) / np.maximum(at_risk - 1, 1),
-        0.0,
-    ).sum()
-    return float((died_first - expected).sum() ** 2 / variance) if variance > 0 else 0.0
+class _LogRankStatistic:
+    """The log-rank chi-square of any number of groups, quick enough for thousands of permutations.
+
+    The same number as lifelines' multivariate_logrank_test, which takes 20 ms a call.
+    """
+
+    def __init__(self, times: NDArray[np.float64], events: NDArray[np.int64]) -> None:
+        deaths = np.unique(times[events == 1])
+        self._at_risk = (times[None, :] >= deaths[:, None]).astype(np.float64)
+        self._died = ((times[None, :] == deaths[:, None]) & (events == 1)).astype(np.float64)
+        self._n, self._d = self._at_risk.sum(1), self._died.sum(1)
+        # Hypergeometric variance; nothing varies where one patient is left.
+        spread = np.where(self._n > 1, (self._n - self._d) / np.maximum(self._n - 1, 1), 0.0)
+        self._weight = self._d * spread
+
+    def __call__(self, members: NDArray[np.bool_]) -> float:
+        """Return the statistic for (n, k) membership."""
+        group = members.astype(np.float64)
+        share = (self._at_risk @ group) / self._n[:, None]
+        difference = (self._died @ group - self._d[:, None] * share).sum(0)[:-1]
+        variance = np.diag((self._weight[:, None] * share).sum(0)) - (share * self._weight[:, None]).T @ share
+        return float(difference @ np.linalg.pinv(variance[:-1, :-1]) @ difference)

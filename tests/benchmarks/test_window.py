@@ -1,6 +1,6 @@
 """How quickly the window answers at 20,000 patches; on request only (`make benchmark`), on a quiet machine.
 
-    python -m tests.benchmarks.test_window      prints the figures
+python -m tests.benchmarks.test_window      prints the figures
 """
 
 from __future__ import annotations

@@ -34,10 +34,14 @@ def case(tmp_path_factory: pytest.TempPathFactory) -> SavedCase:
     bundle = tiny_bundle(folder / "bundle")
     rng = np.random.default_rng(0)
     place = np.arange(40)
-    grid = PatchGrid(np.stack([place % 8 * 256, place // 8 * 256], 1).astype(np.int32), 256, 0.5, 256.0, (4000, 4000))
+    grid = PatchGrid(
+        np.stack([place % 8 * 256, place // 8 * 256], 1).astype(np.int32), 256, 0.5, 256.0, (4000, 4000)
+    )
     rows = rng.normal(size=(40, 1280)).astype(np.float32)
     features = PatchFeatures(rows, grid, "efficientnet-lite0", np.zeros((0, 2), np.int32), "ab" * 32)
-    profile = ExpressionProfile(dict.fromkeys(GENES, 1.0), ExpressionUnit.ZSCORE, True, "s", "x.csv", ("read",))
+    profile = ExpressionProfile(
+        dict.fromkeys(GENES, 1.0), ExpressionUnit.ZSCORE, True, "s", "x.csv", ("read",)
+    )
     record = ClinicalRecord(age=60.0, sex="female")
     predictor = Predictor(bundle, "cpu")
     prediction = predictor.predict(predictor.prepare_patient(record, profile), features)

@@ -89,3 +89,17 @@ def test_small_groups_are_permuted_and_missing_ones_explained() -> None:
     assert small.sizes == {"False": 52, "True": 8}
     assert small.p is not None
     assert 0 < small.p <= 1
+
+
+@pytest.mark.parametrize("n_groups", [2, 3, 4])
+def test_our_log_rank_statistic_is_that_of_lifelines(n_groups: int) -> None:
+    from lifelines.statistics import multivariate_logrank_test
+
+    from napari_survpgc.core.groups import _LogRankStatistic
+
+    rng = np.random.default_rng(n_groups)
+    times = rng.integers(1, 20, 60).astype(float)  # with ties
+    events = rng.integers(0, 2, 60)
+    groups = rng.integers(0, n_groups, 60)
+    ours = _LogRankStatistic(times, events)(groups[:, None] == np.arange(n_groups)[None, :])
+    assert ours == pytest.approx(multivariate_logrank_test(times, groups, events).test_statistic)

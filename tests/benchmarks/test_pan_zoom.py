@@ -1,0 +1,93 @@
+"""Pan, zoom and jump on a slide against an in-memory image of the same size; on request only.
+
+    xvfb-run -a -s "-screen 0 1600x1000x24" python -m tests.benchmarks.test_pan_zoom SLIDE
+
+A move counts until the canvas has drawn what it asked for. Both layers are in the same viewer, moved in turn.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+
+os.environ.setdefault("NAPARI_ASYNC", "1")
+
+
+def measure(slide: Path, moves: int = 40, mpp: float | None = None) -> dict[tuple[str, str], np.ndarray]:
+    """Return milliseconds by (source, kind of move), and the longest block of the GUI thread as kind "block"."""
+    import napari
+    from qtpy.QtCore import QTimer
+    from qtpy.QtWidgets import QApplication
+
+    from napari_survpgc.app.layers import slide_layer
+    from napari_survpgc.app.session import open_with_tiles
+
+    opened = open_with_tiles(slide, mpp)
+    levels, attributes, _ = slide_layer(opened)
+    viewer = napari.Viewer()
+    viewer.window.resize(1600, 1000)
+    ours = viewer.add_image(levels, **attributes)
+    memory = [np.full(level.shape, 200, np.uint8) for level in levels]
+    plain = viewer.add_image(memory, name="memory", **{k: v for k, v in attributes.items() if k != "name"})
+    rng = np.random.default_rng(0)
+    camera = viewer.scene.camera
+    extent = ours.extent.world[1]
+    gaps: list[float] = []
+    last = [time.perf_counter()]
+
+    def beat() -> None:
+        now = time.perf_counter()
+        gaps.append(1e3 * (now - last[0]))
+        last[0] = now
+
+    timer = QTimer()
+    timer.timeout.connect(beat)
+    timer.start(2)
+
+    def settle(layer: object, seconds: float = 5.0) -> float:
+        began = time.perf_counter()
+        QApplication.processEvents()
+        while not layer.loaded and time.perf_counter() - began < seconds:  # type: ignore[attr-defined]
+            QApplication.processEvents()
+            time.sleep(0.0005)
+        QApplication.processEvents()
+        return 1e3 * (time.perf_counter() - began)
+
+    found: dict[tuple[str, str], list[float]] = {}
+    for source, layer, other in (("slide", ours, plain), ("memory", plain, ours)) * 2:
+        other.visible, layer.visible = False, True
+        settle(layer)
+        for kind in ("jump", "pan", "zoom"):
+            rng = np.random.default_rng(7)  # the same moves for both
+            for number in range(moves):
+                if kind == "jump":
+                    camera.zoom = float(2.0 ** rng.integers(-1, 3)) / 2
+                    camera.center = (0, *(extent * rng.uniform(0.2, 0.8, 2)))
+                elif kind == "pan":
+                    camera.zoom = 1.0
+                    middle = extent * (0.35 + 0.3 * (number / moves))
+                    camera.center = (0, *middle)
+                else:
+                    camera.center = (0, *(extent * 0.5))
+                    camera.zoom = 0.2 * 1.25 ** (number % 12)
+                gaps.clear()
+                last[0] = time.perf_counter()
+                found.setdefault((source, kind), []).append(settle(layer))
+                found.setdefault((source, "block"), []).append(max(gaps, default=0.0))
+    timer.stop()
+    viewer.close()
+    opened.close()
+    return {key: np.array(values) for key, values in found.items()}
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("slide", type=Path)
+    parser.add_argument("--mpp", type=float)
+    options = parser.parse_args()
+    for (source, kind), values in sorted(measure(options.slide, mpp=options.mpp).items()):
+        print(f"{source:7s} {kind:6s} p50 {np.median(values):6.0f}  p95 {np.percentile(values, 95):6.0f} ms")
