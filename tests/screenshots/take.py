@@ -57,7 +57,7 @@ def _take(folder: Path, out: Path, theme: str, size: tuple[int, int]) -> int:
         folder / "cohort" / "slides",
         folder / "cohort" / "expression.csv.gz",
     )
-    predict_batch(items, load_bundle(resource_path("demo_bundle")), folder / "results")
+    predict_batch(items[:6], load_bundle(resource_path("demo_bundle")), folder / "results")
     (folder / "results" / "patients.csv").write_bytes((folder / "cohort" / "patients.csv").read_bytes())
 
     get_settings().appearance.theme = theme
@@ -82,7 +82,7 @@ def _take(folder: Path, out: Path, theme: str, size: tuple[int, int]) -> int:
         path = out / f"{name}.png"
         (window or viewer).window.screenshot(str(path), flash=False)  # type: ignore[attr-defined]
         # 256 colors: a third of the size, and nobody sees it in a README
-        Image.open(path).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)
+        Image.open(path).convert("RGB").quantize(256, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE).save(path, optimize=True)
 
     viewer.window.resize(*size)
     until(lambda: session.bundle is not None, 8)
@@ -113,7 +113,7 @@ def _take(folder: Path, out: Path, theme: str, size: tuple[int, int]) -> int:
     shoot("what_if")
     dock.tabs.setCurrentIndex(1)
     dock.cohort.open_folder(folder / "results")
-    until(lambda: len(dock.cohort.cases) == 10 and not session.busy, 3)
+    until(lambda: len(dock.cohort.cases) == 6 and not session.busy, 3)
     until(lambda: dock.cohort.km.canvas.image is not None, 1)
     shoot("cohort")
     ordered = sorted(dock.cohort.cases, key=lambda c: c.risk)
