@@ -53,7 +53,7 @@ def test_predict_writes_everything_and_can_be_repeated(
     assert "Research use only" in text
     assert {p.name for p in (tmp_path / "a").iterdir()} == {
         "prediction.json", "attention.h5", "heatmap_clinic.png", "heatmap_genomic.png", "top_clinic", "top_genomic",
-        "attention.geojson", "report.html", "tissue.geojson", "features",
+        "attention.geojson", "report.html", "tissue.geojson", "features", "case.survpgc",
     }  # fmt: skip
     features = tmp_path / "a" / "features" / "slide.h5"
     tissue = tmp_path / "a" / "tissue.geojson"
