@@ -14,11 +14,12 @@ import napari
 import numpy as np
 from napari.layers import Image
 from qtpy.QtCore import QObject, Qt, QTimer
-from qtpy.QtWidgets import QDockWidget
+from qtpy.QtWidgets import QApplication, QDockWidget
 
 from napari_survpgc.core.case_file import SUFFIX
 
 from .dock import WIDTH, SurvPGCDock
+from .layers import COLORMAPS, overlay_colormap
 from .windows import arrange
 
 
@@ -41,9 +42,12 @@ def _warm_up(viewer: napari.Viewer) -> None:
     small = Image(
         [np.zeros((64, 64, 3), np.uint8), np.zeros((32, 32, 3), np.uint8)], rgb=True, multiscale=True
     )
-    single = Image(np.zeros((2, 2), np.float32), contrast_limits=(0, 1))
+    single = Image(
+        np.zeros((2, 2), np.float32), contrast_limits=(0, 1), colormap=overlay_colormap(COLORMAPS[0])
+    )
     for layer in (small, single):
         viewer.add_layer(layer)
+        QApplication.processEvents()  # drawn once: shaders are compiled
     viewer.layers.clear()
 
 

@@ -82,7 +82,9 @@ def _take(folder: Path, out: Path, theme: str, size: tuple[int, int]) -> int:
         path = out / f"{name}.png"
         (window or viewer).window.screenshot(str(path), flash=False)  # type: ignore[attr-defined]
         # 256 colors: a third of the size, and nobody sees it in a README
-        Image.open(path).convert("RGB").quantize(256, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE).save(path, optimize=True)
+        Image.open(path).convert("RGB").quantize(
+            256, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE
+        ).save(path, optimize=True)
 
     viewer.window.resize(*size)
     until(lambda: session.bundle is not None, 8)
