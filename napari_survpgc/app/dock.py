@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import napari
+import pint
 from napari.settings import get_settings
 from qtpy.QtCore import QEvent, QObject, Qt, QTimer
 from qtpy.QtGui import QKeySequence
@@ -117,6 +118,8 @@ class SurvPGCDock(QWidget):
         self._had_result = False
         self.session.result_changed.connect(self._first_result)
         QTimer.singleShot(0, self._watch_window)
+        # pint makes its registry at the first use, which no two threads may do at once: here, before there are any.
+        _ = pint.get_application_registry().micrometer
         self.session.start(lambda progress: warm_up(), "warm-up", shown=False)
         if load_model:
             self.session.load_bundle(None)
@@ -279,13 +282,11 @@ def shortcut_text() -> str:
 
 
 def warm_up() -> None:
-    """Pay what the first use of a library costs on a thread: fonts and layout of figures, napari's units."""
-    import lifelines  # noqa: F401  seconds to import, for the first survival curve
-    import pint
+    """Pay on a thread what the first use of a library costs: survival curves, fonts and layout of figures."""
+    import lifelines  # noqa: F401  seconds to import
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    _ = pint.get_application_registry().micrometer
     figure = Figure(layout="constrained")
     figure.add_subplot().set_title("Survival")
     FigureCanvasAgg(figure).draw()
