@@ -1,6 +1,6 @@
 """Pan, zoom and jump on a slide against an in-memory image of the same size; on request only.
 
-    xvfb-run -a -s "-screen 0 1600x1000x24" python -m tests.benchmarks.test_pan_zoom SLIDE
+    xvfb-run -a -s "-screen 0 1600x1000x24" python -m tests.benchmarks.pan_zoom SLIDE
 
 A move counts until the canvas has drawn what it asked for. Both layers are in the same viewer, moved in turn.
 """
