@@ -22,7 +22,6 @@ from napari_survpgc.core.types import Polygon, SlideInfo, TissueMask
 
 from .session import OpenedSlide, Session
 
-SLIDE = "Slide"
 MAPS = {"clinic": "Clinic attention", "genomic": "Genomic attention", DIFFERENCE: "Clinic - genomic"}
 TISSUE, EDIT, BRUSH, PATCH = "Tissue outline", "Edit outline", "Tissue brush", "Selected patch"
 _OUTLINE = (0.0, 0.35, 0.65, 1.0)
@@ -60,6 +59,18 @@ def _um(info: SlideInfo) -> tuple[float, float]:
 def _units(info: SlideInfo) -> tuple[str, str]:
     """One unit for all layers of a slide: napari drops the units of all when they differ."""
     return ("um", "um") if info.mpp else ("pixel", "pixel")
+
+
+def map_place(cells: PatchCells, info: SlideInfo) -> dict[str, Any]:
+    """Return scale and shift of a grid image of one cell a patch; napari places pixel centers."""
+    sx, sy = _um(info)
+    side = cells.side
+    return {
+        "scale": (side * sy, side * sx),
+        "translate": ((cells.origin[1] + (side - 1) / 2) * sy, (cells.origin[0] + (side - 1) / 2) * sx),
+        "units": _units(info),
+        "axis_labels": ("y", "x"),
+    }
 
 
 @dataclass
@@ -253,8 +264,8 @@ class CaseLayers:
             self._waiting.popleft()()
 
     def _add_map(self, name: str, *, visible: bool) -> None:
-        result = self.session.result
-        if result is None or name in self.maps:
+        result, opened = self.session.result, self.session.opened
+        if result is None or opened is None or name in self.maps:
             return
         cells = result.maps.cells
         layer = Image(
@@ -265,7 +276,7 @@ class CaseLayers:
             blending="translucent_no_depth",
             interpolation2d="nearest",
             contrast_limits=(0, 1),
-            **self._place(cells),
+            **map_place(cells, opened.slide.info),
         )
         self.maps[name] = self._add(layer)
         layer.events.visible.connect(self._tell)
@@ -273,18 +284,6 @@ class CaseLayers:
             self._paint(name, layer)
         self._back_to_slide()
         self._tell()
-
-    def _place(self, cells: PatchCells) -> dict[str, Any]:
-        """Scale and shift of a grid image of one cell a patch; napari places pixel centers."""
-        assert self.session.opened is not None
-        sx, sy = _um(self.session.opened.slide.info)
-        side = cells.side
-        return {
-            "scale": (side * sy, side * sx),
-            "translate": ((cells.origin[1] + (side - 1) / 2) * sy, (cells.origin[0] + (side - 1) / 2) * sx),
-            "units": _units(self.session.opened.slide.info),
-            "axis_labels": ("y", "x"),
-        }
 
     def paint(self) -> None:
         """Paint the visible maps anew; hidden ones when they are shown."""
@@ -294,8 +293,8 @@ class CaseLayers:
         self._tell()
 
     def _paint(self, name: str, layer: Image) -> None:
-        result = self.session.result
-        if result is None:
+        result, opened = self.session.result, self.session.opened
+        if result is None or opened is None:
             return
         found = result.maps.values(name, self.view.rows.get(name), self.view.scale)
         span = found.high - found.low
@@ -303,12 +302,13 @@ class CaseLayers:
         image = result.maps.cells.image(found.values, outside)
         lower = found.low + self.view.threshold * span
         limits = (min(lower, found.high - 1e-3 * span), found.high)
-        if layer.data.shape != image.shape:
-            layer.data = image
-            place = self._place(result.maps.cells)
+        layer.data = image
+        place = map_place(result.maps.cells, opened.slide.info)
+        if not np.allclose(layer.translate, place["translate"]) or not np.allclose(
+            layer.scale, place["scale"]
+        ):
+            # Other patches: a run with another outline.
             layer.scale, layer.translate = place["scale"], place["translate"]
-        else:
-            layer.data = image
         # Each of these tells napari's own panels; say only what is new.
         if tuple(layer.contrast_limits_range) != (outside, found.high):
             layer.contrast_limits_range = (outside, found.high)
@@ -531,7 +531,7 @@ class CaseLayers:
 
 
 def _with_holes(rings: list[NDArray[np.float64]], hole: list[bool]) -> tuple[Polygon, ...]:
-    """Give each hole to the outline that contains its first corner; one outside of all is dropped."""
+    """Give each hole to the outline that contains its center; one outside of all is dropped."""
     from matplotlib.path import Path as Outline
 
     outer = [ring for ring, h in zip(rings, hole, strict=True) if not h and len(ring) >= 3]

@@ -13,21 +13,18 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from qtpy.QtCore import QObject, Signal
 
 from napari_survpgc.core.attention_maps import AttentionMaps
 from napari_survpgc.core.bundle import Bundle, load_bundle
-from napari_survpgc.core.case_file import SavedCase, load_case, save_case
+from napari_survpgc.core.case_file import SavedCase, find_case_slide, load_case, save_case
 from napari_survpgc.core.clinical import parse_record, read_record
-from napari_survpgc.core.encoders import load_image_encoder
-from napari_survpgc.core.errors import BundleError, ExpressionError, FeatureError, SlideError, SurvPGCError
+from napari_survpgc.core.errors import BundleError, ExpressionError, SlideError, SurvPGCError
 from napari_survpgc.core.export import write_outputs
-from napari_survpgc.core.features import read_features
-from napari_survpgc.core.featurize import featurize
 from napari_survpgc.core.genomics import normalize_profile, parse_unit, read_expression
+from napari_survpgc.core.pipeline import Analysis, Analyzer
 from napari_survpgc.core.predict import Predictor, what_if
-from napari_survpgc.core.slide import Slide, open_slide, require_mpp
+from napari_survpgc.core.slide import Slide, open_slide
 from napari_survpgc.core.slide_tiles import TileCache
 from napari_survpgc.core.tissue import find_tissue
 from napari_survpgc.core.types import (
@@ -39,7 +36,7 @@ from napari_survpgc.core.types import (
     ProgressCallback,
     TissueMask,
 )
-from napari_survpgc.core.user_folder import features_file, remember_mpp, remembered_mpp
+from napari_survpgc.core.user_folder import remember_mpp, remembered_mpp
 from napari_survpgc.resources import resource_path
 
 from .workers import Job, Latest
@@ -123,14 +120,13 @@ class Session(QObject):
 
     Signals
     -------
-    slide_changed : a slide was opened or closed.   mpp_changed : its pixel size was given.
+    slide_changed : a slide was opened, closed or given its pixel size.
     tissue_changed, patient_changed, bundle_changed.
     job_started(Job), job_ended.   result_changed : new result, what-if or none.   stale_changed.
     patch_selected(int) : index, -1 for none.   message(Message).
     """
 
     slide_changed = Signal()
-    mpp_changed = Signal()
     tissue_changed = Signal()
     patient_changed = Signal()
     bundle_changed = Signal()
@@ -158,7 +154,7 @@ class Session(QObject):
         self.programme_shifts: dict[str, float] = {}
         self._predictor: Predictor | None = None
         self._record_of_result: ClinicalRecord | None = None
-        self._features_path: Path | None = None
+        self._awaiting_model = False  # a reopened case whose model is not ready yet
         self._jobs: list[Job] = []
         self._what_if = Latest("what-if")
         self._what_if.answered.connect(self._show_changed)
@@ -391,7 +387,7 @@ class Session(QObject):
         place = folder or resource_path("demo_bundle")
         return self.start(lambda progress: load_bundle(place), "model", self.set_bundle, shown=False)
 
-    def set_bundle(self, bundle: Bundle) -> None:
+    def set_bundle(self, bundle: Bundle | None) -> None:
         self.bundle = bundle
         self._predictor = None
         if self.expression is not None:
@@ -427,28 +423,45 @@ class Session(QObject):
             return None
         assert self.opened is not None
         assert self.bundle is not None
-        opened, bundle, record, tissue = self.opened, self.bundle, self.record, self.tissue
-        profile = self.expression.profile if self.expression else None
-        predictor, device = self._predictor, self.device
+        opened, bundle, tissue = self.opened, self.bundle, self.tissue
+        analyzer = Analyzer(bundle, self.device, self._predictor)
+        record, profile = self.record, self._profile
+        # Kept between sessions; one processor is left to the window.
+        workers = max(1, (os.cpu_count() or 2) - 1)
 
-        def work(progress: ProgressCallback) -> _Finished:
-            return _run(opened, bundle, predictor, device, record, profile, tissue, progress)
+        def work(progress: ProgressCallback) -> Analysis:
+            return analyzer.run(
+                opened.slide, record, profile, tissue=tissue, workers=workers, progress=progress
+            )
 
-        return self.start(work, "run", self._finished, of_slide=True)
+        return self._analyze(work, opened)
 
-    def _finished(self, finished: _Finished) -> None:
-        if self.opened is None or finished.opened is not self.opened:
-            return  # another slide was opened meanwhile
-        self._predictor = finished.predictor
-        if self.tissue is not finished.tissue:
-            self.tissue = finished.tissue
-            self.tissue_changed.emit()
-        self.features, self._features_path = finished.features, finished.features_path
-        self._record_of_result = finished.record
-        self.programme_shifts = {}
-        self._set_result(Result(finished.prediction, finished.prediction, finished.maps))
-        if self.record != finished.record:
-            self._ask_what_if()
+    @property
+    def _profile(self) -> ExpressionProfile | None:
+        return self.expression.profile if self.expression else None
+
+    def _analyze(self, work: Callable[[ProgressCallback], Analysis], opened: OpenedSlide) -> Job:
+        """Run ``work`` on a thread; what was changed while it ran makes its result out of date."""
+        bundle, tissue, profile = self.bundle, self.tissue, self._profile
+
+        def finished(found: Analysis) -> None:
+            if self.opened is not opened:
+                return  # another slide was opened meanwhile
+            edited = self.tissue is not tissue
+            if not edited and self.tissue is not found.tissue:
+                self.tissue = found.tissue
+                self.tissue_changed.emit()
+            self.features, self._record_of_result = found.features, found.record
+            self.programme_shifts = {}
+            self._set_result(Result(found.prediction, found.prediction, found.maps))
+            if edited or self.bundle is not bundle or self._profile is not profile:
+                self._mark_stale()
+                return
+            self._predictor = found.predictor
+            if self.record != found.record:
+                self._ask_what_if()
+
+        return self.start(work, "run", finished, of_slide=True)
 
     def _set_result(self, result: Result | None) -> None:
         self.result = result
@@ -458,7 +471,8 @@ class Session(QObject):
 
     def _drop_result(self) -> None:
         self._what_if.clear()
-        self.features = self._features_path = self._record_of_result = None
+        self.features = self._record_of_result = None
+        self._awaiting_model = False
         self.programme_shifts = {}
         self.patch = -1
         self._set_result(None)
@@ -482,6 +496,8 @@ class Session(QObject):
         self._ask_what_if()
 
     def _ask_what_if(self) -> None:
+        if self._awaiting_model:
+            return  # asked when the model is ready
         if not self.can_ask:
             self._mark_stale()
             return
@@ -490,7 +506,6 @@ class Session(QObject):
         fields = dataclasses.asdict(self.record)
         shifts = dict(self.programme_shifts)
         if self.record == self._record_of_result and not shifts:
-            self._what_if.clear()
             self._what_if.submit(
                 lambda: (original, original, result.maps if not result.changed else AttentionMaps(original))
             )
@@ -498,10 +513,7 @@ class Session(QObject):
 
         def answer() -> tuple[Prediction, Prediction, AttentionMaps]:
             prediction = what_if(original, fields, gene_sets=shifts)
-            maps = AttentionMaps(prediction)
-            for name in maps.names:
-                maps.map(name)  # rank here, not on the GUI thread
-            return original, prediction, maps
+            return original, prediction, AttentionMaps(prediction).ranked()
 
         self._what_if.submit(answer)
 
@@ -556,7 +568,7 @@ class Session(QObject):
             fingerprint=info.fingerprint,
             mpp=info.mpp if info.mpp_source is MppSource.USER else None,
             record=self._record_of_result or self.record,
-            profile=self.expression.profile if self.expression else None,
+            profile=self._profile,
             bundle=self.bundle.path.resolve(),
             bundle_fingerprint=self.bundle.fingerprint,
             tissue=self.tissue,
@@ -582,7 +594,7 @@ class Session(QObject):
 
         def work(progress: ProgressCallback) -> tuple[SavedCase, OpenedSlide, Bundle | None]:
             case = load_case(path)
-            place = slide or _slide_beside(case, path)
+            place = slide or find_case_slide(case, path)
             opened = open_with_tiles(place, case.mpp)
             if opened.slide.info.fingerprint != case.fingerprint:
                 opened.close()
@@ -597,8 +609,8 @@ class Session(QObject):
     def _show_case(self, case: SavedCase, opened: OpenedSlide, bundle: Bundle | None) -> None:
         self.adopt(opened)
         self.case_name = case.name or self.case_name
-        if bundle is not None:
-            self.set_bundle(bundle)
+        # Without its own model none is chosen: another one's reference patients are not this result's.
+        self.set_bundle(bundle)
         self.record = case.record
         self.expression = self._examine(case.profile) if case.profile else None
         self.patient_changed.emit()
@@ -629,6 +641,7 @@ class Session(QObject):
             predictor, again = found
             if self.result is None or self.result.original is not prediction:
                 return
+            self._awaiting_model = False
             self._predictor = predictor
             if abs(again.risk - prediction.risk) > 1e-4:
                 self.say(
@@ -642,7 +655,15 @@ class Session(QObject):
             if self.record != self._record_of_result:
                 self._ask_what_if()
 
-        self.start(ready, "model", made, shown=False)
+        def failed(error: Exception) -> None:
+            if self.result is not None and self.result.original is prediction:
+                self._awaiting_model = False
+                if self.record != self._record_of_result:
+                    self._mark_stale()
+            self.report(error)
+
+        self._awaiting_model = True
+        self.start(ready, "model", made, failed, shown=False)
 
     def open_patient(
         self,
@@ -665,22 +686,12 @@ class Session(QObject):
     def _run_from(self, features: Path) -> None:
         if self.opened is None or self.bundle is None or self.missing():
             return
-        opened, bundle, record = self.opened, self.bundle, self.record
-        profile = self.expression.profile if self.expression else None
-        predictor, device = self._predictor, self.device
-
-        def work(progress: ProgressCallback) -> _Finished:
-            bag = read_features(features)
-            if not np.isfinite(bag.grid.patch_px_level0):
-                raise FeatureError(
-                    f"{features.name} does not say how large its patches are",
-                    "Press Run to make the features again",
-                )
-            return _predict(
-                opened, bundle, predictor, device, record, profile, None, bag, features, (), progress
-            )
-
-        self.start(work, "run", self._finished, of_slide=True)
+        opened, record, profile = self.opened, self.record, self._profile
+        analyzer = Analyzer(self.bundle, self.device, self._predictor)
+        self._analyze(
+            lambda progress: analyzer.predict(opened.slide, record, profile, features, progress=progress),
+            opened,
+        )
 
     def export(self, folder: Path) -> Job | None:
         """Write everything that 'survpgc predict' writes into a folder."""
@@ -719,21 +730,6 @@ def _word(value: object) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _slide_beside(case: SavedCase, path: Path) -> Path:
-    """Return where the slide is: at its old place, or beside the case file."""
-    if case.slide is None:
-        raise SlideError(f"{path.name} names no slide", "Choose the slide")
-    if case.slide.exists():
-        return case.slide
-    beside = path.parent / case.slide.name
-    if beside.exists():
-        return beside
-    raise SlideError(
-        f"The slide {case.slide.name} of the case {path.name} is not at its place any more",
-        "Put it beside the case file, or back where it was",
-    )
-
-
 def _bundle_of(case: SavedCase) -> Bundle | None:
     for place in (case.bundle, resource_path("demo_bundle")):
         try:
@@ -743,84 +739,3 @@ def _bundle_of(case: SavedCase) -> Bundle | None:
         if bundle.fingerprint == case.bundle_fingerprint:
             return bundle
     return None
-
-
-@dataclass(frozen=True)
-class _Finished:
-    opened: OpenedSlide
-    predictor: Predictor
-    record: ClinicalRecord
-    tissue: TissueMask | None
-    features: PatchFeatures
-    features_path: Path | None
-    prediction: Prediction
-    maps: AttentionMaps
-
-
-def _run(
-    opened: OpenedSlide,
-    bundle: Bundle,
-    predictor: Predictor | None,
-    device: str,
-    record: ClinicalRecord,
-    profile: ExpressionProfile | None,
-    tissue: TissueMask | None,
-    progress: ProgressCallback,
-) -> _Finished:
-    slide = opened.slide
-    require_mpp(slide.info)
-    spec = bundle.config.encoders.get("pathology")
-    if spec is None:
-        raise BundleError(f"The model {bundle.config.name} does not look at slides", "Choose another model")
-    progress("model", 0, 1)
-    encoder = load_image_encoder(spec.id, device)
-    target = features_file(slide.info, spec.id, tissue)
-    # One processor is left to the window.
-    workers = max(1, (os.cpu_count() or 2) - 1)
-    made = featurize(
-        slide,
-        encoder,
-        target,
-        patch_px=spec.patch_px or encoder.patch_px,
-        mpp=spec.mpp or encoder.mpp,
-        tissue=tissue,
-        workers=workers,
-        progress=progress,
-    )
-    return _predict(
-        opened,
-        bundle,
-        predictor,
-        device,
-        record,
-        profile,
-        made.tissue,
-        made.features,
-        target,
-        made.warnings,
-        progress,
-    )
-
-
-def _predict(
-    opened: OpenedSlide,
-    bundle: Bundle,
-    predictor: Predictor | None,
-    device: str,
-    record: ClinicalRecord,
-    profile: ExpressionProfile | None,
-    tissue: TissueMask | None,
-    features: PatchFeatures,
-    features_path: Path,
-    warnings: tuple[str, ...],
-    progress: ProgressCallback,
-) -> _Finished:
-    if predictor is None or predictor.bundle is not bundle:
-        predictor = Predictor(bundle, device)
-    patient = predictor.prepare_patient(record, profile)
-    prediction = predictor.predict(patient, features, opened.slide.info, warnings=warnings, progress=progress)
-    maps = AttentionMaps(prediction)
-    for name in maps.names:
-        maps.map(name)
-    _ = maps.cells
-    return _Finished(opened, predictor, record, tissue, features, features_path, prediction, maps)

@@ -85,6 +85,13 @@ class AttentionMaps:
         low, high = float(values.min()), float(values.max())
         return MapValues(values, low, high if high > low else low + 1.0)
 
+    def ranked(self) -> AttentionMaps:
+        """Rank the patches of every matrix now, on the thread that has the time; returns itself."""
+        for name in self.names:
+            self.map(name)
+        _ = self.cells
+        return self
+
     @cached_property
     def cells(self) -> PatchCells:
         """Where each patch lies in the grid image."""

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .clinical import parse_record
-from .errors import FeatureError, SurvPGCError, writing
+from .errors import FeatureError, SlideError, SurvPGCError, writing
 from .features import read_features
 from .types import (
     Attribution,
@@ -113,6 +113,24 @@ def load_case(path: Path) -> SavedCase:
         raise CaseFileError(f"{path.name} is not a readable case file", _AGAIN) from error
 
 
+def find_case_slide(case: SavedCase, path: Path) -> Path:
+    """Return where the slide of the case file ``path`` is: at its old place, or beside the case file.
+
+    Raises
+    ------
+    SlideError : it is at neither.
+    """
+    places = [case.slide, path.parent / case.slide.name] if case.slide is not None else []
+    for place in places:
+        if place.exists():
+            return place
+    name = case.slide.name if case.slide is not None else "(unnamed)"
+    raise SlideError(
+        f"The slide {name} of the case {path.name} is not at its place any more",
+        "Put it beside the case file, or back where it was",
+    )
+
+
 # --- writing ------------------------------------------------------------------------------------------------
 
 _ARRAYS = ("hazards", "survival", "fold_hazards", "fold_survival", "fold_risks", "bin_edges_months", "coords")
@@ -122,7 +140,10 @@ def _write(case: SavedCase, file: h5py.File, path: Path, features_path: Path | N
     prediction = case.prediction
     features_name = None
     if features_path is not None:
-        features_name = os.path.relpath(features_path, path.parent)
+        try:
+            features_name = os.path.relpath(features_path, path.parent)
+        except ValueError:  # Windows: another drive
+            features_name = str(features_path.resolve())
     document = {
         "format": FORMAT,
         "name": case.name,

@@ -7,19 +7,21 @@ be refused cheaply (bundle, record, expression, pixel size) is refused before th
 from __future__ import annotations
 
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from .attention_maps import AttentionMaps
 from .bundle import Bundle
 from .case_file import SavedCase, save_case
 from .encoders import load_image_encoder
-from .errors import FeatureError, OutputError, SurvPGCError, writing
+from .errors import BundleError, FeatureError, OutputError, SurvPGCError, writing
 from .export import write_outputs
 from .features import check_within, read_features, with_geometry
-from .featurize import featurize
+from .featurize import SlideFeatures, featurize
 from .predict import Predictor
-from .slide import open_slide, require_mpp
+from .slide import Slide, open_slide, require_mpp
 from .tissue import write_geojson
 from .types import (
     ClinicalRecord,
@@ -31,6 +33,7 @@ from .types import (
     SlideInfo,
     TissueMask,
 )
+from .user_folder import features_file
 
 
 def predict_slide(
@@ -64,7 +67,6 @@ def predict_slide(
     SurvPGCError : bad input, in one sentence; nothing is left in ``out`` but finished or resumable features
         of an earlier, interrupted run.
     """
-    spec = bundle.config.encoders.get("pathology")
     # The order is by cost: everything a typing mistake can spoil comes before the first slow step.
     predictor = Predictor(bundle, device)
     patient = predictor.prepare_patient(record, profile)
@@ -82,15 +84,13 @@ def predict_slide(
                     bag = with_geometry(bag, patch_px_level0)
                 check_within(bag, slide.info)
                 _check_geometry(bag, slide.info, features)
-            elif spec is not None:
-                encoder = load_image_encoder(spec.id, device)
-                feature_file = target = out / "features" / f"{path.stem}.h5"
-                result = featurize(
+            else:
+                feature_file = out / "features" / f"{path.stem}.h5"
+                result = bundle_features(
                     slide,
-                    encoder,
-                    target,
-                    patch_px=spec.patch_px or encoder.patch_px,
-                    mpp=spec.mpp or encoder.mpp,
+                    bundle,
+                    feature_file,
+                    device=device,
                     tissue=tissue,
                     workers=workers,
                     batch_size=batch_size,
@@ -98,11 +98,6 @@ def predict_slide(
                 )
                 bag, warnings, mask = result.features, result.warnings, result.tissue
                 write_geojson(result.tissue, out / "tissue.geojson")
-            else:
-                raise SurvPGCError(
-                    f"The model of bundle {bundle.path.name} does not look at slides",
-                    "Choose a bundle with a pathology encoder",
-                )
             prediction = predictor.predict(
                 patient,
                 bag,
@@ -144,6 +139,127 @@ def predict_slide(
             shutil.rmtree(out, ignore_errors=True)
         raise
     return prediction
+
+
+def bundle_features(
+    slide: Slide,
+    bundle: Bundle,
+    out: Path,
+    *,
+    device: str = "auto",
+    tissue: TissueMask | Path | None = None,
+    workers: int | None = None,
+    batch_size: int | None = None,
+    progress: ProgressCallback | None = None,
+) -> SlideFeatures:
+    """Compute (or finish, or read back) the features that a bundle's models want.
+
+    Raises
+    ------
+    BundleError : the bundle's models do not look at slides.   Further: see :func:`~.featurize.featurize`.
+    """
+    spec = bundle.config.encoders.get("pathology")
+    if spec is None:
+        raise BundleError(
+            f"The model of bundle {bundle.path.name} does not look at slides",
+            "Choose a bundle with a pathology encoder",
+        )
+    encoder = load_image_encoder(spec.id, device)
+    return featurize(
+        slide,
+        encoder,
+        out,
+        patch_px=spec.patch_px or encoder.patch_px,
+        mpp=spec.mpp or encoder.mpp,
+        tissue=tissue,
+        workers=workers,
+        batch_size=batch_size,
+        progress=progress,
+    )
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """A case as a viewer shows it.
+
+    Attributes
+    ----------
+    tissue : None when the features were made before.   maps : ranked.
+    """
+
+    predictor: Predictor
+    record: ClinicalRecord
+    tissue: TissueMask | None
+    features: PatchFeatures
+    prediction: Prediction
+    maps: AttentionMaps
+
+
+@dataclass(frozen=True)
+class Analyzer:
+    """Predicts open slides; features are kept in the user's folder, so that only the first run looks at patches.
+
+    Attributes
+    ----------
+    predictor : of an earlier run, used again when it is of the same bundle.
+    """
+
+    bundle: Bundle
+    device: str = "auto"
+    predictor: Predictor | None = None
+
+    def run(
+        self,
+        slide: Slide,
+        record: ClinicalRecord,
+        profile: ExpressionProfile | None,
+        *,
+        tissue: TissueMask | None = None,
+        workers: int | None = None,
+        progress: ProgressCallback | None = None,
+    ) -> Analysis:
+        """Tissue (unless it is given), patches, features, prediction, maps; SurvPGCError in one sentence."""
+        require_mpp(slide.info)
+        if progress:
+            progress("model", 0, 1)
+        spec = self.bundle.config.encoders.get("pathology")
+        target = features_file(slide.info, spec.id if spec else "", tissue)
+        made = bundle_features(
+            slide, self.bundle, target, device=self.device, tissue=tissue, workers=workers, progress=progress
+        )
+        return self._predict(slide, record, profile, made.tissue, made.features, made.warnings, progress)
+
+    def predict(
+        self,
+        slide: Slide,
+        record: ClinicalRecord,
+        profile: ExpressionProfile | None,
+        features: Path,
+        *,
+        progress: ProgressCallback | None = None,
+    ) -> Analysis:
+        """The same from features that were made before."""
+        bag = read_features(features)
+        check_within(bag, slide.info)
+        _check_geometry(bag, slide.info, features)
+        return self._predict(slide, record, profile, None, bag, (), progress)
+
+    def _predict(
+        self,
+        slide: Slide,
+        record: ClinicalRecord,
+        profile: ExpressionProfile | None,
+        tissue: TissueMask | None,
+        features: PatchFeatures,
+        warnings: tuple[str, ...],
+        progress: ProgressCallback | None,
+    ) -> Analysis:
+        predictor = self.predictor
+        if predictor is None or predictor.bundle is not self.bundle:
+            predictor = Predictor(self.bundle, self.device)
+        patient = predictor.prepare_patient(record, profile)
+        prediction = predictor.predict(patient, features, slide.info, warnings=warnings, progress=progress)
+        return Analysis(predictor, record, tissue, features, prediction, AttentionMaps(prediction).ranked())
 
 
 def _check_writable(out: Path) -> None:

@@ -16,13 +16,13 @@ from .bundle import Bundle
 from .case_file import SUFFIX
 from .clinical import parse_record, read_record
 from .cohort import Cohort, read_cohort
-from .errors import CohortError, ExpressionError, SurvPGCError
+from .errors import CohortError, FeatureError, SurvPGCError
 from .features import read_features
 from .genomics import read_expression
 from .pipeline import predict_slide
 from .predict import Predictor
 from .slide import open_slide
-from .types import ClinicalRecord, ExpressionProfile, ExpressionUnit, ProgressCallback
+from .types import ClinicalRecord, ExpressionProfile, ExpressionUnit, PatchFeatures, ProgressCallback
 
 SLIDE_SUFFIXES = (
     ".svs", ".ndpi", ".mrxs", ".scn", ".bif", ".svslide", ".tif", ".tiff", ".btf", ".vms", ".vmu", ".dcm", ".zvi",
@@ -127,7 +127,7 @@ def is_cohort_folder(folder: Path) -> bool:
 def predict_cohort(
     folder: Path, predictor: Predictor, progress: ProgressCallback | None = None
 ) -> tuple[CaseResult, ...]:
-    """Predict every patient of a cohort folder that has features; several slides of a patient count as the first.
+    """Predict every patient of a cohort folder that has features; several slides are one bag, as in training.
 
     Raises
     ------
@@ -148,7 +148,7 @@ def predict_cohort(
         try:
             patient = predictor.prepare_patient(cohort.records[case], _profile(cohort, case))
             prediction = predictor.predict(
-                patient, read_features(cohort.features[case][0]), attribution=False, keep_state=False
+                patient, _one_bag(cohort.features[case]), attribution=False, keep_state=False
             )
         except SurvPGCError as error:
             reasons.append(f"{case}: {error.problem}")
@@ -175,8 +175,28 @@ def predict_cohort(
     return tuple(results)
 
 
+def _one_bag(files: Sequence[Path]) -> PatchFeatures:
+    """Return the patches of all slides of a patient; for a risk, since their coordinates are of several slides."""
+    bags = [read_features(file) for file in files]
+    first = bags[0]
+    if len(bags) == 1:
+        return first
+    for file, bag in zip(files, bags, strict=True):
+        if bag.features.shape[1] != first.features.shape[1] or bag.encoder != first.encoder:
+            raise FeatureError(
+                f"{file.name} and {files[0].name} were made with different encoders",
+                "Make both with one encoder",
+            )
+    return replace(
+        first,
+        features=np.concatenate([np.asarray(bag.features, np.float32) for bag in bags]),
+        grid=replace(first.grid, coords=np.concatenate([bag.grid.coords for bag in bags])),
+        slide_fingerprint=None,
+    )
+
+
 def cohort_patient(folder: Path, case: str) -> tuple[ClinicalRecord, ExpressionProfile | None, Path]:
-    """Return record, expression and feature file of one patient of a cohort folder."""
+    """Return record, expression and the feature file of the first slide of one patient of a cohort folder."""
     cohort = read_cohort(folder)
     if case not in cohort.records or not cohort.features[case]:
         raise CohortError(f"{folder.name} has no patient {case} with features", "Choose another patient")
@@ -256,9 +276,6 @@ def read_batch(
         try:
             record = read_record(patients, case)
             profile = read_expression(expression, sample=case) if expression else None
-        except ExpressionError as error:
-            problems.append((case, str(error)))
-            continue
         except SurvPGCError as error:
             problems.append((case, str(error)))
             continue

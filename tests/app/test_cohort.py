@@ -101,3 +101,30 @@ def test_a_folder_without_results_says_what_to_choose(dock: SurvPGCDock, tmp_pat
     with qtbot.waitSignal(dock.session.message, timeout=WAIT_MS) as caught:
         dock.cohort.open_folder(tmp_path)
     assert "holds no result" in caught.args[0].text
+
+
+def test_a_cohort_folder_is_predicted_from_its_features_with_all_slides_of_a_patient(
+    dock: SurvPGCDock, batch: Path, bundle_folder: Path, tmp_path: Path, qtbot
+) -> None:
+    from napari_survpgc.core.predict import Predictor
+    from napari_survpgc.core.results import predict_cohort
+
+    cohort = tmp_path / "cohort"
+    (cohort / "features").mkdir(parents=True)
+    for number, case in enumerate("ABC"):
+        (made,) = (batch / "results" / case / "features").glob("*.h5")
+        shutil.copy(made, cohort / "features" / f"S{number}.h5")
+    patients = pd.read_csv(batch / "patients.csv").iloc[:3]
+    patients["slide_ids"] = ["S0", "S1", "S2"]
+    patients.to_csv(cohort / "patients.csv", index=False)
+    predictor = Predictor(load_bundle(bundle_folder), "cpu")
+    single = {case.case_id: case.risk for case in predict_cohort(cohort, predictor)}
+    patients["slide_ids"] = ["S0;S1", "S1", "S2"]
+    patients.to_csv(cohort / "patients.csv", index=False)
+    dock.session.load_bundle(bundle_folder)
+    qtbot.waitUntil(lambda: dock.session.bundle is not None, timeout=WAIT_MS)
+    dock.cohort.open_folder(cohort)
+    qtbot.waitUntil(lambda: len(dock.cohort.cases) == 3, timeout=WAIT_MS)
+    both = {case.case_id: case.risk for case in dock.cohort.cases}
+    assert both["B"] == pytest.approx(single["B"])
+    assert both["A"] != pytest.approx(single["A"], abs=1e-9)

@@ -132,16 +132,28 @@ def test_a_case_is_reopened_as_it_was_without_computing(finished: SurvPGCDock, t
     session = finished.session
     risk, coords = session.result.shown.risk, session.result.shown.coords
     path = tmp_path / "case.survpgc"
+    finished.maps.threshold.setValue(70)
+    finished.maps.colormap.setCurrentText("magma")
+    finished.maps.tokens["clinic"].setCurrentIndex(2)
     session.save_case(path)
     qtbot.waitUntil(path.is_file, timeout=WAIT_MS)
     session.close_slide()
     assert session.result is None
+    finished.maps.threshold.setValue(0)
+    finished.maps.colormap.setCurrentText("gray")
     session.open_case(path)
     qtbot.waitUntil(lambda: session.result is not None, timeout=WAIT_MS)
     assert session.result.shown.risk == risk
     assert np.array_equal(session.result.shown.coords, coords)
     assert session.record.stage == "Stage IIA"
     assert session.tissue is not None
+    assert finished.maps.threshold.value() == 70
+    assert finished.maps.colormap.currentText() == "magma"
+    assert finished.maps.tokens["clinic"].currentIndex() == 2
+    # A change before the model is ready is not lost and does not make the result out of date.
+    session.set_fields({"race": "asian"})
+    assert not session.stale
+    qtbot.waitUntil(lambda: session.result.changed, timeout=WAIT_MS)
     qtbot.waitUntil(lambda: session.can_ask, timeout=WAIT_MS)
     with qtbot.waitSignal(session.result_changed, timeout=WAIT_MS):
         finished.patient.fields["sex"].setCurrentText("male")
@@ -193,6 +205,15 @@ def test_cancel_keeps_what_is_done_and_run_goes_on(filled: SurvPGCDock, qtbot) -
     qtbot.waitUntil(lambda: filled.run.run_button.isEnabled(), timeout=WAIT_MS)
     run(filled, qtbot)
     assert session.result is not None
+
+
+def test_what_is_changed_during_a_run_makes_its_result_out_of_date(filled: SurvPGCDock, qtbot) -> None:
+    session = filled.session
+    session.run()
+    session.set_profile(None)
+    qtbot.waitUntil(lambda: session.result is not None, timeout=WAIT_MS)
+    assert session.stale
+    assert "press Run" in filled.run.hint.text()
 
 
 def test_closing_during_a_run_ends_cleanly(filled: SurvPGCDock, qtbot) -> None:

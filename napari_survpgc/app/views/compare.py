@@ -10,12 +10,12 @@ import numpy as np
 from napari.layers import Image
 from qtpy.QtWidgets import QComboBox, QFormLayout, QWidget
 
-from napari_survpgc.app.layers import overlay_colormap, slide_layer
+from napari_survpgc.app.layers import map_place, overlay_colormap, slide_layer
 from napari_survpgc.app.session import OpenedSlide, open_with_tiles
 from napari_survpgc.app.windows import arrange
 from napari_survpgc.core.attention_maps import AttentionMaps, MapScale
 from napari_survpgc.core.bundle import Bundle
-from napari_survpgc.core.case_file import load_case
+from napari_survpgc.core.case_file import find_case_slide, load_case
 from napari_survpgc.core.errors import SlideError
 from napari_survpgc.core.features import read_features
 from napari_survpgc.core.notice import RESEARCH_NOTICE
@@ -47,11 +47,7 @@ def load_side(case: CaseResult, folder: Path | None, bundle: Bundle | None, devi
     """
     if case.case_file is not None:
         saved = load_case(case.case_file)
-        if saved.slide is None or not saved.slide.exists():
-            raise SlideError(
-                f"The slide of {case.case_id} is not at its place any more", "Put it back where it was"
-            )
-        opened = open_with_tiles(saved.slide, saved.mpp)
+        opened = open_with_tiles(find_case_slide(saved, case.case_file), saved.mpp)
         prediction = saved.prediction
     else:
         if case.slide is None or folder is None or bundle is None:
@@ -67,10 +63,7 @@ def load_side(case: CaseResult, folder: Path | None, bundle: Bundle | None, devi
             keep_state=False,
         )
         opened = open_with_tiles(case.slide)
-    maps = AttentionMaps(prediction)
-    for name in maps.names:
-        maps.map(name)
-    return Side(case.case_id, opened, prediction, maps)
+    return Side(case.case_id, opened, prediction, AttentionMaps(prediction).ranked())
 
 
 class CompareControls(QWidget):
@@ -133,8 +126,6 @@ class CompareControls(QWidget):
 
 
 def _map_layer(side: Side) -> Image:
-    info = side.opened.slide.info
-    sx, sy = (info.mpp_x or 1.0, info.mpp_y or 1.0) if info.mpp else (1.0, 1.0)
     cells = side.maps.cells
     return Image(
         np.full(cells.shape, -1, np.float32),
@@ -144,13 +135,7 @@ def _map_layer(side: Side) -> Image:
         blending="translucent_no_depth",
         interpolation2d="nearest",
         contrast_limits=(0, 100),
-        scale=(cells.side * sy, cells.side * sx),
-        translate=(
-            (cells.origin[1] + (cells.side - 1) / 2) * sy,
-            (cells.origin[0] + (cells.side - 1) / 2) * sx,
-        ),
-        units=("um", "um") if info.mpp else ("pixel", "pixel"),
-        axis_labels=("y", "x"),
+        **map_place(cells, side.opened.slide.info),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import matplotlib
@@ -35,6 +36,7 @@ class MapsPanel(QWidget):
         super().__init__()
         self.session, self.layers = session, layers
         self._filling = False
+        self._restored: object = None
         layout = panel(self)
         self.checks: dict[str, QCheckBox] = {}
         self.tokens: dict[str, QComboBox] = {}
@@ -105,6 +107,48 @@ class MapsPanel(QWidget):
         slider.setAccessibleName(tip)
         return slider
 
+    # --- kept with the case ---------------------------------------------------------------------------------
+
+    def settings(self) -> dict[str, object]:
+        """Return how the maps are looked at, for the case file."""
+        view = self.layers.view
+        return {
+            "scale": str(view.scale),
+            "colormap": view.colormap,
+            "opacity": self.opacity.value(),
+            "threshold": self.threshold.value(),
+            "rows": dict(view.rows),
+        }
+
+    def _remember(self) -> None:
+        self._restored = self.session.view_settings = self.settings()
+
+    def restore(self, settings: Mapping[str, Any]) -> None:
+        """Look at the maps as ``settings`` say; what is missing or makes no sense stays as it is."""
+        for combo, value in (
+            (
+                self.scale,
+                [str(v) for v in MapScale].index(str(settings["scale"]))
+                if settings.get("scale") in list(MapScale)
+                else -1,
+            ),
+            (self.colormap, self.colormap.findText(str(settings.get("colormap")))),
+        ):
+            if value >= 0:
+                combo.setCurrentIndex(value)
+        for slider, key in ((self.opacity, "opacity"), (self.threshold, "threshold")):
+            if isinstance(settings.get(key), int):
+                slider.setValue(settings[key])  # the slider keeps it within its range
+        rows = settings.get("rows")
+        for name, combo in self.tokens.items():
+            row_ = rows.get(name) if isinstance(rows, dict) else None
+            index = row_ + 1 if isinstance(row_, int) else 0
+            if 0 <= index < combo.count():
+                self.layers.view.rows[name] = index - 1 if index else None
+                combo.blockSignals(True)
+                combo.setCurrentIndex(index)
+                combo.blockSignals(False)
+
     # --- from the session ----------------------------------------------------------------------------------
 
     def refresh(self) -> None:
@@ -125,6 +169,10 @@ class MapsPanel(QWidget):
                 combo.setEnabled(bool(wanted))
         finally:
             self._filling = False
+        if self.session.view_settings is not self._restored:
+            settings = self.session.view_settings
+            self.restore(settings)
+            self._remember()
         self._follow()
 
     def _follow(self) -> None:
@@ -165,23 +213,28 @@ class MapsPanel(QWidget):
             self.layers.view.rows[name] = None if index <= 0 else index - 1
             self.layers.show_map(name, True)
             self.layers.paint()
+            self._remember()
 
     def _set_scale(self) -> None:
-        self.layers.view.scale = self.scale.currentData()
+        self.layers.view.scale = MapScale(self.scale.currentData())
         self.layers.paint()
+        self._remember()
 
     def _set_colormap(self, name: str) -> None:
         self.layers.view.colormap = name
         self.layers.paint()
+        self._remember()
 
     def _set_opacity(self, value: int) -> None:
         self.layers.view.opacity = value / 100
         for layer in self.layers.maps.values():
             layer.opacity = value / 100
+        self._remember()
 
     def _set_threshold(self, value: int) -> None:
         self.layers.view.threshold = value / 100
         self.layers.paint()
+        self._remember()
 
     def _hovered(self, viewer: Any, event: Any) -> None:
         index = self.layers.patch_at(tuple(event.position))

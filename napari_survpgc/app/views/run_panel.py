@@ -59,7 +59,7 @@ class RunPanel(QWidget):
         session.job_ended.connect(self.refresh)
         for signal in (
             session.slide_changed, session.bundle_changed, session.patient_changed, session.stale_changed,
-            session.mpp_changed, session.result_changed,
+            session.result_changed,
         ):  # fmt: skip
             signal.connect(self.refresh)
         self.refresh()
