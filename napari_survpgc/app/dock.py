@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -116,14 +117,16 @@ class SurvPGCDock(QWidget):
         self._figures = [*self.result.views.values(), self.cohort.km]
         self._comparisons: list[napari.Viewer] = []
         self._had_result = False
+        self._frozen_with_encoders = False
         self.session.result_changed.connect(self._first_result)
         QTimer.singleShot(0, self._watch_window)
         # pint makes its registry at the first use, which no two threads may do at once: here, before there are any.
         _ = pint.get_application_registry().micrometer
-        self.session.start(lambda progress: warm_up(), "warm-up", shown=False)
+        self.session.start(lambda progress: warm_up(), "warm-up", lambda _: self._freeze(), shown=False)
         if load_model:
             self.session.load_bundle(None)
         self._adopt_open_slide()
+        QTimer.singleShot(0, self.layers.prepare)
 
     def _adopt_open_slide(self) -> None:
         """Take a slide that was opened before the dock."""
@@ -137,6 +140,9 @@ class SurvPGCDock(QWidget):
     def _first_result(self) -> None:
         """Bring the result into view when it comes, not on every what-if."""
         has = self.session.result is not None
+        if has and not self._frozen_with_encoders:
+            self._frozen_with_encoders = True
+            self._freeze()
         if has and not self._had_result:
             self.tabs.setCurrentIndex(0)
             for title in ("Result", "Maps", "Patches"):
@@ -203,6 +209,15 @@ class SurvPGCDock(QWidget):
         if self.session.opened is not None and self.session.opened.slide.info.mpp is not None:
             self.layers.magnify(power)
 
+    def _freeze(self) -> None:
+        """Take what was imported by now out of the garbage collector's sight: after the warm-up, and after a run.
+
+        napari collects everything whenever a layer is removed (``VispyCanvas._clean_and_update_scenegraph``), which
+        froze the window for half a second.
+        """
+        if not self._ended:
+            gc.freeze()
+
     # --- end -----------------------------------------------------------------------------------------------
 
     def _watch_window(self) -> None:
@@ -221,6 +236,7 @@ class SurvPGCDock(QWidget):
         for figure in self._figures:
             figure.close_thread()
         self.session.close()
+        gc.unfreeze()  # the viewer is to be collected
 
 
 class _CloseGuard(QObject):
@@ -282,7 +298,7 @@ def shortcut_text() -> str:
 
 
 def warm_up() -> None:
-    """Pay on a thread what the first use of a library costs: survival curves, fonts and layout of figures."""
+    """Pay on a thread what the first use of a library costs: figures and their fonts, survival curves."""
     import lifelines  # noqa: F401  seconds to import
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

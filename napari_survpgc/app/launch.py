@@ -48,7 +48,7 @@ def _warm_up(viewer: napari.Viewer) -> None:
     for layer in (small, single):
         viewer.add_layer(layer)
         QApplication.processEvents()  # drawn once: shaders are compiled
-    viewer.layers.clear()
+        viewer.layers.remove(layer)
 
 
 def view(

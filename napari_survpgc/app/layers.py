@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,6 +29,9 @@ COLORMAPS = ("cividis", "viridis", "magma", "inferno", "plasma", "turbo", "gray"
 """The first is the default: the same order of brightness for color-blind readers and in print."""
 _DIVERGING = "PuOr_r"
 _BRUSH_UM = 8.0
+_BETWEEN_MS = 20
+_FRAME_PX = 64
+_NOTHING = np.zeros((2, 2), np.float32)
 KEY = "napari_survpgc"
 
 
@@ -89,6 +92,46 @@ class MapView:
     rows: dict[str, int | None] = field(default_factory=lambda: {"clinic": None, "genomic": None})
 
 
+def patch_frames(neighbors: set[tuple[int, int]]) -> NDArray[np.uint8]:
+    """Return an RGBA picture of 3 x 3 patches: the middle one framed, and thinly those of ``neighbors`` that exist.
+
+    A picture, because napari takes 60-130 ms to draw other polygons, and a few for another place of a picture.
+
+    Parameters
+    ----------
+    neighbors : (row, column) of each neighbor relative to the middle, -1 to 1.
+    """
+    pixels = np.zeros((3 * _FRAME_PX, 3 * _FRAME_PX, 4), np.uint8)
+    for row, column in sorted(neighbors):
+        _frame(pixels, row, column, 1, (255, 255, 255, 205))
+    _frame(pixels, 0, 0, 4, (230, 26, 153, 255))
+    return pixels
+
+
+def _frame(
+    pixels: NDArray[np.uint8], row: int, column: int, width: int, color: tuple[int, int, int, int]
+) -> None:
+    top, left = (row + 1) * _FRAME_PX, (column + 1) * _FRAME_PX
+    cell = pixels[top : top + _FRAME_PX, left : left + _FRAME_PX]
+    inner = np.zeros(cell.shape[:2], bool)
+    inner[width:-width, width:-width] = True
+    cell[~inner] = color
+
+
+def _empty_layer(name: str, units: tuple[Any, ...]) -> Layer:
+    """Return a hidden layer for the outline of the tissue, a heatmap or the selected patch."""
+    common = {"visible": False, "units": units, "axis_labels": ("y", "x")}
+    look: dict[str, Any]
+    if name == PATCH:
+        return Image(patch_frames(set()), rgb=True, name=PATCH, interpolation2d="nearest", **common)
+    if name == TISSUE:
+        colors = Colormap([_OUTLINE, _OUTLINE], name="survpgc outline", low_color=(0, 0, 0, 0))
+        look = {"name": TISSUE, "colormap": colors, "contrast_limits": (0.5, 1)}
+    else:
+        look = {"name": MAPS[name], "contrast_limits": (0, 1)}
+    return Image(_NOTHING, blending="translucent_no_depth", interpolation2d="nearest", **look, **common)
+
+
 class CaseLayers:
     """Keeps a viewer's layers in step with a session. Lives on the GUI thread."""
 
@@ -99,9 +142,13 @@ class CaseLayers:
         self.maps: dict[str, Image] = {}
         self.tissue: Shapes | None = None  # only while it is edited
         self.outline: Image | None = None
+        self._spare: dict[str, Layer] = {}  # name -> hidden layer without a case
         self._waiting: deque[Callable[[], object]] = deque()
+        self._turn = QTimer()
+        self._turn.setSingleShot(True)
+        self._turn.timeout.connect(self._next)
         self.brush: Labels | None = None
-        self.patch: Shapes | None = None
+        self.patch: Image | None = None
         self.show_tissue = True
         self.map_changed: list[Callable[[], None]] = []
         self._inserting = False
@@ -118,6 +165,8 @@ class CaseLayers:
     def close(self) -> None:
         self._closed = True
         self._waiting.clear()
+        self._turn.stop()
+        self._turn.timeout.disconnect(self._next)
         self.viewer.canvas.events.size.disconnect(self._refit)
         self.viewer.layers.events.inserted.disconnect(self._on_inserted)
         self.viewer.layers.events.removed.disconnect(self._on_removed)
@@ -128,7 +177,8 @@ class CaseLayers:
         opened = self.session.opened
         if self.slide is not None and self.slide.metadata.get(KEY) is opened and opened is not None:
             return  # a layer that the reader made
-        self._remove(*self.maps.values(), self.tissue, self.outline, self.brush, self.patch, self.slide)
+        self._empty()
+        self._remove(self.slide)
         self.slide = None
         if opened is None:
             return
@@ -184,9 +234,10 @@ class CaseLayers:
         opened = layer.metadata.get(KEY)
         if not isinstance(opened, OpenedSlide):
             return
-        old = (*self.maps.values(), self.tissue, self.outline, self.brush, self.patch, self.slide)
-        self.slide = layer
-        self._remove(*old)
+        old, self.slide = self.slide, layer
+        self._empty()
+        self._remove(old)
+        self.viewer.layers.move(self.viewer.layers.index(layer), 0)
         self.session.adopt(opened)
         self._scale_bar()
         self.fit()
@@ -208,6 +259,7 @@ class CaseLayers:
             self.patch = None
         else:
             self.maps = {name: kept for name, kept in self.maps.items() if kept is not layer}
+            self._spare = {name: kept for name, kept in self._spare.items() if kept is not layer}
 
     def _add(self, layer: Layer, at: int | None = None) -> Any:
         self._inserting = True
@@ -228,26 +280,72 @@ class CaseLayers:
                     self.viewer.layers.remove(layer)
         finally:
             self._inserting = False
-        self.maps = {name: kept for name, kept in self.maps.items() if kept not in layers}
         if self.tissue in layers:
             self.tissue = None
-        if self.outline in layers:
-            self.outline = None
         if self.brush in layers:
             self.brush = None
-        if self.patch in layers:
-            self.patch = None
+
+    # --- layers that outlive a case ------------------------------------------------------------------------
+
+    def prepare(self) -> None:
+        """Make the layers of a result before there is one: napari blocks the window for 0.1-0.3 s for each."""
+        for name in (TISSUE, *MAPS, PATCH):
+            if name not in self._spare:
+                self._queue(lambda n=name: self._keep(n))  # type: ignore[misc]
+
+    def _keep(self, name: str) -> None:
+        if name in self._spare or self._in_use(name):
+            return
+        units = {layer.units for layer in self.viewer.layers}
+        self._spare[name] = self._add(_empty_layer(name, units.pop() if len(units) == 1 else ("um", "um")))
+        self._back_to_slide()
+
+    def _in_use(self, name: str) -> bool:
+        return (
+            name in self.maps
+            or (name == TISSUE and self.outline is not None)
+            or (name == PATCH and self.patch is not None)
+        )
+
+    def _take(self, name: str) -> Any:
+        """Return a layer for this use: a spare one, or a new one when the user has deleted it."""
+        if name not in self._spare:
+            self._keep(name)
+        return self._spare.pop(name)
+
+    def _put_back(self, name: str, layer: Layer | None) -> None:
+        if layer is None:
+            return
+        layer.visible = False
+        if name in MAPS or name == TISSUE:
+            layer.data = _NOTHING
+        self._spare[name] = layer
+
+    def _empty(self) -> None:
+        """Hide what belongs to a case."""
+        self._put_back_maps(self.maps)
+        self._put_back(TISSUE, self.outline)
+        self._put_back(PATCH, self.patch)
+        self.outline = self.patch = None
+        self._remove(self.tissue, self.brush)
+
+    def _put_back_maps(self, names: Iterable[str]) -> None:
+        for name in tuple(names):
+            layer = self.maps.pop(name)
+            layer.events.visible.disconnect(self._tell)
+            self._put_back(name, layer)
 
     # --- heatmaps ------------------------------------------------------------------------------------------
 
     def _show_result(self) -> None:
         result = self.session.result
         if result is None:
-            self._remove(*self.maps.values(), self.patch)
+            self._put_back_maps(self.maps)
+            self._hide_patch()
             return
         names = [*result.maps.names, *([DIFFERENCE] if len(result.maps.names) == 2 else [])]
         first = not self.maps
-        self._remove(*(layer for name, layer in self.maps.items() if name not in names))
+        self._put_back_maps([name for name in self.maps if name not in names])
         for name in names:
             if name not in self.maps:
                 visible = first and name == names[0]
@@ -255,34 +353,34 @@ class CaseLayers:
         self.paint()
 
     def _queue(self, step: Callable[[], object]) -> None:
-        """Do this on a later turn of the event loop, one step a turn: napari takes up to 0.1 s for a new layer."""
+        """Do this on a later turn of the event loop, with time between the steps for what the user does."""
         self._waiting.append(step)
-        QTimer.singleShot(0, self._next)
+        if len(self._waiting) == 1:
+            self._turn.start(0)
 
     def _next(self) -> None:
-        if self._waiting and not self._closed:
-            self._waiting.popleft()()
+        if self._closed or not self._waiting:
+            return
+        try:
+            self._waiting[0]()
+        finally:
+            if self._waiting:
+                self._waiting.popleft()
+            if self._waiting:
+                self._turn.start(_BETWEEN_MS)
 
     def _add_map(self, name: str, *, visible: bool) -> None:
         result, opened = self.session.result, self.session.opened
         if result is None or opened is None or name in self.maps:
             return
-        cells = result.maps.cells
-        layer = Image(
-            np.zeros(cells.shape, np.float32),
-            name=MAPS[name],
-            visible=visible,
-            opacity=self.view.opacity,
-            blending="translucent_no_depth",
-            interpolation2d="nearest",
-            contrast_limits=(0, 1),
-            **map_place(cells, opened.slide.info),
-        )
-        self.maps[name] = self._add(layer)
-        layer.events.visible.connect(self._tell)
+        layer = self._take(name)
+        place = map_place(result.maps.cells, opened.slide.info)
+        layer.units, layer.scale, layer.translate = place["units"], place["scale"], place["translate"]
+        self.maps[name] = layer
         if visible:
             self._paint(name, layer)
-        self._back_to_slide()
+            layer.visible = True
+        layer.events.visible.connect(self._tell)
         self._tell()
 
     def paint(self) -> None:
@@ -347,37 +445,33 @@ class CaseLayers:
     def _show_patch(self, index: int) -> None:
         result, opened = self.session.result, self.session.opened
         if index < 0 or result is None or opened is None:
-            self._remove(self.patch)
+            self._hide_patch()
             return
-        neighbors = result.maps.cells.neighbors(index)
-        prediction = result.shown
+        cells = result.maps.cells
+        side = cells.side
         sx, sy = _um(opened.slide.info)
-        side = prediction.patch_px_level0
-
-        def square(patch: int) -> NDArray[np.float64]:
-            x, y = prediction.coords[patch]
-            corners = [(y, x), (y, x + side), (y + side, x + side), (y + side, x)]
-            return np.array([((b - 0.5) * sy, (a - 0.5) * sx) for b, a in corners])
-
-        data = [square(n) for n in neighbors] + [square(index)]
-        width = side * sx
-        edge_width = [width * 0.015] * len(neighbors) + [width * 0.05]
-        edge_color = [[1, 1, 1, 0.8]] * len(neighbors) + [[0.9, 0.1, 0.6, 1]]
-        if self.patch is not None:
-            self._remove(self.patch)
-        self.patch = self._add(
-            Shapes(
-                data,
-                shape_type="polygon",
-                name=PATCH,
-                edge_width=edge_width,
-                edge_color=np.array(edge_color),
-                face_color="transparent",
-                units=_units(opened.slide.info),
-                axis_labels=("y", "x"),
-            )
+        new = self.patch is None
+        layer = self._take(PATCH) if self.patch is None else self.patch
+        self.patch = layer
+        frames = patch_frames(
+            {
+                (int(cells.rows[n] - cells.rows[index]), int(cells.columns[n] - cells.columns[index]))
+                for n in cells.neighbors(index)
+            }
         )
-        self._back_to_slide()
+        if frames.shape != layer.data.shape or not np.array_equal(frames, layer.data):
+            layer.data = frames
+        pixel = side / _FRAME_PX
+        x, y = result.shown.coords[index]
+        if new:
+            layer.units, layer.scale = _units(opened.slide.info), (pixel * sy, pixel * sx)
+        layer.translate = ((y - side + (pixel - 1) / 2) * sy, (x - side + (pixel - 1) / 2) * sx)
+        if new:
+            layer.visible = True
+
+    def _hide_patch(self) -> None:
+        self._put_back(PATCH, self.patch)
+        self.patch = None
 
     def fly_to(self, index: int, *, side_px: float = 220.0) -> None:
         """Center the camera on a patch, magnified so that it is about ``side_px`` screen px wide."""
@@ -404,7 +498,9 @@ class CaseLayers:
     # --- tissue --------------------------------------------------------------------------------------------
 
     def _show_tissue(self) -> None:
-        self._remove(self.tissue, self.outline, self.brush)
+        self._remove(self.tissue, self.brush)
+        self._put_back(TISSUE, self.outline)
+        self.outline = None
         mask, opened = self.session.tissue, self.session.opened
         if mask is None or opened is None:
             return
@@ -421,23 +517,12 @@ class CaseLayers:
         if opened is None or self.session.tissue is not mask:
             return
         sx, sy = _um(opened.slide.info)
-        self.outline = self._add(
-            Image(
-                pixels,
-                name=TISSUE,
-                colormap=Colormap([_OUTLINE, _OUTLINE], name="survpgc outline", low_color=(0, 0, 0, 0)),
-                contrast_limits=(0.5, 1),
-                blending="translucent_no_depth",
-                interpolation2d="nearest",
-                visible=self.show_tissue,
-                scale=(downsample * sy, downsample * sx),
-                translate=((downsample - 1) / 2 * sy, (downsample - 1) / 2 * sx),
-                units=_units(opened.slide.info),
-                axis_labels=("y", "x"),
-            ),
-            at=1 if self.slide is not None else None,
-        )
-        self._back_to_slide()
+        self.outline = layer = self._take(TISSUE)
+        layer.data = pixels
+        layer.units = _units(opened.slide.info)
+        layer.scale = (downsample * sy, downsample * sx)
+        layer.translate = ((downsample - 1) / 2 * sy, (downsample - 1) / 2 * sx)
+        layer.visible = self.show_tissue
 
     def _back_to_slide(self) -> None:
         """Select the slide: the next drag in the canvas pans and edits nothing."""

@@ -13,7 +13,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from qtpy.QtCore import QObject, Signal
+from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_survpgc.core.attention_maps import AttentionMaps
 from napari_survpgc.core.bundle import Bundle, load_bundle
@@ -608,6 +608,12 @@ class Session(QObject):
 
     def _show_case(self, case: SavedCase, opened: OpenedSlide, bundle: Bundle | None) -> None:
         self.adopt(opened)
+        # napari has just spent its time on the slide's layer: a turn of the event loop comes between.
+        QTimer.singleShot(0, lambda: self._show_saved(case, opened, bundle))
+
+    def _show_saved(self, case: SavedCase, opened: OpenedSlide, bundle: Bundle | None) -> None:
+        if self.opened is not opened:
+            return  # another slide was opened, or the window closed
         self.case_name = case.name or self.case_name
         # Without its own model none is chosen: another one's reference patients are not this result's.
         self.set_bundle(bundle)

@@ -41,6 +41,8 @@ def dock(viewer: napari.Viewer, cache: Path, qtbot) -> Iterator[SurvPGCDock]:
     made = SurvPGCDock(viewer, load_model=False)
     viewer.window.add_dock_widget(made, name="SurvPGC", area="right")
     yield made
+    # A slice still under way holds the viewer, which napari's fixture then calls leaked.
+    qtbot.waitUntil(lambda: all(layer.loaded for layer in viewer.layers), timeout=WAIT_MS)
     made.end()
 
 
