@@ -21,7 +21,8 @@ from napari_survpgc.core.predict import Predictor
 from napari_survpgc.core.types import ClinicalRecord
 from napari_survpgc.training.bundling import make_bundle
 from napari_survpgc.training.crossval import train
-from napari_survpgc.training.fit import sample_patches, seed_of
+from napari_survpgc.training.fit import sample_patches
+from napari_survpgc.training.fold import seed_of
 from napari_survpgc.training.settings import Settings, load_settings, settings_toml
 
 GENES = [f"GENE{i}" for i in range(8)]
@@ -255,7 +256,7 @@ def test_real_cohorts_are_read_with_their_oddities(shared_dir: Path) -> None:
     brca = read_cohort(shared_dir / "tcga" / "brca")
     assert len(brca.patients) == 1035
     assert "05" in set(brca.patients["site"]) | {"05"}
-    by_site = make_folds(brca, by_site=True)
+    by_site = make_folds(brca, by="site")
     sites = [set(brca.patients.loc[list(f.test), "site"]) for f in by_site]
     assert all(not a & b for i, a in enumerate(sites) for b in sites[i + 1 :])
     assert brca.records[brca.patients.index[0]] != ClinicalRecord()
