@@ -52,6 +52,11 @@ class ClinicalEncoding:
             names += [f"{field} unknown"] if field in self.unknown else []
         return tuple(names)
 
+    @property
+    def fields_of_columns(self) -> tuple[str, ...]:
+        """The field that each column belongs to."""
+        return tuple(name.split("=")[0].removesuffix(" unknown") for name in self.columns)
+
     def encode(self, record: ClinicalRecord) -> NDArray[np.float32]:
         """Return one row, (n_columns,)."""
         row: list[float] = []

@@ -10,8 +10,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from napari_survpgc.core.bundle import load_bundle
 from napari_survpgc.core.cohort import read_cohort
-from napari_survpgc.core.errors import SurvPGCError
+from napari_survpgc.core.errors import BundleError, SurvPGCError
+from napari_survpgc.core.features import read_features
+from napari_survpgc.core.genomics import read_expression
+from napari_survpgc.core.models import MODELS
+from napari_survpgc.core.predict import Predictor, what_if
+from napari_survpgc.training.bundling import make_bundle
 from napari_survpgc.training.crossval import train
 from napari_survpgc.training.settings import Settings, load_settings
 from napari_survpgc.training.systems import SYSTEMS, build_system
@@ -60,7 +66,7 @@ def test_every_system_of_the_design_is_registered() -> None:
 
 
 @pytest.mark.parametrize("model", sorted(DESIGN))
-def test_every_system_trains_into_the_same_run_folder(
+def test_every_system_trains_into_the_same_run_folder_and_predicts_from_its_bundle(
     cohort_dir: Path, risk_run: Path, tmp_path: Path, model: str
 ) -> None:
     cohort = read_cohort(cohort_dir)
@@ -84,6 +90,34 @@ def test_every_system_trains_into_the_same_run_folder(
     before = (tmp_path / "run" / "predictions.csv").read_bytes()
     train(cohort, settings, tmp_path / "run")  # a finished run is read back
     assert (tmp_path / "run" / "predictions.csv").read_bytes() == before
+    if model not in MODELS:
+        with pytest.raises(BundleError, match="cannot become a bundle"):
+            make_bundle(tmp_path / "run", tmp_path / "bundle")
+        assert not (tmp_path / "bundle").exists()
+        return
+    make_bundle(tmp_path / "run", tmp_path / "bundle")
+    _predicts_the_same(cohort_dir, tmp_path / "bundle", table)
+
+
+def _predicts_the_same(cohort_dir: Path, bundle: Path, table: pd.DataFrame) -> None:
+    """The bundle, fed with the files of a test patient, says what the trainer's table says."""
+    predictor = Predictor(load_bundle(bundle), "cpu")
+    cohort = read_cohort(cohort_dir)
+    for case in ("P03", "P41"):
+        row = table[table["case_id"] == case].iloc[0]
+        profile = read_expression(cohort_dir / "expression.csv.gz", sample=case)
+        patient = predictor.prepare_patient(cohort.records[case], profile)
+        features = read_features(cohort_dir / "features" / f"{case}.h5")
+        prediction = predictor.predict(patient, features)
+        assert prediction.fold_risks[int(row["fold"])] == pytest.approx(row["risk"], abs=1e-5)
+        assert prediction.attribution is not None
+        size = abs(prediction.risk) * 0.02 + 1e-3
+        assert all(error < size for error in prediction.attribution.completeness_error.values())
+        for name, matrix in prediction.attention.items():
+            assert matrix.shape == (len(prediction.token_names[name]), len(features.grid))
+        older = what_if(prediction, {"age": 95})
+        looks_at_record = "clinic" in predictor.bundle.config.encoders
+        assert (older.risk != prediction.risk) == looks_at_record
 
 
 @pytest.mark.parametrize("fusion", ["concat", "bilinear"])
@@ -92,7 +126,9 @@ def test_abmil_fuses_the_genes_of_the_gene_sets(
 ) -> None:
     settings = _settings("abmil", risk_run, model_config={"fusion": fusion}, epochs=1)
     assert build_system(settings).forms.pathways
-    assert np.isfinite(train(read_cohort(cohort_dir), settings, tmp_path / "run").pooled)
+    train(read_cohort(cohort_dir), settings, tmp_path / "run")
+    make_bundle(tmp_path / "run", tmp_path / "bundle")
+    _predicts_the_same(cohort_dir, tmp_path / "bundle", pd.read_csv(tmp_path / "run" / "predictions.csv"))
 
 
 def test_a_system_refuses_what_it_does_not_have(cohort_dir: Path, risk_run: Path, tmp_path: Path) -> None:

@@ -57,8 +57,8 @@ class CoxClinicRisk:
         out: Path,
         progress: ProgressCallback | None = None,
     ) -> FoldModel:
-        own = _read(self.run / "folds" / str(split.number) / "predictions.csv")
-        own = own[own["split"] == "test"].set_index("case_id")["risk"]
+        table = _read(self.run / "folds" / str(split.number) / "predictions.csv")
+        own = table[table["split"] == "test"].set_index("case_id")["risk"]
         strangers = sorted(set(split.test) - set(own.index))
         trained = [case for case in split.train if case in self._tested.index]
         if strangers or not trained:
