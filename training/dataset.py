@@ -38,6 +38,7 @@ class InputForms:
     modalities : that it is given.   optional : those of them that a patient may lack.
     clinic, genomic : the form of these two.
     pathways : it looks at the genes of the gene sets only.
+    among : patients that it can take; None for all.
     """
 
     modalities: frozenset[str]
@@ -45,6 +46,7 @@ class InputForms:
     clinic: InputForm = InputForm.TOKENS
     genomic: InputForm = InputForm.VECTOR
     pathways: bool = False
+    among: frozenset[str] | None = None
 
 
 @dataclass
@@ -140,6 +142,8 @@ def load_dataset(cohort: Cohort, settings: Settings, forms: InputForms) -> Datas
             left_out[case] = "no features"
         elif "genomic" in wanted - forms.optional and case not in z.index:
             left_out[case] = "no expression"
+        elif forms.among is not None and case not in forms.among:
+            left_out[case] = "no risk in the other run"
     cases = tuple(c for c in cohort.patients.index if c not in left_out)
     if not cases:
         raise CohortError(

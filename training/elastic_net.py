@@ -19,6 +19,7 @@ from napari_survpgc.core.metrics import c_index
 _OUTER_STEPS = 50
 _SWEEPS = 1000
 _TOLERANCE = 1e-4
+_GAP = 1e-6
 _SMALLEST_WEIGHT = 1e-6
 
 
@@ -108,7 +109,7 @@ def fit_path(
                 l1_ratio=l1_ratio,
                 alphas=[penalty],
                 coef_init=beta[active],
-                tol=_TOLERANCE,
+                tol=_GAP,
                 max_iter=_SWEEPS,
             )
             moved = np.abs(path_of_one[:, 0] - beta[active]).max()

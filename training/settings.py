@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import tomllib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -105,8 +106,13 @@ class Settings:
             raise CohortError(f"The settings are not usable: {'; '.join(problems)}", "Correct them")
 
 
-def load_settings(path: Path | None, **given: Any) -> Settings:
-    """Read settings from a TOML file; what is ``given`` wins.
+def load_settings(path: Path | None, changes: Sequence[str] = (), **given: Any) -> Settings:
+    """Read settings from a TOML file.
+
+    Parameters
+    ----------
+    changes : "name=value" each, with a TOML value, e.g. "alpha=0.5" or "model_config.dim=64"; they win over the file.
+    given : wins over both; None means not given.
 
     Raises
     ------
@@ -120,22 +126,39 @@ def load_settings(path: Path | None, **given: Any) -> Settings:
             raise CohortError(
                 f"{path} is not a readable TOML file ({error})", "Correct the settings file"
             ) from error
+    source = str(path) if path is not None else "The command line"
+    for change in changes:
+        _change(values, change)
+    values.update({name: value for name, value in given.items() if value is not None})
     known = {f.name for f in dataclasses.fields(Settings)}
     unknown = sorted(set(values) - known)
     if unknown:
         raise CohortError(
-            f"{path} has the unknown setting {unknown[0]}", f"Known are: {', '.join(sorted(known))}"
+            f"{source} has the unknown setting {unknown[0]}", f"Known are: {', '.join(sorted(known))}"
         )
-    values.update(given)
     for name in ("folds", "modalities"):
         if isinstance(values.get(name), list):
             values[name] = tuple(values[name])
     try:
         return Settings(**values)
     except TypeError as error:
-        raise CohortError(
-            f"{path} has a setting of the wrong kind ({error})", "Correct the settings file"
-        ) from error
+        raise CohortError(f"{source} has a setting of the wrong kind ({error})", "Correct it") from error
+
+
+def _change(values: dict[str, Any], change: str) -> None:
+    """Set one "name=value"; a value that is no TOML is a text."""
+    name, equals, text = change.partition("=")
+    table, dot, key = name.strip().rpartition(".")
+    if not equals or not key or table not in ("", "model_config"):
+        raise CohortError(f"--set {change} is not a setting", "Write e.g. alpha=0.5 or model_config.dim=64")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text.strip()
+    if dot:
+        values.setdefault(table, {})[key] = value
+    else:
+        values[key] = value
 
 
 def settings_toml(settings: Settings) -> str:

@@ -2,7 +2,8 @@
 
 A network ranks the patients it was trained on far better than new ones, so that its risks of its own training patients
 would get too much weight. The risks of the training patients are therefore those of the other folds, in which each of
-them was tested.
+them was tested; patients that the run never tested are left out. Those other folds' models have seen this fold's test
+patients, so that the weight of the risk, one number, is not wholly independent of them.
 """
 
 from __future__ import annotations
@@ -42,8 +43,12 @@ class CoxClinicRisk:
             )
         self.settings = settings
         self.run = Path(str(settings.model_config["run"]))
-        self.forms = InputForms(frozenset({"clinic"}), clinic=InputForm.VECTOR)
         self._tested = _tested(self.run)
+        self.forms = InputForms(
+            frozenset({"clinic"}),
+            clinic=InputForm.VECTOR,
+            among=frozenset(str(case) for case in self._tested.index),
+        )
 
     def config(self, data: Dataset, n_bins: int) -> dict[str, Any]:
         options = {**OPTIONS, **self.settings.model_config}
@@ -59,23 +64,17 @@ class CoxClinicRisk:
     ) -> FoldModel:
         table = _read(self.run / "folds" / str(split.number) / "predictions.csv")
         own = table[table["split"] == "test"].set_index("case_id")["risk"]
-        strangers = sorted(set(split.test) - set(own.index))
-        trained = [case for case in split.train if case in self._tested.index]
-        if strangers or not trained:
+        if not set(split.test) <= set(own.index) or set(split.train) & set(own.index):
             raise CohortError(
-                f"The run {self.run} was not trained on the same folds (fold {split.number})",
+                f"The run {self.run} was not trained on the same folds (fold {split.number} differs)",
                 "Train both on one cohort with one choice of folds",
             )
-        encoding = fit_encoding(
-            [data.records[case] for case in trained], config["fields"], ordinal_stage=config["ordinal_stage"]
-        )
-        # A patient who is never tested, or not by this run, has no risk that can be trusted: the mean stands for it.
-        risk = self._tested.loc[trained]
-        mean = float(risk.mean())
-        risk = pd.concat([risk[~risk.index.isin(own.index)], own])
+        records = [data.records[case] for case in split.train]
+        encoding = fit_encoding(records, config["fields"], ordinal_stage=config["ordinal_stage"])
+        risk = self._tested
 
         def covariates(cases: Sequence[str]) -> NDArray[np.float64]:
-            column = np.array([float(risk.get(case, mean)) for case in cases])
+            column = risk.loc[list(cases)].to_numpy(float)
             return np.column_stack([clinical_table(data, encoding, cases), column])
 
         cox = fit_fold_cox(data, split, covariates, config["penalizer"])
