@@ -183,25 +183,52 @@ def _parser() -> argparse.ArgumentParser:
 
     train = commands.add_parser("train", help="cohort folder -> cross-validated fold models (a run folder)")
     train.add_argument("cohort", type=Path, metavar="COHORT", help="cohort folder (see README)")
-    train.add_argument("--model", required=True, metavar="NAME", help="e.g. survpgc_gene_sets")
+    train.add_argument(
+        "--model",
+        required=True,
+        metavar="NAME",
+        help="e.g. survpgc_gene_sets; several with commas make a run folder each inside --out",
+    )
     train.add_argument(
         "--out", type=Path, required=True, metavar="DIR", help="run folder; resumes when it exists"
     )
     train.add_argument(
         "--protocol",
         choices=("honest", "published"),
-        default="honest",
-        help="honest: the test fold is never looked at; published: best epoch on the test fold, optimistic",
+        help="honest (default): the test fold is never looked at; published: best epoch on the test fold, optimistic",
+    )
+    train.add_argument(
+        "--stopping",
+        choices=("last", "inner", "val"),
+        help="epoch kept under honest: last (default), best on an inner split of the training fold, or best on val",
     )
     train.add_argument("--folds", metavar="0,1,...", help="default: all")
-    train.add_argument("--seed", type=int, default=0, help="default: %(default)s")
+    train.add_argument(
+        "--folds-by",
+        choices=("cohort", "patient", "event", "site", "leave-site-out"),
+        help="make new folds (kept in the run folder) instead of the cohort's own; 'event' spreads deaths evenly",
+    )
+    train.add_argument("--n-folds", type=_positive_int, metavar="N", help="of new folds (default: 5)")
+    train.add_argument("--endpoint", metavar="NAME", help="<NAME>_months, <NAME>_event of patients.csv")
+    train.add_argument("--seed", type=int, help="default: 0")
+    train.add_argument(
+        "--risk-run", type=Path, metavar="RUN", help="cox_clinic_risk: the run whose risk it adds"
+    )
     train.add_argument(
         "--settings", type=Path, metavar="F.toml", help="further settings; see <run>/settings.toml"
     )
     train.add_argument(
+        "--set",
+        dest="changes",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="one setting, e.g. alpha=0.5 or model_config.dim=64; repeatable",
+    )
+    train.add_argument(
         "--processes", type=_positive_int, default=1, help="folds trained at once (default: 1)"
     )
-    train.add_argument("--device", default="auto", help="default: %(default)s")
+    train.add_argument("--device", help="auto (default), cpu, cuda, cuda:1, mps")
     train.set_defaults(run=_train)
 
     simulate = commands.add_parser(
@@ -488,22 +515,32 @@ def _train(options: argparse.Namespace) -> int:
             raise SurvPGCError(
                 f"--folds {options.folds} is not a list of fold numbers", "Write e.g. 0,1,2"
             ) from None
-    settings = load_settings(
-        options.settings,
-        model=options.model,
-        protocol=options.protocol,
-        seed=options.seed,
-        device=options.device,
-        folds=folds,
-    )
-    progress = _ProgressBar()
-    try:
-        result = train(
-            read_cohort(options.cohort), settings, options.out, processes=options.processes, progress=progress
+    changes = list(options.changes)
+    if options.risk_run is not None:
+        changes.append(f"model_config.run={options.risk_run}")
+    names = options.model.split(",")
+    cohort = read_cohort(options.cohort, endpoint=options.endpoint or "survival")
+    for name in names:
+        settings = load_settings(
+            options.settings,
+            changes,
+            model=name,
+            protocol=options.protocol,
+            stopping=options.stopping,
+            folds_by=options.folds_by,
+            n_folds=options.n_folds,
+            endpoint=options.endpoint,
+            seed=options.seed,
+            device=options.device,
+            folds=folds,
         )
-    finally:
-        progress.close()
-    print(result.describe())
+        progress = _ProgressBar()
+        try:
+            out = options.out if len(names) == 1 else options.out / name
+            result = train(cohort, settings, out, processes=options.processes, progress=progress)
+        finally:
+            progress.close()
+        print(result.describe())
     return 0
 
 

@@ -10,9 +10,11 @@ import pandas as pd
 import safetensors.torch
 
 from napari_survpgc.core.bundle import Bundle, BundleConfig, EncoderSpec, write_bundle
+from napari_survpgc.core.clinical_encoding import encoding_from_json
 from napari_survpgc.core.errors import BundleError
 from napari_survpgc.core.genes import read_gmt
 from napari_survpgc.core.genomics import GeneReference
+from napari_survpgc.core.models import MODELS
 
 
 def make_bundle(run: Path, out: Path, *, name: str | None = None) -> Bundle:
@@ -22,7 +24,7 @@ def make_bundle(run: Path, out: Path, *, name: str | None = None) -> Bundle:
 
     Raises
     ------
-    BundleError : the run is not finished.
+    BundleError : the run is not finished, or its system is no network (Cox models, approach_a).
     """
     manifest = run / "run.json"
     if not manifest.is_file():
@@ -30,6 +32,12 @@ def make_bundle(run: Path, out: Path, *, name: str | None = None) -> Bundle:
             f"{run} is not a finished run: it has no run.json", "Finish it with 'survpgc train'"
         )
     document = json.loads(manifest.read_text(encoding="utf-8"))
+    if document["model"] not in MODELS:
+        raise BundleError(
+            f"The run {run} cannot become a bundle: {document['model']} is not one network that predict could run",
+            "Bundle a run of another model; its held-out risks are in predictions.csv",
+        )
+    folds = [json.loads((run / "folds" / str(f) / "fold.json").read_text("utf-8")) for f in document["folds"]]
     states = [
         safetensors.torch.load_file(str(run / "folds" / str(fold) / "weights.safetensors"))
         for fold in document["folds"]
@@ -62,6 +70,10 @@ def make_bundle(run: Path, out: Path, *, name: str | None = None) -> Bundle:
         },
         expression_clip=document["clip"],
         demonstration=document["simulated"],
+        optional=tuple(document.get("optional", ())),
+        clinical_encodings=tuple(
+            encoding_from_json(fold["clinical_encoding"]) for fold in folds if "clinical_encoding" in fold
+        ),
     )
     return write_bundle(
         out,

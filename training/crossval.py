@@ -1,38 +1,44 @@
-"""Train all folds of a model into a run folder.
+"""Train all folds of a system into a run folder.
 
 run.json          cohort, encoders, sizes of the model, C-index by fold
 settings.toml     everything the run depends on
 genes.csv, gene_sets.gmt, templates.toml   what a bundle copies
-folds/<i>/        weights.safetensors, log.csv, predictions.csv, fold.json
+folds/fold_<i>.csv  who was in which part, as a cohort folder has it
+folds/<i>/        weights.safetensors and log.csv (networks), predictions.csv, fold.json
 predictions.csv   the test patients of all folds
 """
 
 from __future__ import annotations
 
 import dataclasses
-import inspect
 import json
 import multiprocessing
+import queue
 import shutil
-from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 
 from napari_survpgc import __version__
-from napari_survpgc.core.cohort import Cohort, Fold, make_folds, read_cohort
-from napari_survpgc.core.errors import CohortError, writing
+from napari_survpgc.core.cohort import Cohort, Fold, make_folds, read_cohort, write_folds
+from napari_survpgc.core.errors import CancelledError, CohortError, writing
 from napari_survpgc.core.metrics import c_index
-from napari_survpgc.core.models import model_class
 from napari_survpgc.core.types import CLINICAL_FIELDS, ProgressCallback
 
 from .dataset import Dataset, load_dataset
-from .fit import FoldResult, fit_fold
+from .fold import FoldResult, finish_fold, read_fold, split_fold, usable_bins
 from .settings import Settings, settings_toml
+from .systems import build_system
+from .systems.base import System
+
+_POLL_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
@@ -41,7 +47,7 @@ class RunSummary:
 
     Attributes
     ----------
-    c_index : by fold.   pooled : C-index over the test patients of all folds together.
+    c_index : by fold; NaN where no two test patients can be compared.   pooled : C-index over the test patients of all folds together.
     left_out : patients without a wanted modality -> reason.
     """
 
@@ -61,7 +67,7 @@ class RunSummary:
         )
         folds = ", ".join(f"{value:.3f}" for value in self.c_index)
         lines = [
-            f"{self.model}: C-index {np.mean(self.c_index):.3f} +- {np.std(self.c_index):.3f}"
+            f"{self.model}: C-index {np.nanmean(self.c_index):.3f} +- {np.nanstd(self.c_index):.3f}"
             f" over {len(self.c_index)} folds{mark}",
             f"  by fold: {folds}; all test patients together: {self.pooled:.3f}",
         ]
@@ -86,89 +92,157 @@ def train(
     ------
     CohortError : the folder holds a run with other settings, or the cohort cannot feed the model.
     """
-    model = model_class(settings.model)
-    needs = {str(m) for m in model.REQUIRES}
-    settings = dataclasses.replace(settings, modalities=tuple(m for m in settings.modalities if m in needs))
+    if settings.endpoint != "survival" and cohort.endpoint != settings.endpoint:
+        cohort = read_cohort(cohort.path, endpoint=settings.endpoint)
+    system = build_system(settings)
     text = settings_toml(settings)
     kept = out / "settings.toml"
     if kept.is_file() and kept.read_text(encoding="utf-8") != text:
         raise CohortError(f"{out} holds a run with other settings", "Choose a new --out folder")
     if not kept.is_file() and out.is_dir() and any(out.iterdir()):
         raise CohortError(f"{out} is not empty and holds no run", "Choose a new --out folder")
-    folds = cohort.folds or make_folds(cohort, settings.n_folds, seed=settings.seed)
+    folds = choose_folds(cohort, settings)
+    data = load_dataset(cohort, settings, system.forms)
+    n_bins = usable_bins(data, folds, settings.n_bins)
+    config = system.config(data, n_bins)
     if settings.folds is not None:
         known = {fold.number for fold in folds}
         missing = sorted(set(settings.folds) - known)
         if missing:
             raise CohortError(f"There is no fold {missing[0]}", f"Choose from {sorted(known)}")
         folds = tuple(fold for fold in folds if fold.number in settings.folds)
-    by_set = "gene_set_sizes" in inspect.signature(model).parameters
-    data = load_dataset(cohort, settings, by_gene_set=by_set)
-    config = _model_config(model, data, settings)
+    for fold in folds:
+        split_fold(
+            data, fold, settings, n_bins
+        )  # what is wrong with the last fold is said before the first is trained
     with writing(out):
         out.mkdir(parents=True, exist_ok=True)
         kept.write_text(text, encoding="utf-8")
         _write_facts(out, data)
-    results = _fit_all(cohort, data, folds, settings, config, out, processes, by_set, progress)
+        write_folds(folds, out / "folds")
+    with one_thread():
+        results = _fit_all(cohort, system, data, folds, config, n_bins, out, processes, progress)
     return _summarize(cohort, data, results, settings, config, out)
 
 
-def _model_config(model: type, data: Dataset, settings: Settings) -> dict[str, Any]:
-    """Sizes that follow from the data, then those of the settings."""
-    accepted = inspect.signature(model).parameters
-    config: dict[str, Any] = {}
-    widths = {"pathology_dim": "pathology", "clinic_dim": "clinic", "genomic_dim": "genomic"}
-    for name, modality in widths.items():
-        if name in accepted and modality in data.encoders:
-            config[name] = data.encoders[modality].dim
-    if "gene_set_sizes" in accepted and data.gene_sets:
-        config["gene_set_sizes"] = [len(s.genes) for s in data.gene_sets]
-    elif "gene_set_sizes" in accepted:
-        config["gene_set_sizes"] = [1]  # an ablation without genes: the tokenizer is there but never used
-    unknown = sorted(set(settings.model_config) - set(accepted))
-    if unknown:
-        raise CohortError(
-            f"The model {settings.model} has no size named {unknown[0]}", "Correct model_config"
-        )
-    return {**config, **settings.model_config}
+def choose_folds(cohort: Cohort, settings: Settings) -> tuple[Fold, ...]:
+    """Return the cohort's folds, or new ones as the settings ask."""
+    if settings.folds_by == "cohort" and cohort.folds:
+        return cohort.folds
+    by = "event" if settings.folds_by == "cohort" else settings.folds_by
+    val_share = 0.15 if settings.stopping == "val" else 0.0
+    return make_folds(cohort, settings.n_folds, seed=settings.seed, by=by, val_share=val_share)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Use one thread on the processor, so that a run gives the same bits on every number of cores.
+
+    Threads that share the products of one patient bring little at these sizes; folds in processes bring all of it.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def fit_fold(
+    system: System,
+    data: Dataset,
+    fold: Fold,
+    config: Mapping[str, Any],
+    n_bins: int,
+    out: Path,
+    progress: ProgressCallback | None = None,
+) -> FoldResult:
+    """Fit and predict one fold into ``out``; a finished fold is read back, a stopped one goes on."""
+    if (out / "fold.json").is_file():
+        return read_fold(out, fold.number)
+    split = split_fold(data, fold, system.settings, n_bins)
+    with writing(out):
+        out.mkdir(parents=True, exist_ok=True)
+    model = system.fit(data, split, config, out, progress)
+    result = finish_fold(data, split, model, out)
+    (out / "checkpoint.pt").unlink(missing_ok=True)
+    return result
 
 
 def _fit_all(
     cohort: Cohort,
+    system: System,
     data: Dataset,
     folds: Sequence[Fold],
-    settings: Settings,
-    config: dict[str, Any],
+    config: Mapping[str, Any],
+    n_bins: int,
     out: Path,
     processes: int,
-    by_set: bool,
     progress: ProgressCallback | None,
 ) -> list[FoldResult]:
+    places = [out / "folds" / str(fold.number) for fold in folds]
     if processes == 1 or len(folds) == 1:
-        return [fit_fold(data, f, settings, config, out / "folds" / str(f.number), progress) for f in folds]
-    results = []
-    context = multiprocessing.get_context("spawn")  # a forked torch may hang in its thread pool
-    with ProcessPoolExecutor(min(processes, len(folds)), context) as pool:
-        jobs = [
-            pool.submit(_fit_alone, cohort.path, f, settings, config, out / "folds" / str(f.number), by_set)
-            for f in folds
+        return [
+            fit_fold(system, data, fold, config, n_bins, place, progress)
+            for fold, place in zip(folds, places, strict=True)
         ]
-        for done, job in enumerate(as_completed(jobs), start=1):
-            results.append(job.result())
-            if progress:
-                progress("folds", done, len(folds))
-    return sorted(results, key=lambda result: result.fold)
+    context = multiprocessing.get_context("spawn")  # a forked torch may hang in its thread pool
+    with context.Manager() as manager, ProcessPoolExecutor(min(processes, len(folds)), context) as pool:
+        news: Any = manager.Queue()
+        stop = manager.Event()
+        jobs = [
+            pool.submit(_fit_alone, cohort.path, system.settings, fold, config, n_bins, place, news, stop)
+            for fold, place in zip(folds, places, strict=True)
+        ]
+        try:
+            _follow(jobs, news, len(folds), progress)
+        except BaseException:
+            stop.set()  # the folds that are running end after their epoch, which is kept
+            pool.shutdown(cancel_futures=True)
+            raise
+        return [job.result() for job in jobs]
+
+
+def _follow(jobs: Sequence[Any], news: Any, n_folds: int, progress: ProgressCallback | None) -> None:
+    """Add up the epochs of all processes until every fold is done or one failed."""
+    done_of: dict[str, int] = {}
+    epochs = 1
+    waiting = set(jobs)
+    while waiting:
+        finished, waiting = wait(waiting, timeout=_POLL_SECONDS, return_when="FIRST_EXCEPTION")
+        for job in finished:
+            job.result()
+        while True:
+            try:
+                stage, done, epochs = news.get_nowait()
+            except queue.Empty:
+                break
+            done_of[stage] = done
+        if progress:
+            progress(f"{n_folds} folds", sum(done_of.values()), n_folds * epochs)
 
 
 def _fit_alone(
-    cohort: Path, fold: Fold, settings: Settings, config: dict[str, Any], out: Path, by_set: bool
+    cohort: Path,
+    settings: Settings,
+    fold: Fold,
+    config: Mapping[str, Any],
+    n_bins: int,
+    out: Path,
+    news: Any,
+    stop: Any,
 ) -> FoldResult:
     """One fold in a process of its own, on one thread: threads that share cores cost more than they bring."""
-    import torch
+    system = build_system(settings)
+    data = load_dataset(read_cohort(cohort, endpoint=settings.endpoint), settings, system.forms)
 
-    torch.set_num_threads(1)
-    data = load_dataset(read_cohort(cohort, endpoint=settings.endpoint), settings, by_gene_set=by_set)
-    return fit_fold(data, fold, settings, config, out)
+    def report(stage: str, done: int, total: int) -> None:
+        news.put((stage, done, total))
+        if stop.is_set():
+            raise CancelledError
+
+    with one_thread():
+        return fit_fold(system, data, fold, config, n_bins, out, report)
 
 
 def _write_facts(out: Path, data: Dataset) -> None:
@@ -189,7 +263,7 @@ def _summarize(
     data: Dataset,
     results: Sequence[FoldResult],
     settings: Settings,
-    config: dict[str, Any],
+    config: Mapping[str, Any],
     out: Path,
 ) -> RunSummary:
     predictions = pd.concat([r.predictions for r in results], ignore_index=True)
@@ -207,24 +281,25 @@ def _summarize(
         "cohort": cohort.name,
         "endpoint": "overall survival" if settings.endpoint == "survival" else settings.endpoint,
         "model": settings.model,
-        "model_config": {"n_bins": settings.n_bins, **config},
+        "model_config": dict(config),
         "encoders": {m: dataclasses.asdict(spec) for m, spec in data.encoders.items()},
         "clip": settings.clip,
         "protocol": settings.protocol,
         "folds": [r.fold for r in results],
         "edges": [list(r.edges) for r in results],
         "epochs_kept": [r.epoch for r in results],
-        "c_index": list(scores),
-        "c_index_pooled": pooled,
+        "c_index": [score if np.isfinite(score) else None for score in scores],
+        "c_index_pooled": pooled if np.isfinite(pooled) else None,
         "n_patients": len(data.cases),
         "n_events": int(data.patients.loc[list(data.cases), "event"].sum()),
         "left_out": data.left_out,
         "vocabulary": vocabulary,
+        "optional": sorted(data.forms.optional),
         "simulated": (cohort.path / "truth" / "settings.json").is_file(),
     }
     with writing(out):
         test.to_csv(out / "predictions.csv", index=False, lineterminator="\n")
         temporary = out / ".run.json.partial"
-        temporary.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+        temporary.write_text(json.dumps(document, indent=1, allow_nan=False) + "\n", encoding="utf-8")
         temporary.replace(out / "run.json")
     return RunSummary(out, settings.model, settings.protocol, scores, pooled, data.left_out)

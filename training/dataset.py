@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,12 +16,12 @@ from torch import Tensor
 from napari_survpgc.core.bundle import EncoderSpec
 from napari_survpgc.core.clinical import clinical_tokens, load_templates
 from napari_survpgc.core.cohort import Cohort
-from napari_survpgc.core.encoders import load_text_encoder
-from napari_survpgc.core.errors import CohortError
-from napari_survpgc.core.features import read_features
+from napari_survpgc.core.encoders import load_gene_encoder, load_text_encoder
+from napari_survpgc.core.errors import CohortError, FeatureError, too_many
+from napari_survpgc.core.feature_file import FeatureSummary, read_features, summarize_features
 from napari_survpgc.core.genes import bundled_gene_sets
 from napari_survpgc.core.genomics import GeneReference, gene_set_vectors
-from napari_survpgc.core.types import GeneSet
+from napari_survpgc.core.types import ClinicalRecord, GeneSet, InputForm
 
 from .settings import Settings
 
@@ -28,22 +29,47 @@ _KEEP_BYTES = 6 << 30
 """Bags are kept in memory up to this; larger cohorts read them again for every step."""
 
 
+@dataclass(frozen=True)
+class InputForms:
+    """What a system is given, and how.
+
+    Attributes
+    ----------
+    modalities : that it is given.   optional : those of them that a patient may lack.
+    clinic, genomic : the form of these two.
+    pathways : it looks at the genes of the gene sets only.
+    among : patients that it can take; None for all.
+    """
+
+    modalities: frozenset[str]
+    optional: frozenset[str] = frozenset()
+    clinic: InputForm = InputForm.TOKENS
+    genomic: InputForm = InputForm.VECTOR
+    pathways: bool = False
+    among: frozenset[str] | None = None
+
+
 @dataclass
 class Dataset:
-    """What the models see.
+    """What the systems see.
 
     Attributes
     ----------
     cases : ids that have every wanted modality.   left_out : id -> reason, for the others.
-    clinic : id -> (6, d).   genomic : id -> (n_genes,) clipped z-scores.   features : id -> files of its slides.
+    clinic : id -> (6, d) tokens; empty for systems that take the record as it is.
+    genomic : id -> (n_genes,) clipped z-scores.   genomic_tokens : id -> (n_g, d_g).
+    features : id -> files of its slides.
     encoders : by modality.   gene_reference, gene_sets : None and () without genes.
     """
 
+    forms: InputForms
     patients: pd.DataFrame
+    records: Mapping[str, ClinicalRecord]
     cases: tuple[str, ...]
     left_out: dict[str, str]
     clinic: dict[str, Tensor]
     genomic: dict[str, NDArray[np.float32]]
+    genomic_tokens: dict[str, Tensor]
     features: dict[str, tuple[Path, ...]]
     encoders: dict[str, EncoderSpec]
     gene_reference: GeneReference | None
@@ -51,36 +77,50 @@ class Dataset:
     templates: Path | None
     _bags: dict[str, Tensor] = field(default_factory=dict)
     _kept: int = 0
+    _reader: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "bags"))
+    _next: tuple[str, Future[Tensor]] | None = None
 
     def bag(self, case: str) -> Tensor:
         """Return (n_p, d) patches of all slides of a patient; the tokens of the patient stay once."""
-        if case not in self._bags:
-            bag = torch.from_numpy(np.concatenate([read_features(f).features for f in self.features[case]]))
-            if self._kept + bag.nbytes > _KEEP_BYTES:
-                return bag
+        if case in self._bags:
+            return self._bags[case]
+        waiting, self._next = self._next, None
+        bag = waiting[1].result() if waiting is not None and waiting[0] == case else self._read(case)
+        if self._kept + bag.nbytes <= _KEEP_BYTES:
             self._bags[case] = bag
             self._kept += bag.nbytes
-        return self._bags[case]
+        return bag
 
-    def genomic_input(self, case: str, by_set: bool) -> Tensor | list[Tensor]:
-        """Return the genomic input of a patient with a batch axis: a list of gene sets, or the vector."""
+    def prefetch(self, case: str) -> None:
+        """Read the bag of the patient after this one behind the step's computation."""
+        if case in self.features and case not in self._bags:
+            self._next = (case, self._reader.submit(self._read, case))
+
+    def _read(self, case: str) -> Tensor:
+        return torch.from_numpy(np.concatenate([read_features(f).features for f in self.features[case]]))
+
+    def genomic_input(self, case: str) -> Tensor | list[Tensor] | None:
+        """Return the genomic input of a patient without a batch axis; None for a patient without genes."""
+        if self.forms.genomic is InputForm.TOKENS:
+            return self.genomic_tokens.get(case)
+        if case not in self.genomic:
+            return None
         z = self.genomic[case]
-        if not by_set:
-            return torch.from_numpy(z)[None]
+        if self.forms.genomic is InputForm.VECTOR:
+            return torch.from_numpy(z)
         assert self.gene_reference is not None
-        return [
-            torch.from_numpy(v)[None] for v in gene_set_vectors(z, self.gene_reference.genes, self.gene_sets)
-        ]
+        return [torch.from_numpy(v) for v in gene_set_vectors(z, self.gene_reference.genes, self.gene_sets)]
 
 
-def load_dataset(cohort: Cohort, settings: Settings, *, by_gene_set: bool) -> Dataset:
-    """Read what the settings ask for; patients who lack a wanted modality are left out, with the reason.
+def load_dataset(cohort: Cohort, settings: Settings, forms: InputForms) -> Dataset:
+    """Read what a system asks for; patients who lack a modality that they may not lack are left out, with the reason.
 
     Raises
     ------
-    CohortError : no patient has everything, or features of different encoders are mixed.
+    CohortError : no patient has everything, or feature files are damaged or of different encoders (all are listed).
     """
-    wanted = settings.modalities
+    wanted = forms.modalities
+    by_gene_set = forms.genomic is InputForm.GENE_SETS or forms.pathways
     left_out: dict[str, str] = {}
     encoders: dict[str, EncoderSpec] = {}
     reference: GeneReference | None = None
@@ -94,23 +134,27 @@ def load_dataset(cohort: Cohort, settings: Settings, *, by_gene_set: bool) -> Da
         z, reference, gene_sets = _expression(cohort, settings, by_gene_set)
         encoders["genomic"] = (
             EncoderSpec("gene-sets", 0, len(gene_sets))
-            if by_gene_set
+            if forms.genomic is InputForm.GENE_SETS
             else EncoderSpec("expression", z.shape[1], 1)
         )
     for case in cohort.patients.index:
         if "pathology" in wanted and not cohort.features.get(case):
             left_out[case] = "no features"
-        elif "genomic" in wanted and case not in z.index:
+        elif "genomic" in wanted - forms.optional and case not in z.index:
             left_out[case] = "no expression"
+        elif forms.among is not None and case not in forms.among:
+            left_out[case] = "no risk in the other run"
     cases = tuple(c for c in cohort.patients.index if c not in left_out)
     if not cases:
         raise CohortError(
-            f"No patient of the cohort {cohort.name} has {', '.join(wanted)}",
+            f"No patient of the cohort {cohort.name} has {', '.join(sorted(wanted - forms.optional))}",
             "Make the features with 'survpgc features', or train on fewer modalities",
         )
     clinic: dict[str, Tensor] = {}
     templates: Path | None = None
-    if "clinic" in wanted:
+    if "clinic" in wanted and forms.clinic is InputForm.VECTOR:
+        encoders["clinic"] = EncoderSpec("one-hot", 0, 1)
+    elif "clinic" in wanted:
         encoder = load_text_encoder(settings.text_encoder, "cpu")
         template_set = load_templates(settings.templates)
         templates = template_set.source
@@ -120,12 +164,23 @@ def load_dataset(cohort: Cohort, settings: Settings, *, by_gene_set: bool) -> Da
         encoders["clinic"] = EncoderSpec(encoder.id, encoder.dim, 6)
     if "pathology" in wanted:
         encoders["pathology"] = _pathology_encoder(cohort, cases)
+    genomic = {c: z.loc[c].to_numpy(np.float32) for c in cases if c in z.index}
+    genomic_tokens: dict[str, Tensor] = {}
+    if "genomic" in wanted and forms.genomic is InputForm.TOKENS:
+        assert reference is not None
+        gene_encoder = load_gene_encoder(settings.gene_encoder, "cpu")
+        for case, row in genomic.items():
+            genomic_tokens[case] = torch.from_numpy(gene_encoder.encode(row, reference.genes))
+        encoders["genomic"] = EncoderSpec(gene_encoder.id, gene_encoder.dim, gene_encoder.n_tokens)
     return Dataset(
+        forms=forms,
         patients=cohort.patients,
+        records=cohort.records,
         cases=cases,
         left_out=left_out,
         clinic=clinic,
-        genomic={c: z.loc[c].to_numpy(np.float32) for c in cases} if "genomic" in wanted else {},
+        genomic=genomic,
+        genomic_tokens=genomic_tokens,
         features={c: cohort.features[c] for c in cases} if "pathology" in wanted else {},
         encoders=encoders,
         gene_reference=reference,
@@ -187,17 +242,25 @@ def _expression(
 
 
 def _pathology_encoder(cohort: Cohort, cases: Sequence[str]) -> EncoderSpec:
-    found: dict[tuple[str, int, int, float], str] = {}
+    """Look at every feature file before training starts: damage and mixed encoders are told all at once."""
+    found: dict[tuple[str, int], FeatureSummary] = {}
+    problems = []
     for case in cases:
         for path in cohort.features[case]:
-            bag = read_features(path)
-            key = (bag.encoder or "unknown", bag.features.shape[1], bag.grid.patch_px, round(bag.grid.mpp, 4))
-            found.setdefault(key, path.name)
-    if len({key[:2] for key in found}) > 1:
-        listed = "; ".join(f"{name}: {key[0]}, width {key[1]}" for key, name in found.items())
+            try:
+                summary = summarize_features(path)
+            except FeatureError as error:
+                problems.append(f"patient {case}: {error.problem}")
+            else:
+                found.setdefault((summary.encoder or "unknown", summary.width), summary)
+    if len(found) > 1:
+        listed = "; ".join(f"{s.path.name}: {name}, width {width}" for (name, width), s in found.items())
+        problems.append(f"the features come from different encoders ({listed})")
+    if problems:
         raise CohortError(
-            f"The features of {cohort.name} come from different encoders ({listed})", "Use one encoder"
+            f"The features of {cohort.name} have {len(problems)} problems: {too_many(problems)}",
+            "Make those again with 'survpgc features', all with one encoder",
         )
-    encoder, width, patch_px, mpp = next(iter(found))
-    known = np.isfinite(mpp)
-    return EncoderSpec(encoder, width, 0, patch_px if patch_px else None, float(mpp) if known else None)
+    (encoder, width), first = next(iter(found.items()))
+    known = np.isfinite(first.mpp)
+    return EncoderSpec(encoder, width, 0, first.patch_px or None, float(first.mpp) if known else None)

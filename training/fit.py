@@ -1,52 +1,30 @@
-"""Train and evaluate one fold model; repeatable bit for bit, resumable after every epoch."""
+"""Train one network on one fold; repeatable bit for bit, resumable after every epoch."""
 
 from __future__ import annotations
 
-import csv
-import json
+import dataclasses
 import math
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
-import safetensors.torch
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from napari_survpgc.core.cohort import Fold
+from napari_survpgc.core.clinical_encoding import ClinicalEncoding, encoding_to_json, fit_encoding
 from napari_survpgc.core.encoders.base import resolve_device
 from napari_survpgc.core.errors import CohortError, writing
-from napari_survpgc.core.metrics import c_index
 from napari_survpgc.core.models import build_model
-from napari_survpgc.core.models.base import SurvivalModel
-from napari_survpgc.core.survival import TimeBins, cosine_loss, cut_bins, hazards, nll_loss, risk, survival
-from napari_survpgc.core.types import Modality, ProgressCallback
+from napari_survpgc.core.models.base import ModelOutput, SurvivalModel
+from napari_survpgc.core.survival import cosine_loss, hazards, nll_loss
+from napari_survpgc.core.types import InputForm, Modality, ProgressCallback
 
 from .dataset import Dataset
+from .fold import FoldModel, FoldSplit, fold_score, seed_of, write_log
 from .settings import Settings
-
-
-@dataclass(frozen=True)
-class FoldResult:
-    """What one fold gave.
-
-    Attributes
-    ----------
-    predictions : case_id, fold, split, risk, hazard_0 ..., survival_months, event.
-    edges : (n_bins + 1,) months, from the deaths of the training fold.
-    epoch : the epoch whose weights were kept.   test_c_index : held out under "honest", optimistic under "published".
-    """
-
-    fold: int
-    predictions: pd.DataFrame
-    edges: tuple[float, ...]
-    epoch: int
-    test_c_index: float
 
 
 def learning_rate_factor(step: int, steps_per_epoch: int, epochs: int) -> float:
@@ -63,166 +41,187 @@ def sample_patches(bag: Tensor, count: int, rng: np.random.Generator) -> Tensor:
     return bag[np.sort(rng.choice(len(bag), count, replace=False))]
 
 
-def seed_of(*parts: object) -> int:
-    """Return a 63-bit seed that depends on all parts and nothing else."""
-    text = "|".join(map(str, parts)).encode()
-    return zlib.crc32(text) << 31 | zlib.crc32(text[::-1])
+def flatten(model: torch.nn.Module) -> torch.nn.Parameter:
+    """Lay all parameters of a model out in one tensor, which the optimizer then moves in one go.
+
+    The parameters and their gradients become views of it. For the small networks of a single modality the optimizer's
+    dozen operations a parameter cost more than forward and backward together.
+    """
+    parameters = list(model.parameters())
+    whole = torch.nn.Parameter(torch.cat([p.detach().reshape(-1) for p in parameters]))
+    whole.grad = torch.zeros_like(whole)
+    sizes = [p.numel() for p in parameters]
+    for p, values, gradient in zip(
+        parameters, whole.detach().split(sizes), whole.grad.split(sizes), strict=True
+    ):
+        p.data = values.view_as(p)
+        p.grad = gradient.view_as(p)
+    return whole
 
 
-def fit_fold(
+def fit_network(
     data: Dataset,
-    fold: Fold,
+    split: FoldSplit,
     settings: Settings,
     model_config: Mapping[str, Any],
     out: Path,
     progress: ProgressCallback | None = None,
-) -> FoldResult:
-    """Train one fold into ``out`` (weights.safetensors, log.csv, predictions.csv, fold.json).
+) -> FoldModel:
+    """Train one network; one that was stopped goes on after its last whole epoch (``out``/checkpoint.pt).
 
-    A finished fold is read back; one that was stopped goes on after its last whole epoch.
+    Parameters
+    ----------
+    model_config : sizes for build_model, with ``n_bins``.
 
     Raises
     ------
-    CohortError : the training fold cannot be cut into bins, or has no test patient left.
+    CohortError : training diverged.
     """
-    if (out / "fold.json").is_file():
-        return _read(out, fold.number)
-    here = set(data.cases)
-    train, val, test = (tuple(c for c in part if c in here) for part in (fold.train, fold.val, fold.test))
-    if settings.protocol == "published" or set(val) & set(test):
-        val = ()  # the published splits repeat the test patients as val
-    if not train or not test:
-        raise CohortError(
-            f"Fold {fold.number} has no train or no test patient with all modalities", "Make other folds"
-        )
-    months, event = data.patients["survival_months"], data.patients["event"]
-    bins = cut_bins(
-        months.loc[list(train)],
-        event.loc[list(train)],
-        settings.n_bins,
-        drop_ties=settings.protocol == "honest",
-    )
-    if len(bins.edges) - 1 != settings.n_bins:
-        raise CohortError(
-            f"The deaths of training fold {fold.number} fill only {len(bins.edges) - 1} of {settings.n_bins} bins",
-            "Set n_bins lower",
-        )
     device = resolve_device(settings.device)
-    torch.manual_seed(seed_of(settings.seed, fold.number, "init"))
-    model = build_model(settings.model, n_bins=settings.n_bins, **model_config).to(device)
+    encoding: ClinicalEncoding | None = None
+    config = dict(model_config)
+    facts: dict[str, Any] = {}
+    if data.forms.clinic is InputForm.VECTOR:
+        encoding = fit_encoding([data.records[case] for case in split.train])
+        config["clinic_dim"] = len(encoding.columns)
+        facts["clinical_encoding"] = encoding_to_json(encoding)
+    torch.manual_seed(seed_of(settings.seed, split.number, "init"))
+    model = build_model(settings.model, **config).to(device)
     optimizer = torch.optim.RAdam(
-        model.parameters(), lr=settings.lr, weight_decay=settings.weight_decay, decoupled_weight_decay=True
+        [flatten(model)], lr=settings.lr, weight_decay=settings.weight_decay, decoupled_weight_decay=True
     )
     with writing(out):
         out.mkdir(parents=True, exist_ok=True)
+    feed = _Feed(data, settings, model, encoding, device)
     state = _Checkpoint(out / "checkpoint.pt", model, optimizer)
     log, best = state.load()
+    published = settings.protocol == "published"
+    judged = split.test if published else {"inner": split.inner, "val": split.val}.get(settings.stopping, ())
+    column = "test_c_index_optimistic" if published else f"{settings.stopping}_c_index"
+    board = _board(out, settings)
     for epoch in range(len(log), settings.epochs):
-        loss = _epoch(model, optimizer, data, train, bins, settings, fold.number, epoch, device)
-        row: dict[str, float] = {"epoch": epoch, "loss": loss}
-        if val:
-            row["val_c_index"] = _c_index(_evaluate(model, data, val, settings, device), data)
-        if settings.protocol == "published" and epoch >= settings.first_kept_epoch:
-            row["test_c_index_optimistic"] = _c_index(_evaluate(model, data, test, settings, device), data)
-            if best is None or row["test_c_index_optimistic"] >= best["c_index"]:  # ties: the later epoch
+        if best is not None and settings.patience and epoch - int(best["epoch"]) > settings.patience:
+            break
+        row: dict[str, float] = {"epoch": epoch, "loss": _epoch(optimizer, feed, split, epoch)}
+        if split.val and not published:
+            row["val_c_index"] = fold_score(data, split.val, _hazards(feed, split.val))
+        if judged and epoch >= min(settings.first_kept_epoch, settings.epochs - 1):
+            if column not in row:
+                row[column] = fold_score(data, judged, _hazards(feed, judged))
+            if best is None or not row[column] < best["c_index"]:  # ties: the later epoch
                 weights = {k: v.detach().cpu().clone() for k, v in model.state_dict().items()}
-                best = {"epoch": epoch, "c_index": row["test_c_index_optimistic"], "weights": weights}
+                best = {"epoch": epoch, "c_index": row[column], "weights": weights}
         log.append(row)
         with writing(out):
             state.save(log, best)
+            write_log(out / "log.csv", log)
+        if board is not None:
+            for name, value in row.items():
+                board.add_scalar(name, value, epoch)
+            board.flush()
         if progress:
-            progress(f"fold {fold.number}", epoch + 1, settings.epochs)
-    kept = settings.epochs - 1
+            progress(f"fold {split.number}", epoch + 1, settings.epochs)
+    if board is not None:
+        board.close()
+    kept = len(log) - 1
     if best is not None:
         model.load_state_dict(best["weights"])
         kept = int(best["epoch"])
-    tables = [
-        _evaluate(model, data, cases, settings, device).assign(fold=fold.number, split=split)
-        for split, cases in (("test", test), ("val", val), ("train", train))
-        if cases
-    ]
-    predictions = pd.concat(tables, ignore_index=True)
-    predictions["survival_months"] = months.loc[predictions["case_id"]].to_numpy()
-    predictions["event"] = event.loc[predictions["case_id"]].to_numpy()
-    edges = (0.0, *bins.edges[1:-1].tolist(), float(months.loc[list(train)].max()))
-    score = _c_index(predictions[predictions["split"] == "test"], data)
-    with writing(out):
-        _write(out, model, log, predictions, {"edges": edges, "epoch": kept, "test_c_index": score})
-        (out / "checkpoint.pt").unlink(missing_ok=True)
-    return _read(out, fold.number)
+    return FoldModel(lambda cases: _hazards(feed, cases), kept, log, facts, model.state_dict())
 
 
-def model_inputs(
-    data: Dataset,
-    case: str,
-    model: SurvivalModel,
-    settings: Settings,
-    device: torch.device,
-    rng: np.random.Generator | None = None,
-) -> dict[str, Any]:
-    """Return the keyword arguments of the model's forward for one patient.
-
-    With ``rng`` (training) patches are drawn, and whole modalities dropped as the settings say.
-    """
-    inputs: dict[str, Any] = {}
-    needs = {str(m) for m in model.REQUIRES} & set(settings.modalities)
-    if Modality.PATHOLOGY in needs:
-        bag = data.bag(case)
-        inputs["pathology"] = (sample_patches(bag, settings.max_patches, rng) if rng else bag)[None].to(
-            device
-        )
-    if Modality.CLINIC in needs and not (rng and rng.random() < settings.clinic_dropout):
-        inputs["clinic"] = data.clinic[case][None].to(device)
-    if Modality.GENOMIC in needs and not (rng and rng.random() < settings.genomic_dropout):
-        genomic = data.genomic_input(case, by_set=bool(data.gene_sets))
-        inputs["genomic"] = (
-            [g.to(device) for g in genomic] if isinstance(genomic, list) else genomic.to(device)
-        )
-    return inputs
+def _board(out: Path, settings: Settings) -> Any:
+    """Return TensorBoard's writer, or None when it is not asked for."""
+    if not settings.tensorboard:
+        return None
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise CohortError(
+            "TensorBoard is not installed", "pip install tensorboard, or set tensorboard = false"
+        ) from error
+    return SummaryWriter(str(out / "tensorboard"))
 
 
-def _epoch(
-    model: SurvivalModel,
-    optimizer: torch.optim.Optimizer,
-    data: Dataset,
-    cases: Sequence[str],
-    bins: TimeBins,
-    settings: Settings,
-    fold: int,
-    epoch: int,
-    device: torch.device,
-) -> float:
+@dataclass(frozen=True)
+class _Feed:
+    """What turns a patient into the keyword arguments of the model's forward."""
+
+    data: Dataset
+    settings: Settings
+    model: SurvivalModel
+    encoding: ClinicalEncoding | None
+    device: torch.device
+
+    def inputs(self, case: str, rng: np.random.Generator | None = None) -> dict[str, Any]:
+        """With ``rng`` (training) patches are drawn, and whole modalities dropped as the settings say."""
+        data, settings = self.data, self.settings
+        inputs: dict[str, Any] = {}
+        if Modality.PATHOLOGY in data.forms.modalities:
+            bag = data.bag(case)
+            inputs["pathology"] = self._moved(sample_patches(bag, settings.max_patches, rng) if rng else bag)
+        if Modality.CLINIC in data.forms.modalities and not (rng and rng.random() < settings.clinic_dropout):
+            clinic = data.clinic[case] if self.encoding is None else self._row(self.encoding, case)
+            inputs["clinic"] = self._moved(clinic)
+        if Modality.GENOMIC in data.forms.modalities and not (
+            rng and rng.random() < settings.genomic_dropout
+        ):
+            genomic = data.genomic_input(case)
+            if isinstance(genomic, list):
+                inputs["genomic"] = [self._moved(g) for g in genomic]
+            elif genomic is not None:
+                inputs["genomic"] = self._moved(genomic)
+        return inputs
+
+    def forward(self, case: str, rng: np.random.Generator | None = None) -> ModelOutput:
+        """Run the model in the precision of the settings; logits and embedding come back in float32."""
+        inputs = self.inputs(case, rng)
+        if self.settings.precision == "float32":
+            return self.model(**inputs)
+        with torch.autocast(self.device.type, torch.bfloat16):
+            out = self.model(**inputs)
+        return ModelOutput(out.logits.float(), out.embedding.float())
+
+    def _row(self, encoding: ClinicalEncoding, case: str) -> Tensor:
+        return torch.from_numpy(encoding.encode(self.data.records[case]))
+
+    def _moved(self, x: Tensor) -> Tensor:
+        return x[None].to(self.device, non_blocking=True)
+
+
+def _epoch(optimizer: torch.optim.Optimizer, feed: _Feed, split: FoldSplit, epoch: int) -> float:
     """One pass over the training patients, one patient a step. All chance comes from (seed, fold, epoch)."""
-    rng = np.random.default_rng(seed_of(settings.seed, fold, "epoch", epoch))
-    torch.manual_seed(seed_of(settings.seed, fold, "dropout", epoch))
-    months = data.patients["survival_months"].loc[list(cases)].to_numpy(float)
-    event = data.patients["event"].loc[list(cases)].to_numpy(int)
-    bin_of = bins.assign(months)
+    settings, device, cases = feed.settings, feed.device, split.train
+    rng = np.random.default_rng(seed_of(settings.seed, split.number, "epoch", epoch))
+    torch.manual_seed(seed_of(settings.seed, split.number, "dropout", epoch))
+    patients = feed.data.patients.loc[list(cases)]
+    event = patients["event"].to_numpy(int)
+    bin_of = split.bins.assign(patients["survival_months"].to_numpy(float))
     order = _order(bin_of, event, settings.weighted_sampling, rng)
-    model.train()
-    total = 0.0
+    bins, events = torch.from_numpy(bin_of).to(device), torch.from_numpy(event).to(device)
+    feed.model.train()
+    total = torch.zeros((), dtype=torch.float64, device=device)
     for number, index in enumerate(order):
+        if number + 1 < len(order):
+            feed.data.prefetch(cases[order[number + 1]])
         factor = learning_rate_factor(epoch * len(order) + number, len(order), settings.epochs)
         for group in optimizer.param_groups:
             group["lr"] = settings.lr * factor
-        out = model(**model_inputs(data, cases[index], model, settings, device, rng))
-        loss = nll_loss(
-            out.logits,
-            torch.tensor([bin_of[index]], device=device),
-            torch.tensor([event[index]], device=device),
-            settings.alpha,
-        )
+        out = feed.forward(cases[index], rng)
+        here = slice(index, index + 1)
+        loss = nll_loss(out.logits, bins[here], events[here], settings.alpha)
         if settings.beta:
             half = out.embedding.shape[-1] // 2  # [genomic path, clinic path]
             difference = cosine_loss(out.embedding[:, half:], out.embedding[:, :half], settings.margin)
             loss = (1 - settings.beta) * loss + settings.beta * difference
-        if not torch.isfinite(loss):
-            raise CohortError(f"Training diverged at patient {cases[index]} in epoch {epoch}", "Set lr lower")
-        optimizer.zero_grad(set_to_none=True)
+        optimizer.zero_grad(set_to_none=False)  # the gradients are views of the optimizer's
         loss.backward()
         optimizer.step()
-        total += float(loss.detach())
-    return total / len(order)
+        total += loss.detach()
+    mean = float(total) / len(order)
+    if not math.isfinite(mean):
+        raise CohortError(f"Training of fold {split.number} diverged in epoch {epoch}", "Set lr lower")
+    return mean
 
 
 def _order(
@@ -237,24 +236,17 @@ def _order(
     return rng.choice(n, n, replace=True, p=weight / weight.sum())
 
 
-def _evaluate(
-    model: SurvivalModel, data: Dataset, cases: Sequence[str], settings: Settings, device: torch.device
-) -> pd.DataFrame:
-    model.eval()
+def _hazards(feed: _Feed, cases: Sequence[str]) -> NDArray[np.float64]:
+    """Return (n, n_bins) of all patches of each patient, in float32 with double from the logits on, as predict does."""
+    feed.model.eval()
     rows = []
+    whole = dataclasses.replace(feed, settings=dataclasses.replace(feed.settings, precision="float32"))
     with torch.no_grad():  # not inference_mode: bags read here are trained on in the next fold
-        for case in cases:
-            # In double from the logits on, as predict does, so that both give the same risk.
-            hazard = hazards(model(**model_inputs(data, case, model, settings, device)).logits.double())
-            value = float(risk(survival(hazard))[0])
-            columns = {f"hazard_{k}": float(h) for k, h in enumerate(hazard[0])}
-            rows.append({"case_id": case, "risk": value, **columns})
-    return pd.DataFrame(rows)
-
-
-def _c_index(table: pd.DataFrame, data: Dataset) -> float:
-    patients = data.patients.loc[table["case_id"]]
-    return c_index(patients["survival_months"], patients["event"], table["risk"])
+        for number, case in enumerate(cases):
+            if number + 1 < len(cases):
+                feed.data.prefetch(cases[number + 1])
+            rows.append(hazards(whole.forward(case).logits.double())[0].cpu().numpy())
+    return np.stack(rows)
 
 
 class _Checkpoint:
@@ -283,33 +275,3 @@ class _Checkpoint:
             temporary,
         )
         temporary.replace(self.path)
-
-
-def _write(
-    out: Path,
-    model: SurvivalModel,
-    log: Sequence[Mapping[str, float]],
-    predictions: pd.DataFrame,
-    summary: Mapping[str, Any],
-) -> None:
-    state = model.state_dict()
-    safetensors.torch.save_file(
-        {key: state[key].detach().cpu().contiguous() for key in sorted(state)},
-        str(out / "weights.safetensors"),
-    )
-    names = list(dict.fromkeys(name for row in log for name in row))
-    with (out / "log.csv").open("w", encoding="utf-8", newline="") as stream:
-        writer = csv.DictWriter(stream, names, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(log)
-    predictions.to_csv(out / "predictions.csv", index=False, lineterminator="\n")
-    # Last: its presence says that the fold is whole.
-    temporary = out / ".fold.json.partial"
-    temporary.write_text(json.dumps(summary) + "\n", encoding="utf-8")
-    temporary.replace(out / "fold.json")
-
-
-def _read(out: Path, fold: int) -> FoldResult:
-    summary = json.loads((out / "fold.json").read_text(encoding="utf-8"))
-    predictions = pd.read_csv(out / "predictions.csv", dtype={"case_id": str})
-    return FoldResult(fold, predictions, tuple(summary["edges"]), summary["epoch"], summary["test_c_index"])

@@ -4,11 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import tomllib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from napari_survpgc.core.cohort import FOLD_KINDS
 from napari_survpgc.core.errors import CohortError
+
+FOLDS_BY = ("cohort", *FOLD_KINDS)
+_CHOICES = {
+    "protocol": ("honest", "published"),
+    "stopping": ("last", "val", "inner"),
+    "folds_by": FOLDS_BY,
+    "precision": ("float32", "bfloat16"),
+}
 
 
 @dataclass(frozen=True)
@@ -17,18 +27,27 @@ class Settings:
 
     Attributes
     ----------
-    model : name in core.models.   model_config : sizes that differ from the model's defaults, e.g. {"dim": 128}.
+    model : name of a system (training.systems).
+    model_config : what differs from its defaults: sizes such as {"dim": 128}, or the options of a Cox system.
     protocol : "honest" (last epoch; the test fold is never looked at) or "published" (best of the epochs from
         ``first_kept_epoch`` on, by the C-index of the test fold: optimistic).
     endpoint : "survival", or the name of a further endpoint of patients.csv.
-    folds : numbers of the folds to train; None for all.   n_folds : made when the cohort has none.
+    stopping : which epoch is kept under "honest": "last", or the best by C-index of "val" (the folds' own val patients)
+        or "inner" (``inner_share`` of the training patients), from ``first_kept_epoch`` on.
+    patience : end after so many epochs without a better one; 0 for all epochs.
+    folds : numbers of the folds to train; None for all.   n_folds : how many to make.
+    folds_by : "cohort" takes the cohort's folds, or makes them by event where it has none; "patient", "event", "site"
+        and "leave-site-out" make new ones (see core.cohort.make_folds).
     lr, weight_decay : RAdam with decoupled decay.   epochs : the first one warms up from 0, the rest is half a cosine.
     alpha : weight of the censored patients is 1 - alpha.   beta, margin : share and margin of the cosine loss.
     max_patches : patches a training step; all are used in evaluation.
     weighted_sampling : draw patients with replacement, inversely to how many share their bin and censoring.
-    genomic_dropout, clinic_dropout : share of the steps in which the model goes without that modality.
+    genomic_dropout, clinic_dropout : share of the steps in which the model goes without that modality; patients who
+        lack a modality that is dropped are then trained on without it, and predicted.
     modalities : what the model is given; fewer than it takes for an ablation.
-    templates : wording of the sentences.   text_encoder : id.   clip : of z-scores.
+    templates : wording of the sentences.   text_encoder, gene_encoder : ids.   clip : of z-scores.
+    precision : "float32" or "bfloat16" (autocast while training; predictions are always float32).
+    tensorboard : also write the log for TensorBoard.
     """
 
     model: str
@@ -37,7 +56,11 @@ class Settings:
     endpoint: str = "survival"
     seed: int = 0
     device: str = "auto"
+    stopping: str = "last"
+    inner_share: float = 0.2
+    patience: int = 0
     folds: tuple[int, ...] | None = None
+    folds_by: str = "cohort"
     n_folds: int = 5
     n_bins: int = 4
     epochs: int = 20
@@ -54,12 +77,17 @@ class Settings:
     modalities: tuple[str, ...] = ("pathology", "clinic", "genomic")
     templates: str = "default"
     text_encoder: str = "minilm"
+    gene_encoder: str = "gene-projection"
     clip: float = 5.0
+    precision: str = "float32"
+    tensorboard: bool = False
 
     def __post_init__(self) -> None:
-        problems = []
-        if self.protocol not in ("honest", "published"):
-            problems.append(f"protocol {self.protocol!r} is neither honest nor published")
+        problems = [
+            f"{name} {getattr(self, name)!r} is not one of {', '.join(known)}"
+            for name, known in _CHOICES.items()
+            if getattr(self, name) not in known
+        ]
         problems += [
             f"{name} must be a positive number"
             for name in ("n_folds", "n_bins", "epochs", "lr", "max_patches", "clip")
@@ -67,17 +95,24 @@ class Settings:
         ]
         problems += [
             f"{name} must lie between 0 and 1"
-            for name in ("alpha", "beta", "genomic_dropout", "clinic_dropout")
+            for name in ("alpha", "beta", "genomic_dropout", "clinic_dropout", "inner_share")
             if not 0 <= getattr(self, name) <= 1
         ]
         if not set(self.modalities) <= {"pathology", "clinic", "genomic"} or not self.modalities:
             problems.append(f"modalities {self.modalities} are not among pathology, clinic, genomic")
+        if self.protocol == "published" and self.stopping != "last":
+            problems.append("the protocol published chooses the epoch itself, so stopping must be last")
         if problems:
             raise CohortError(f"The settings are not usable: {'; '.join(problems)}", "Correct them")
 
 
-def load_settings(path: Path | None, **given: Any) -> Settings:
-    """Read settings from a TOML file; what is ``given`` wins.
+def load_settings(path: Path | None, changes: Sequence[str] = (), **given: Any) -> Settings:
+    """Read settings from a TOML file.
+
+    Parameters
+    ----------
+    changes : "name=value" each, with a TOML value, e.g. "alpha=0.5" or "model_config.dim=64"; they win over the file.
+    given : wins over both; None means not given.
 
     Raises
     ------
@@ -91,22 +126,39 @@ def load_settings(path: Path | None, **given: Any) -> Settings:
             raise CohortError(
                 f"{path} is not a readable TOML file ({error})", "Correct the settings file"
             ) from error
+    source = str(path) if path is not None else "The command line"
+    for change in changes:
+        _change(values, change)
+    values.update({name: value for name, value in given.items() if value is not None})
     known = {f.name for f in dataclasses.fields(Settings)}
     unknown = sorted(set(values) - known)
     if unknown:
         raise CohortError(
-            f"{path} has the unknown setting {unknown[0]}", f"Known are: {', '.join(sorted(known))}"
+            f"{source} has the unknown setting {unknown[0]}", f"Known are: {', '.join(sorted(known))}"
         )
-    values.update(given)
     for name in ("folds", "modalities"):
         if isinstance(values.get(name), list):
             values[name] = tuple(values[name])
     try:
         return Settings(**values)
     except TypeError as error:
-        raise CohortError(
-            f"{path} has a setting of the wrong kind ({error})", "Correct the settings file"
-        ) from error
+        raise CohortError(f"{source} has a setting of the wrong kind ({error})", "Correct it") from error
+
+
+def _change(values: dict[str, Any], change: str) -> None:
+    """Set one "name=value"; a value that is no TOML is a text."""
+    name, equals, text = change.partition("=")
+    table, dot, key = name.strip().rpartition(".")
+    if not equals or not key or table not in ("", "model_config"):
+        raise CohortError(f"--set {change} is not a setting", "Write e.g. alpha=0.5 or model_config.dim=64")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text.strip()
+    if dot:
+        values.setdefault(table, {})[key] = value
+    else:
+        values[key] = value
 
 
 def settings_toml(settings: Settings) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from .models.base import PatchState, PathOutput, TwoPathModel
+from .models.base import GenomicInput, PatchState, PathOutput, SurvivalModel, TwoPathModel
 from .survival import hazards, risk, survival
 from .types import Attribution
 
@@ -67,31 +67,55 @@ def path_attribution(
     return Attribution(shares, {}, {"paths": abs(sum(shares.values()) - difference)})
 
 
+Logits = Callable[[Tensor | None, GenomicInput | None], Tensor]
+"""(clinic, genomic) -> (b, n_bins), with the patches of one patient fixed."""
+
+
+def logits_of(model: SurvivalModel, pathology: Tensor, patches: PatchState | None) -> Logits:
+    """Return the logits of a model as a function of record and genes; more than MAX_PATCHES are thinned out.
+
+    Parameters
+    ----------
+    pathology : (1, n_p, d_p).   patches : the same as a model with two paths has encoded them.
+    """
+    if isinstance(model, TwoPathModel):
+        thin = _thinned(model.encode_pathology(pathology) if patches is None else patches)
+        return lambda clinic, genomic: model.head(
+            model.embed(model.clinic_path(thin, clinic), model.genomic_path(thin, genomic))
+        )
+    few = pathology[:, _thin(pathology.shape[1], pathology.device)]
+
+    def forward(clinic: Tensor | None, genomic: GenomicInput | None) -> Tensor:
+        inputs = {"pathology": few, "clinic": clinic, "genomic": genomic}
+        return model(**{str(m): inputs[str(m)] for m in model.REQUIRES}).logits
+
+    return forward
+
+
 def token_attribution(
-    model: TwoPathModel,
-    patches: PatchState,
+    logits: Logits,
     *,
     clinic: Tensor | None,
     clinic_baseline: Tensor | None,
-    genomic: Sequence[Tensor] | Tensor | None,
-    genomic_baseline: Sequence[Tensor] | Tensor | None,
-    token_names: Mapping[str, Sequence[str]],
+    genomic: GenomicInput | None,
+    genomic_baseline: GenomicInput | None,
+    clinic_names: Sequence[str],
+    genomic_names: Sequence[str],
 ) -> Attribution:
     """Return the contribution of each token to the risk, against an uninformative token, patches fixed.
 
     Parameters
     ----------
-    patches : of one patient; more than MAX_PATCHES are thinned out.
-    clinic : (1, 6, d) and its baseline, the sentences of an unknown record.
-    genomic : (1, n_g, d) tokens or a list of (1, d_i), and its baseline.
-    token_names : "clinic" and "genomic" -> names of the tokens.
+    logits : see :func:`logits_of`.
+    clinic : (1, 6, d) or a one-hot (1, d), and its baseline, an unknown record.
+    genomic : (1, n_g, d_g) tokens, (1, d) a vector or a list of (1, d_i), and its baseline.
+    clinic_names, genomic_names : of the tokens, or of the columns of a one-hot record; contributions of one name add up.
 
     Notes
     -----
     Steps are doubled from 16 to 64 until the contributions sum to the change of the risk within 1 %; what remains is
     reported as the completeness error.
     """
-    patches = _thinned(patches)
     as_list = not isinstance(genomic, Tensor)
     parts, zeros = _as_list(genomic), _as_list(genomic_baseline)
     inputs = tuple(x for x in (clinic, *parts) if x is not None)
@@ -103,8 +127,7 @@ def token_attribution(
         rest = list(values)
         c = rest.pop(0) if clinic is not None else None
         g = None if not rest else (rest if as_list else rest[0])
-        embedding = model.embed(model.clinic_path(patches, c), model.genomic_path(patches, g))
-        return risk(survival(hazards(model.head(embedding).double())))
+        return risk(survival(hazards(logits(c, g).double())))
 
     with torch.no_grad():
         difference = float(forward(*inputs)[0] - forward(*baselines)[0])
@@ -115,27 +138,45 @@ def token_attribution(
         if error <= _TOLERANCE * abs(difference) + 1e-6:
             break
     tokens: dict[str, float] = {}
+
+    def add(prefix: str, names: Sequence[str], values: Sequence[float]) -> None:
+        for name, value in zip(names, values, strict=True):
+            tokens[f"{prefix}:{name}"] = tokens.get(f"{prefix}:{name}", 0.0) + value
+
     rest = list(result)
     if clinic is not None:
-        sums = rest.pop(0)[0].sum(-1)
-        tokens |= {f"clinic:{n}": float(s) for n, s in zip(token_names["clinic"], sums, strict=True)}
-    if rest:
-        values = [float(r.sum()) for r in rest] if as_list else [float(s) for s in rest[0][0].sum(-1)]
-        tokens |= {f"genomic:{n}": v for n, v in zip(token_names["genomic"], values, strict=True)}
+        add("clinic", clinic_names, _by_token(rest.pop(0)))
+    if rest and as_list:
+        add("genomic", genomic_names, [float(r.sum()) for r in rest])
+    elif rest:
+        values = _by_token(rest[0])
+        add("genomic", genomic_names, values if rest[0].ndim == 3 else [sum(values)])
     return Attribution({}, tokens, {"tokens": error})
 
 
-def _as_list(genomic: Sequence[Tensor] | Tensor | None) -> list[Tensor]:
+def _by_token(part: Tensor) -> list[float]:
+    """Return a number a token of (1, n, d), or a column of (1, n)."""
+    return [float(v) for v in (part[0].sum(-1) if part.ndim == 3 else part[0])]
+
+
+def _as_list(genomic: GenomicInput | None) -> list[Tensor]:
     if genomic is None:
         return []
     return [genomic] if isinstance(genomic, Tensor) else list(genomic)
+
+
+def _thin(n: int, device: torch.device) -> Tensor:
+    """Return the indices of at most MAX_PATCHES of n patches."""
+    if n <= MAX_PATCHES:
+        return torch.arange(n, device=device)
+    return torch.linspace(0, n - 1, MAX_PATCHES, device=device).round().long()
 
 
 def _thinned(patches: PatchState) -> PatchState:
     n = patches.normalized.shape[1]
     if n <= MAX_PATCHES:
         return patches
-    index = torch.linspace(0, n - 1, MAX_PATCHES, device=patches.normalized.device).round().long()
+    index = _thin(n, patches.normalized.device)
     mask = None if patches.mask is None else patches.mask[:, index]
     return PatchState(patches.normalized[:, index], mask)
 

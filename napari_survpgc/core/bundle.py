@@ -34,13 +34,15 @@ from numpy.typing import NDArray
 
 from napari_survpgc import __version__
 
+from .clinical_encoding import ClinicalEncoding, encoding_from_json, encoding_to_json
 from .errors import BundleError, writing
-from .genomics import GeneReference, read_gmt
+from .genomics import GeneReference, composition, read_gmt
 from .types import GeneSet
 
 if TYPE_CHECKING:
     import torch
-    from torch import nn
+
+    from .models.base import SurvivalModel
 
 FORMAT = 1
 MAX_JSON_BYTES = 4 << 20
@@ -84,6 +86,8 @@ class BundleConfig:
     training : settings and cross-validated C-index, for the report.
     expression_clip : z-scores are clipped to +- this value.   min_gene_overlap : floor, 0-1.
     demonstration : True for a model trained on simulated patients: its risk means nothing for a real one.
+    optional : modalities that a patient may lack, because the models were trained without them now and then.
+    clinical_encodings : one a fold, for models that take the record as numbers; () for those that read sentences.
     """
 
     name: str
@@ -99,6 +103,8 @@ class BundleConfig:
     expression_clip: float = 5.0
     min_gene_overlap: float = 0.5
     demonstration: bool = False
+    optional: tuple[str, ...] = ()
+    clinical_encodings: tuple[ClinicalEncoding, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -135,7 +141,7 @@ class Bundle:
     def n_bins(self) -> int:
         return len(self.config.bin_edges_months) - 1
 
-    def load_models(self, device: torch.device | str = "cpu") -> list[nn.Module]:
+    def load_models(self, device: torch.device | str = "cpu") -> list[SurvivalModel]:
         """Build every fold model in eval mode on ``device``.
 
         Raises
@@ -147,12 +153,12 @@ class Bundle:
 
         from .models import build_model
 
-        models: list[nn.Module] = []
-        for name in self.fold_files:
+        models: list[SurvivalModel] = []
+        for number, name in enumerate(self.fold_files):
             content = _read_checked(self.path, name, self.hashes, MAX_WEIGHT_BYTES)
             try:
                 state = safetensors.torch.load(content)
-                model = build_model(self.config.model, **self.config.model_config)
+                model = build_model(self.config.model, **self._sizes(number))
                 model.load_state_dict(state, strict=True)
             except (SafetensorError, RuntimeError, ValueError, TypeError) as error:
                 reason = str(error).splitlines()[0][:200]
@@ -161,6 +167,16 @@ class Bundle:
                 ) from error
             models.append(model.to(device).eval().requires_grad_(False))
         return models
+
+    def _sizes(self, fold: int) -> dict[str, Any]:
+        """Return the sizes of a fold model; what follows from the bundle's other files is not kept twice."""
+        sizes = dict(self.config.model_config)
+        if self.config.clinical_encodings:
+            sizes["clinic_dim"] = len(self.config.clinical_encodings[fold].columns)
+        if sizes.get("fusion") is not None and self.gene_sets and "gene_set_sizes" not in sizes:
+            assert self.gene_reference is not None
+            sizes["composition"] = composition(self.gene_reference.genes, self.gene_sets)
+        return sizes
 
 
 def load_bundle(folder: Path | str) -> Bundle:
@@ -207,6 +223,11 @@ def load_bundle(folder: Path | str) -> Bundle:
             raise BundleError(f"Bundle {folder.name} lists a file outside its folder ({name})", _RETRAIN)
         if not (folder / name).is_file():
             raise BundleError(f"Bundle {folder.name} lacks its file {name}", _RETRAIN)
+    if len(config.clinical_encodings) not in (0, len(folds)):
+        raise BundleError(
+            f"Bundle {folder.name} has {len(config.clinical_encodings)} clinical encodings for {len(folds)} fold models",
+            _RETRAIN,
+        )
     if "reference.csv" not in hashes:
         raise BundleError(f"Bundle {folder.name} lacks its file reference.csv", _RETRAIN)
     reference = _read_table(folder, "reference.csv", hashes, ("risk", "survival_months", "event"))
@@ -320,6 +341,8 @@ def _config_to_json(config: BundleConfig) -> dict[str, Any]:
         "training": dict(config.training),
         "expression": {"clip": config.expression_clip, "min_gene_overlap": config.min_gene_overlap},
         "demonstration": config.demonstration,
+        "optional": list(config.optional),
+        "clinical_encodings": [encoding_to_json(e) for e in config.clinical_encodings],
         "research_use_only": True,
     }
 
@@ -357,6 +380,8 @@ def _config_from_json(document: Mapping[str, Any]) -> BundleConfig:
         expression_clip=float(expression["clip"]),
         min_gene_overlap=float(expression["min_gene_overlap"]),
         demonstration=bool(document["demonstration"]),
+        optional=tuple(str(m) for m in document.get("optional", ())),
+        clinical_encodings=tuple(encoding_from_json(e) for e in document.get("clinical_encodings", ())),
     )
 
 

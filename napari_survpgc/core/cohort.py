@@ -5,20 +5,21 @@ patients.csv, expression.csv.gz, gene_sets.gmt, expression_reference.csv (option
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from .clinical import parse_record
-from .errors import ClinicalError, CohortError, ExpressionError
+from .errors import ClinicalError, CohortError, ExpressionError, too_many
 from .genes import read_gmt
 from .types import CLINICAL_FIELDS, ClinicalRecord, GeneSet
 
 SPLITS = ("train", "val", "test")
-_SHOWN = 12
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,7 @@ class Cohort:
     expression_reference: pd.DataFrame | None
     gene_sets: tuple[GeneSet, ...]
     folds: tuple[Fold, ...]
+    endpoint: str = "survival"
 
     @property
     def name(self) -> str:
@@ -117,10 +119,8 @@ def read_cohort(folder: Path, *, endpoint: str = "survival") -> Cohort:
         except ExpressionError as error:
             problems.append(str(error))
     if problems:
-        shown = "; ".join(problems[:_SHOWN])
-        more = f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
         raise CohortError(
-            f"The cohort {folder} has {len(problems)} problems: {shown}{more}", "Correct the files"
+            f"The cohort {folder} has {len(problems)} problems: {too_many(problems)}", "Correct the files"
         )
     clean = patients.assign(survival_months=months, event=event.astype(int), case_id=case).set_index(
         "case_id"
@@ -135,53 +135,105 @@ def read_cohort(folder: Path, *, endpoint: str = "survival") -> Cohort:
         expression_reference=_reference(reference) if reference.is_file() else None,
         gene_sets=gene_sets,
         folds=folds,
+        endpoint=endpoint,
     )
 
 
+FOLD_KINDS = ("patient", "event", "site", "leave-site-out")
+_SITE_DEATHS = 2
+
+
 def make_folds(
-    cohort: Cohort, n_folds: int = 5, *, seed: int = 0, by_site: bool = False, val_share: float = 0.0
+    cohort: Cohort, n_folds: int = 5, *, seed: int = 0, by: str = "event", val_share: float = 0.0
 ) -> tuple[Fold, ...]:
-    """Make folds by patient, with as many deaths in each as possible.
+    """Make folds; every patient is tested once.
 
     Parameters
     ----------
-    by_site : keep all patients of a tissue source site in one fold, since the site alone predicts survival.
-    val_share : part of each training fold that is set aside as val.
+    by : "patient" (at random), "event" (as many deaths in each fold as can be), "site" (all patients of a tissue
+        source site in one fold, since the site alone predicts survival), "leave-site-out" (one fold a site; sites
+        with fewer than 2 deaths, which cannot be scored alone, are tested together in a last fold).
+    n_folds : not used by "leave-site-out".
+    val_share : part of each training fold that is set aside as val, by site where the folds are by site.
+
+    Raises
+    ------
+    CohortError : no column site, or more folds than there are patients or sites.
     """
     rng = np.random.default_rng(seed)
     cases = np.array(cohort.patients.index)
-    event = cohort.patients["event"].to_numpy()
-    part = np.zeros(len(cases), int)
-    if by_site:
-        if "site" not in cohort.patients.columns:
-            raise CohortError("patients.csv has no column site", "Add it, or make folds by patient")
-        load, deaths = np.zeros(n_folds), np.zeros(n_folds)
-        site = cohort.patients["site"].to_numpy()
-        names, counts = np.unique(site, return_counts=True)
-        order = np.lexsort((rng.permutation(len(names)), -counts))
-        for name in names[order]:  # the largest sites first, each into the emptiest fold
-            here = site == name
-            chosen = int(np.lexsort((deaths, load))[0])
-            part[here] = chosen
-            load[chosen] += here.sum()
-            deaths[chosen] += event[here].sum()
+    event = cohort.patients["event"].to_numpy(int)
+    units = cases if by in ("patient", "event") else _sites(cohort)
+    if by == "leave-site-out":
+        names, where = np.unique(units, return_inverse=True)
+        large = np.bincount(where, event, len(names)) >= _SITE_DEATHS
+        number = np.where(large, np.cumsum(large) - 1, large.sum())
+        part = number[where]
+        n_folds = len(np.unique(part))
+    elif by in ("patient", "event", "site"):
+        part = _balanced(units, event if by != "patient" else np.zeros_like(event), n_folds, rng)
     else:
-        order = rng.permutation(len(cases))
-        order = order[np.argsort(event[order], kind="stable")]
-        part[order] = np.arange(len(cases)) % n_folds
+        raise CohortError(f"Folds cannot be made by {by}", f"Choose from {', '.join(FOLD_KINDS)}")
+    if n_folds < 2 or len(np.unique(part)) < n_folds:
+        raise CohortError(
+            f"The {len(np.unique(units))} {'patients' if units is cases else 'sites'} are too few for {n_folds} folds",
+            "Make fewer folds, or choose another kind",
+        )
     folds = []
-    for number in range(n_folds):
-        training = rng.permutation(cases[part != number])
-        n_val = round(val_share * len(training))
+    for fold in range(n_folds):
+        training = part != fold
+        val = np.zeros(len(cases), bool)
+        if val_share > 0:
+            share = _balanced(units[training], event[training], max(2, round(1 / val_share)), rng)
+            val[training] = share == 0
         folds.append(
             Fold(
-                number,
-                tuple(sorted(training[n_val:])),
-                tuple(sorted(training[:n_val])),
-                tuple(cases[part == number]),
+                fold,
+                tuple(cases[training & ~val].tolist()),
+                tuple(cases[val].tolist()),
+                tuple(cases[~training].tolist()),
             )
         )
     return tuple(folds)
+
+
+def write_folds(folds: Sequence[Fold], folder: Path) -> None:
+    """Write fold_<i>.csv files as a cohort folder has them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for fold in folds:
+        rows = [(case, split) for split in SPLITS for case in getattr(fold, split)]
+        table = pd.DataFrame(rows, columns=["case_id", "split"])
+        table.to_csv(folder / f"fold_{fold.number}.csv", index=False, lineterminator="\n")
+
+
+def _sites(cohort: Cohort) -> NDArray[np.str_]:
+    if "site" not in cohort.patients.columns or (cohort.patients["site"] == "").any():
+        raise CohortError(
+            "patients.csv has no column site, or it is empty for some patients",
+            "Fill it in, or make folds by event",
+        )
+    return cohort.patients["site"].to_numpy(str)
+
+
+def _balanced(
+    units: NDArray[np.str_], event: NDArray[np.int64], n_parts: int, rng: np.random.Generator
+) -> NDArray[np.int64]:
+    """Return the part of each patient: whole units, the largest first, each into the part with the least.
+
+    Parts fill up by deaths, then by patients; units of one patient thus go round by death and by chance.
+    """
+    names, where = np.unique(units, return_inverse=True)
+    sizes = np.bincount(where)
+    deaths = np.bincount(where, event, len(names))
+    order = np.lexsort((rng.permutation(len(names)), -sizes, -deaths))
+    part_of = np.zeros(len(names), np.int64)
+    load, died = np.zeros(n_parts), np.zeros(n_parts)
+    for unit in order:
+        chosen = int(np.lexsort((load, died))[0]) if deaths[unit] else int(np.argmin(load))
+        part_of[unit] = chosen
+        load[chosen] += sizes[unit]
+        died[chosen] += deaths[unit]
+    return part_of[where]
 
 
 def _read_csv(path: Path) -> pd.DataFrame:
@@ -249,8 +301,17 @@ def _folds(folder: Path, cases: set[str], problems: list[str]) -> tuple[Fold, ..
     place = folder / "folds"
     files = sorted(place.glob("fold_*.csv"), key=lambda p: (len(p.stem), p.stem)) if place.is_dir() else []
     folds = []
-    for number, path in enumerate(files):
-        table = _read_csv(path)
+    for path in files:
+        name = re.fullmatch(r"fold_(\d+)", path.stem)
+        if name is None:
+            problems.append(f"folds/{path.name} is not named fold_<number>.csv")
+            continue
+        number = int(name[1])
+        try:
+            table = _read_csv(path)
+        except CohortError as error:
+            problems.append(error.problem)
+            continue
         if not {"case_id", "split"} <= set(table.columns):
             problems.append(f"{path.name} lacks the columns case_id and split")
             continue
@@ -262,6 +323,8 @@ def _folds(folder: Path, cases: set[str], problems: list[str]) -> tuple[Fold, ..
         if unknown:
             problems.append(f"{path.name} names {len(unknown)} unknown patients, e.g. {unknown[0]}")
         # The published folds have val == test; the honest protocol then simply does not use val.
+        if (shared := set(parts["val"]) & set(parts["test"])) and set(parts["val"]) != set(parts["test"]):
+            problems.append(f"{path.name} has {len(shared)} patients in val and in test, e.g. {min(shared)}")
         both = sorted(set(parts["train"]) & (set(parts["test"]) | set(parts["val"])))
         if both:
             problems.append(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -66,6 +66,12 @@ class OutputError(SurvPGCError):
 
 class CancelledError(Exception):
     """The user stopped the work; what was finished is kept."""
+
+
+def too_many(problems: Sequence[str], shown: int = 12) -> str:
+    """Return the first problems in one line, and how many more there are."""
+    more = f"; and {len(problems) - shown} more" if len(problems) > shown else ""
+    return "; ".join(problems[:shown]) + more
 
 
 @contextmanager

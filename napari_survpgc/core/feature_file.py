@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -153,6 +153,44 @@ def read_features(
     return PatchFeatures(rows, grid, encoder, failed, _text(attributes.get("slide_fingerprint")), extra)
 
 
+@dataclass(frozen=True)
+class FeatureSummary:
+    """What the header of a feature file says; no feature is read.
+
+    Attributes
+    ----------
+    patches, width : of the features.   encoder : None when the file does not say.   patch_px : 0, mpp : NaN then.
+    """
+
+    path: Path
+    patches: int
+    width: int
+    encoder: str | None
+    patch_px: int
+    mpp: float
+
+
+def summarize_features(path: Path) -> FeatureSummary:
+    """Look at an HDF5 feature file without reading its features.
+
+    Raises
+    ------
+    FeatureError : damaged or truncated, not a feature file, or counts that differ.
+    """
+    rows, own = _read_h5(path, "features", header=True)
+    points, attributes = _read_h5(path, "coords", header=True)
+    attributes = {**own, **attributes}
+    shape, coords = (s[1:] if len(s) == 3 and s[0] == 1 else s for s in (rows, points))
+    if len(shape) != 2 or 0 in shape:
+        raise FeatureError(f"The features in {path.name} are not a table (n patches x width)", _AGAIN)
+    if len(coords) != 2 or coords[0] != shape[0]:
+        raise FeatureError(
+            f"{path.name} has {shape[0]} feature rows but coordinates of shape {coords}", _AGAIN
+        )
+    grid = _grid(np.zeros((0, 2), np.int32), attributes, None)
+    return FeatureSummary(path, shape[0], shape[1], _text(attributes.get("encoder")), grid.patch_px, grid.mpp)
+
+
 def check_within(features: PatchFeatures, info: SlideInfo) -> None:
     """Raise FeatureError when a patch begins outside the slide: then the features belong to another one."""
     width, height = info.size
@@ -206,14 +244,17 @@ def _text(value: Any) -> str | None:
     return value if isinstance(value, str) and value and value != "None" else None
 
 
-def _read_h5(path: Path, name: str) -> tuple[NDArray[Any], dict[str, Any]]:
-    """Read one dataset with its own and the file's attributes; nothing outside the file is followed."""
+def _read_h5(path: Path, name: str, header: bool = False) -> tuple[Any, dict[str, Any]]:
+    """Read one dataset (``header``: its shape) with its own and the file's attributes.
+
+    Nothing outside the file is followed.
+    """
     if not path.is_file():
         raise FeatureError(f"There is no file {path}", "Check the name and the folder")
     try:
         with h5py.File(path, "r") as file:
             attributes = dict(file.attrs)
-            data, own = _dataset(file, name, path)
+            data, own = _dataset(file, name, path, header)
             attributes.update(own)
             if name == "coords":
                 if "failed_coords" in file:
@@ -228,7 +269,7 @@ def _read_h5(path: Path, name: str) -> tuple[NDArray[Any], dict[str, Any]]:
         raise FeatureError(f"{path.name} is not an HDF5 file or is damaged", _AGAIN) from error
 
 
-def _dataset(file: h5py.File, name: str, path: Path) -> tuple[NDArray[Any], dict[str, Any]]:
+def _dataset(file: h5py.File, name: str, path: Path, header: bool = False) -> tuple[Any, dict[str, Any]]:
     link = file.get(name, getlink=True) if name in file else None
     if link is None:
         raise FeatureError(
@@ -239,7 +280,7 @@ def _dataset(file: h5py.File, name: str, path: Path) -> tuple[NDArray[Any], dict
         raise FeatureError(f"The dataset '{name}' of {path.name} points to another file", _AGAIN)
     if math.prod(dataset.shape) * dataset.dtype.itemsize > _MAX_BYTES:
         raise FeatureError(f"The dataset '{name}' of {path.name} claims an impossible size", _AGAIN)
-    return dataset[()], dict(dataset.attrs)
+    return (dataset.shape if header else dataset[()]), dict(dataset.attrs)
 
 
 def _read_tensor(path: Path) -> NDArray[Any]:

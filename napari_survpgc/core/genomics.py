@@ -17,6 +17,7 @@ __all__ = [
     "GeneReference",
     "NormalizedExpression",
     "bundled_gene_sets",
+    "composition",
     "gene_set_vectors",
     "normalize_profile",
     "parse_unit",
@@ -159,3 +160,9 @@ def gene_set_vectors(
             )
         vectors.append(np.asarray(z[rows], np.float32))
     return vectors
+
+
+def composition(genes: Sequence[str], gene_sets: Sequence[GeneSet]) -> NDArray[np.float32]:
+    """Return (n_genes, n_sets), 1 where the gene belongs to the set."""
+    members = [set(gene_set.genes) for gene_set in gene_sets]
+    return np.array([[gene in m for m in members] for gene in genes], np.float32)

@@ -2,7 +2,7 @@
 
 The pathology part of a fold model (projection and normalisation of all patches) does not depend on the patient's
 record or genes, and each of the two paths of SurvPGC sees only one of them. :func:`what_if` therefore keeps the
-first and recomputes only the path whose input changed.
+first and recomputes only the path whose input changed. Models without two paths are run again as a whole.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from torch import Tensor
 
 from napari_survpgc import __version__
 
-from .attribution import average_attributions, path_attribution, token_attribution
+from .attribution import average_attributions, logits_of, path_attribution, token_attribution
 from .bundle import Bundle
 from .clinical import clinical_tokens, field_warnings, load_templates, parse_record, unknown_fields
-from .encoders import load_text_encoder
+from .encoders import load_gene_encoder, load_text_encoder
 from .encoders.base import TextEncoder, resolve_device
 from .errors import BundleError, ExpressionError, FeatureError
 from .genomics import gene_set_vectors, normalize_profile
 from .groups import risk_groups, risk_percentile
-from .models.base import PathOutput, TwoPathModel
+from .models.base import GenomicInput, ModelOutput, PathOutput, SurvivalModel, TwoPathModel
 from .survival import hazards as hazards_of
 from .survival import risk as risk_of
 from .survival import survival as survival_of
@@ -36,6 +36,7 @@ from .types import (
     Attribution,
     ClinicalRecord,
     ExpressionProfile,
+    InputForm,
     PatchFeatures,
     Prediction,
     ProgressCallback,
@@ -52,7 +53,8 @@ class Patient:
 
     Attributes
     ----------
-    clinic : (6, d_c) embeddings of ``sentences``.   clinic_unknown : the same with every field unknown.
+    clinic : (6, d_c) embeddings of ``sentences``; None for a model that does not read sentences.
+    clinic_unknown : the same with every field unknown.
     expression : (n_genes,) clipped z-scores in the order of the bundle's genes, 0 where missing.
     notes : how the expression was read and normalized.   expression_warnings : what a reader must know of it.
     """
@@ -68,11 +70,28 @@ class Patient:
 
 @dataclass(frozen=True)
 class _FoldState:
-    """What one fold model has computed for a case."""
+    """What one fold model has computed for a case: its two paths, or the whole output of a model without them."""
 
     patches: Any  # the model's own pathology state, or None when it was too large to keep
-    clinic: PathOutput
-    genomic: PathOutput
+    clinic: PathOutput | None
+    genomic: PathOutput | None
+    whole: ModelOutput | None = None
+
+    def logits(self, model: SurvivalModel) -> Tensor:
+        """Return (1, n_bins)."""
+        if self.whole is not None:
+            return self.whole.logits
+        assert isinstance(model, TwoPathModel)
+        assert self.clinic is not None
+        assert self.genomic is not None
+        return model.head(model.embed(self.clinic, self.genomic))
+
+    def attention(self, name: str) -> Tensor | None:
+        """Return (1, rows, n_p) of "clinic" or "genomic" over the patches; None where there is none."""
+        if self.whole is not None:
+            return self.whole.attention.get(f"{name}_to_pathology")
+        path: PathOutput | None = getattr(self, name)
+        return None if path is None else path.to_pathology
 
 
 @dataclass(frozen=True)
@@ -97,21 +116,13 @@ class Predictor:
 
     Raises
     ------
-    BundleError : the weights were changed or do not fit, or the model has no two attention paths.
+    BundleError : the weights were changed or do not fit.
     """
 
     def __init__(self, bundle: Bundle, device: str = "auto") -> None:
         self.bundle = bundle
         self.device = resolve_device(device)
-        self.models: list[TwoPathModel] = []
-        for model in bundle.load_models(self.device):
-            if not isinstance(model, TwoPathModel):
-                raise BundleError(
-                    f"The model {bundle.config.model} of bundle {bundle.path.name} has no clinic and genomic"
-                    " attention paths",
-                    "Choose a bundle trained with survpgc or survpgc_gene_sets",
-                )
-            self.models.append(model)
+        self.models = bundle.load_models(self.device)
         self.templates = load_templates(str(bundle.templates) if bundle.templates else "default")
         self._text_encoder: TextEncoder | None = None
 
@@ -138,10 +149,12 @@ class Predictor:
         notes: tuple[str, ...] = ()
         reference = self.bundle.gene_reference
         if reference is not None:
-            if profile is None:
+            if profile is None and "genomic" in self.bundle.config.optional:
+                warnings.append("No expression file was given: the model leaves the genomic path out.")
+            elif profile is None:
                 expression = np.zeros(len(reference.genes), np.float32)
                 warnings.append(
-                    "No expression file was given: the genomic path sees an average patient of the training cohort."
+                    "No expression file was given: the model sees an average patient of the training cohort instead."
                 )
             else:
                 normalized = normalize_profile(profile, reference)
@@ -170,22 +183,33 @@ class Predictor:
     def _clinic(
         self, record: ClinicalRecord
     ) -> tuple[NDArray[np.float32] | None, NDArray[np.float32] | None, tuple[str, ...]]:
-        if "clinic" not in self.bundle.config.encoders:
+        if "clinic" not in self.bundle.config.encoders or self.bundle.config.clinical_encodings:
             return None, None, ()
         tokens = clinical_tokens(record, self.text_encoder, self.templates)
         unknown = clinical_tokens(ClinicalRecord(), self.text_encoder, self.templates)
         return tokens.embeddings, unknown.embeddings, tokens.sentences
 
-    def _genomic_input(self, expression: NDArray[np.float32] | None) -> list[Tensor] | None:
-        """Return one (1, d_i) tensor a gene set."""
+    def _genomic_input(self, expression: NDArray[np.float32] | None) -> list[Tensor] | Tensor | None:
+        """Return the expression as the model takes it, with a batch axis."""
         reference = self.bundle.gene_reference
         if expression is None or reference is None:
             return None
+        form = self.models[0].GENOMIC
+        if form is InputForm.VECTOR:
+            return torch.from_numpy(expression).to(self.device)[None]
+        if form is InputForm.TOKENS:
+            encoder = load_gene_encoder(self.bundle.config.encoders["genomic"].id, str(self.device))
+            return torch.from_numpy(encoder.encode(expression, reference.genes)).to(self.device)[None]
         vectors = gene_set_vectors(expression, reference.genes, self.bundle.gene_sets)
         return [torch.from_numpy(v).to(self.device)[None] for v in vectors]
 
-    def _clinic_input(self, clinic: NDArray[np.float32] | None) -> Tensor | None:
-        return None if clinic is None else torch.from_numpy(clinic).to(self.device)[None]
+    def _clinic_input(self, patient: Patient, fold: int, unknown: bool = False) -> Tensor | None:
+        """Return the record (``unknown``: one without any field) as a fold model takes it, with a batch axis."""
+        encodings = self.bundle.config.clinical_encodings
+        rows = patient.clinic_unknown if unknown else patient.clinic
+        if encodings:
+            rows = encodings[fold].encode(ClinicalRecord() if unknown else patient.record)
+        return None if rows is None else torch.from_numpy(rows).to(self.device)[None]
 
     # --- the case ------------------------------------------------------------------------------------------
 
@@ -196,7 +220,9 @@ class Predictor:
         ------
         FeatureError : another encoder, another width, another slide.
         """
-        spec = self.bundle.config.encoders["pathology"]
+        spec = self.bundle.config.encoders.get("pathology")
+        if spec is None:
+            return ()
         width = features.features.shape[1]
         if features.encoder is not None and features.encoder != spec.id:
             raise FeatureError(
@@ -254,21 +280,19 @@ class Predictor:
         """
         slide_warnings = (*warnings, *self.check_features(features, info))
         pathology = torch.from_numpy(np.asarray(features.features, np.float32)).to(self.device)[None]
-        clinic = self._clinic_input(patient.clinic)
         genomic = self._genomic_input(patient.expression)
-        size = len(self.models) * len(features.grid) * int(self.bundle.config.model_config["dim"]) * 4
+        size = (
+            len(self.models) * len(features.grid) * int(self.bundle.config.model_config.get("dim", 256)) * 4
+        )
         folds: list[_FoldState] = []
         attributions: list[Attribution] = []
         for number, model in enumerate(self.models):
             if progress:
                 progress("prediction", number, len(self.models))
-            with torch.no_grad():
-                patches = model.encode_pathology(pathology)
-                fold = _FoldState(
-                    patches, model.clinic_path(patches, clinic), model.genomic_path(patches, genomic)
-                )
+            clinic = self._clinic_input(patient, number)
+            fold = _run(model, pathology, clinic, genomic)
             if attribution:
-                attributions.append(self._attribution(model, fold, patient))
+                attributions.append(self._attribution(number, fold, patient, pathology))
                 if progress:
                     progress("prediction", number + 1, len(self.models))
             folds.append(fold if size <= MAX_STATE_BYTES else dataclasses.replace(fold, patches=None))
@@ -278,19 +302,23 @@ class Predictor:
         averaged = average_attributions(attributions) if attributions else None
         return self._prediction(state, averaged, keep_state)
 
-    def _attribution(self, model: TwoPathModel, fold: _FoldState, patient: Patient) -> Attribution:
+    def _attribution(self, number: int, fold: _FoldState, patient: Patient, pathology: Tensor) -> Attribution:
+        model = self.models[number]
         genomic_zero = None
         if patient.expression is not None:
             genomic_zero = self._genomic_input(np.zeros_like(patient.expression))
+        encodings = self.bundle.config.clinical_encodings
         tokens = token_attribution(
-            model,
-            fold.patches,
-            clinic=self._clinic_input(patient.clinic),
-            clinic_baseline=self._clinic_input(patient.clinic_unknown),
+            logits_of(model, pathology, fold.patches),
+            clinic=self._clinic_input(patient, number),
+            clinic_baseline=self._clinic_input(patient, number, unknown=True),
             genomic=self._genomic_input(patient.expression),
             genomic_baseline=genomic_zero,
-            token_names=self.token_names,
+            clinic_names=encodings[number].fields_of_columns if encodings else CLINICAL_FIELDS,
+            genomic_names=self.token_names["genomic"],
         )
+        if fold.clinic is None or fold.genomic is None or not isinstance(model, TwoPathModel):
+            return tokens
         paths = path_attribution(model, fold.clinic, fold.genomic)
         return Attribution(
             paths=paths.paths,
@@ -301,29 +329,28 @@ class Predictor:
     @property
     def token_names(self) -> dict[str, tuple[str, ...]]:
         """Names of the rows of the two attention matrices."""
-        sets = self.bundle.gene_sets
         spec = self.bundle.config.encoders.get("genomic")
-        genomic = tuple(s.name for s in sets) or tuple(
-            f"gene {i + 1}" for i in range(spec.n_tokens if spec else 0)
-        )
-        return {"clinic": CLINICAL_FIELDS, "genomic": genomic}
+        genomic = tuple(f"gene {i + 1}" for i in range(spec.n_tokens if spec else 0))
+        if self.models[0].GENOMIC is InputForm.VECTOR:
+            genomic = ("expression",)
+        elif self.models[0].GENOMIC is InputForm.GENE_SETS:
+            genomic = tuple(s.name for s in self.bundle.gene_sets)
+        clinic = ("record",) if self.bundle.config.clinical_encodings else CLINICAL_FIELDS
+        return {"clinic": clinic, "genomic": genomic}
 
     def _prediction(self, state: _State, attribution: Attribution | None, keep_state: bool) -> Prediction:
         with torch.no_grad():
             logits = torch.cat(
-                [
-                    model.head(model.embed(f.clinic, f.genomic))
-                    for model, f in zip(self.models, state.folds, strict=True)
-                ]
+                [f.logits(model) for model, f in zip(self.models, state.folds, strict=True)]
             ).double()
             hazards = hazards_of(logits)
             survival = survival_of(hazards)
             risks = risk_of(survival)
             attention = {}
             for name in ("clinic", "genomic"):
-                blocks = [getattr(f, name).to_pathology for f in state.folds]
-                if all(block is not None for block in blocks):
-                    attention[name] = torch.stack([b[0] for b in blocks]).mean(0).float().cpu().numpy()
+                blocks = [block[0] for f in state.folds if (block := f.attention(name)) is not None]
+                if len(blocks) == len(state.folds):
+                    attention[name] = torch.stack(blocks).mean(0).float().cpu().numpy()
         mean_survival = survival.mean(0).cpu().numpy()
         risk = float(risks.mean())
         config = self.bundle.config
@@ -346,11 +373,16 @@ class Predictor:
             provenance=self._provenance(state),
             warnings=(
                 *self._general_warnings(state.patient.record),
+                *(() if attention else (self._no_maps,)),
                 *state.slide_warnings,
                 *state.patient.expression_warnings,
             ),
             state=state if keep_state else None,
         )
+
+    @property
+    def _no_maps(self) -> str:
+        return f"The model {self.bundle.config.model} has no attention of record or genes over the slide: there are no maps."
 
     def _general_warnings(self, record: ClinicalRecord) -> tuple[str, ...]:
         warnings = []
@@ -359,8 +391,12 @@ class Predictor:
                 "This model was trained on simulated patients to show how the program works:"
                 " its risk means nothing for a real patient."
             )
+        strange = {name for e in self.bundle.config.clinical_encodings for name in e.unseen(record)}
+        if strange:
+            names = ", ".join(n.replace("_", " ") for n in CLINICAL_FIELDS if n in strange)
+            warnings.append(f"No training patient had this value: {names}; it counts as unknown.")
         missing = unknown_fields(record)
-        if missing:
+        if missing and "clinic" in self.bundle.config.encoders:
             warnings.append(f"Unknown clinical fields: {', '.join(n.replace('_', ' ') for n in missing)}.")
         return (*warnings, *field_warnings(record))
 
@@ -399,25 +435,44 @@ class Predictor:
     def _changed(
         self, state: _State, patient: Patient, clinic_changed: bool, genomic_changed: bool
     ) -> Prediction:
-        clinic = self._clinic_input(patient.clinic) if clinic_changed else None
-        genomic = self._genomic_input(patient.expression) if genomic_changed else None
+        genomic = self._genomic_input(patient.expression)
         pathology: Tensor | None = None
         folds = []
-        with torch.no_grad():
-            for model, fold in zip(self.models, state.folds, strict=True):
+        for number, (model, fold) in enumerate(zip(self.models, state.folds, strict=True)):
+            if pathology is None and (fold.whole is not None or fold.patches is None):
+                bag = np.asarray(state.features.features, np.float32)
+                pathology = torch.from_numpy(bag).to(self.device)[None]
+            clinic = self._clinic_input(patient, number)
+            if not isinstance(model, TwoPathModel):
+                assert pathology is not None
+                folds.append(_run(model, pathology, clinic, genomic))
+                continue
+            with torch.no_grad():
                 patches = fold.patches
                 if patches is None:
-                    if pathology is None:
-                        bag = np.asarray(state.features.features, np.float32)
-                        pathology = torch.from_numpy(bag).to(self.device)[None]
+                    assert pathology is not None
                     patches = model.encode_pathology(pathology)
-                changes: dict[str, PathOutput] = {}
                 if clinic_changed:
-                    changes["clinic"] = model.clinic_path(patches, clinic)
+                    fold = dataclasses.replace(fold, clinic=model.clinic_path(patches, clinic))
                 if genomic_changed:
-                    changes["genomic"] = model.genomic_path(patches, genomic)
-                folds.append(dataclasses.replace(fold, **changes))
+                    fold = dataclasses.replace(fold, genomic=model.genomic_path(patches, genomic))
+            folds.append(fold)
         return self._prediction(dataclasses.replace(state, patient=patient, folds=tuple(folds)), None, True)
+
+
+def _run(
+    model: SurvivalModel, pathology: Tensor, clinic: Tensor | None, genomic: GenomicInput | None
+) -> _FoldState:
+    """Run one fold model on one case, keeping what a change does not touch."""
+    with torch.no_grad():
+        if isinstance(model, TwoPathModel):
+            patches = model.encode_pathology(pathology)
+            return _FoldState(
+                patches, model.clinic_path(patches, clinic), model.genomic_path(patches, genomic)
+            )
+        inputs = {"pathology": pathology, "clinic": clinic, "genomic": genomic}
+        taken = {str(m): inputs[str(m)] for m in model.REQUIRES}
+        return _FoldState(None, None, None, model(**taken, return_attention=True))
 
 
 def _implied_hazards(survival: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -497,8 +552,10 @@ def _changed_expression(
     bundle: Bundle, patient: Patient, genes: Mapping[str, float], gene_sets: Mapping[str, float]
 ) -> NDArray[np.float32]:
     reference = bundle.gene_reference
-    if reference is None or patient.expression is None:
+    if reference is None:
         raise ExpressionError("This model does not use gene expression", "Choose a bundle that does")
+    if patient.expression is None:
+        raise ExpressionError("The patient has no gene expression to change", "Give an expression file")
     index = {gene: i for i, gene in enumerate(reference.genes)}
     members = {s.name: s.genes for s in bundle.gene_sets}
     unknown = sorted((set(genes) - set(index)) | (set(gene_sets) - set(members)))

@@ -30,6 +30,14 @@ class Modality(StrEnum):
     GENOMIC = "genomic"
 
 
+class InputForm(StrEnum):
+    """How a model wants a modality."""
+
+    TOKENS = "tokens"  # (n_tokens, width) of a frozen encoder
+    VECTOR = "vector"  # (n,): one-hot clinical record, expression of all genes
+    GENE_SETS = "gene sets"  # a list of (d_i,), one a gene set
+
+
 class MppSource(StrEnum):
     """Where the pixel size of a slide came from."""
 

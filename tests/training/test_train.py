@@ -21,7 +21,8 @@ from napari_survpgc.core.predict import Predictor
 from napari_survpgc.core.types import ClinicalRecord
 from napari_survpgc.training.bundling import make_bundle
 from napari_survpgc.training.crossval import train
-from napari_survpgc.training.fit import sample_patches, seed_of
+from napari_survpgc.training.fit import sample_patches
+from napari_survpgc.training.fold import seed_of
 from napari_survpgc.training.settings import Settings, load_settings, settings_toml
 
 GENES = [f"GENE{i}" for i in range(8)]
@@ -103,13 +104,6 @@ def test_a_stopped_run_ends_where_an_unbroken_one_does(cohort_dir: Path, tmp_pat
     assert _bytes(tmp_path / "whole") == _bytes(tmp_path / "broken")
     with pytest.raises(CohortError, match="other settings"):
         train(cohort, _settings(epochs=3), tmp_path / "broken")
-
-
-def test_folds_in_processes_give_the_same_numbers(cohort_dir: Path, tmp_path: Path) -> None:
-    cohort = read_cohort(cohort_dir)
-    alone = train(cohort, _settings(folds=(0, 1)), tmp_path / "alone")
-    together = train(cohort, _settings(folds=(0, 1)), tmp_path / "together", processes=2)
-    np.testing.assert_allclose(alone.c_index, together.c_index, atol=0.02)
 
 
 def test_the_loss_falls_and_the_training_patients_are_ranked(cohort_dir: Path, tmp_path: Path) -> None:
@@ -255,7 +249,7 @@ def test_real_cohorts_are_read_with_their_oddities(shared_dir: Path) -> None:
     brca = read_cohort(shared_dir / "tcga" / "brca")
     assert len(brca.patients) == 1035
     assert "05" in set(brca.patients["site"]) | {"05"}
-    by_site = make_folds(brca, by_site=True)
+    by_site = make_folds(brca, by="site")
     sites = [set(brca.patients.loc[list(f.test), "site"]) for f in by_site]
     assert all(not a & b for i, a in enumerate(sites) for b in sites[i + 1 :])
     assert brca.records[brca.patients.index[0]] != ClinicalRecord()

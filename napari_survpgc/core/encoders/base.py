@@ -54,6 +54,24 @@ class TextEncoder(Protocol):
         ...
 
 
+@runtime_checkable
+class GeneEncoder(Protocol):
+    """A frozen model that turns expression into genomic tokens.
+
+    Attributes
+    ----------
+    id : name in the registry.   n_tokens, dim : of what it returns.
+    """
+
+    id: str
+    n_tokens: int
+    dim: int
+
+    def encode(self, z: NDArray[np.float32], genes: Sequence[str]) -> NDArray[np.float32]:
+        """Encode (n_genes,) clipped z-scores of named genes into (n_tokens, dim) float32."""
+        ...
+
+
 def resolve_device(device: str = "auto") -> torch.device:
     """Return the torch device for "auto", "cpu", "cuda", "cuda:1" or "mps".
 

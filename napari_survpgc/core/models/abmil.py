@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -89,6 +89,10 @@ class ABMIL(SurvivalModel):
     """
 
     REQUIRES: ClassVar = frozenset({Modality.PATHOLOGY})
+
+    @classmethod
+    def requires(cls, config: Mapping[str, Any]) -> frozenset[Modality]:
+        return cls.REQUIRES | {Modality.GENOMIC} if config.get("fusion") is not None else cls.REQUIRES
 
     def __init__(
         self,

@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from napari_survpgc.core.types import Modality
+from napari_survpgc.core.types import InputForm, Modality
 
 from .base import GenomicInput, ModelOutput, SurvivalModel, rename
 from .group_attention import UNUSED_FEED_FORWARD, logit_head
@@ -25,6 +25,7 @@ class ApproachB(SurvivalModel):
     """
 
     REQUIRES: ClassVar = frozenset({Modality.PATHOLOGY, Modality.CLINIC})
+    CLINIC: ClassVar = InputForm.VECTOR
 
     def __init__(
         self, n_bins: int = 4, dim: int = 256, pathology_dim: int = 1024, clinic_dim: int = 24

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from napari_survpgc.core.types import Modality
+from napari_survpgc.core.types import InputForm, Modality
 
 from .base import GenomicInput, ModelOutput, rename
 from .one_path import PUBLISHED_ONE_PATH, OnePathModel
@@ -27,6 +27,7 @@ class ApproachC(OnePathModel):
     """
 
     REQUIRES: ClassVar = frozenset({Modality.PATHOLOGY, Modality.CLINIC})
+    CLINIC: ClassVar = InputForm.VECTOR
 
     def __init__(
         self,

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
 from napari_survpgc.core.errors import BundleError
-from napari_survpgc.core.types import Modality
+from napari_survpgc.core.types import InputForm, Modality
 
 GenomicInput = Tensor | Sequence[Tensor]
 """(b, n_g, d) tokens, (b, d) a vector, or a list of (b, d_i), one a gene set."""
@@ -58,9 +58,23 @@ class PathOutput:
 
 
 class SurvivalModel(nn.Module):
-    """Base of all models: names what it needs and how the authors' state_dict maps to ours."""
+    """Base of all models: names what it needs and how the authors' state_dict maps to ours.
+
+    Attributes
+    ----------
+    REQUIRES : modalities it looks at.   OPTIONAL : those of them that a patient may lack.
+    CLINIC, GENOMIC : the form in which it takes these two.
+    """
 
     REQUIRES: ClassVar[frozenset[Modality]]
+    OPTIONAL: ClassVar[frozenset[Modality]] = frozenset()
+    CLINIC: ClassVar[InputForm] = InputForm.TOKENS
+    GENOMIC: ClassVar[InputForm] = InputForm.VECTOR
+
+    @classmethod
+    def requires(cls, config: Mapping[str, Any]) -> frozenset[Modality]:
+        """Return the modalities that a model of these sizes looks at."""
+        return cls.REQUIRES
 
     def from_published(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return ``state`` under our names; keys that have no place here are returned unchanged."""

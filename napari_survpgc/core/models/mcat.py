@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from napari_survpgc.core.types import Modality
+from napari_survpgc.core.types import InputForm, Modality
 
 from .base import GenomicInput, ModelOutput, SurvivalModel, rename
 from .fusion import PUBLISHED_FUSION, UNUSED_GATES, fusion_layer
@@ -75,6 +75,7 @@ class MCAT(SurvivalModel):
     """
 
     REQUIRES: ClassVar = frozenset({Modality.PATHOLOGY, Modality.GENOMIC})
+    GENOMIC: ClassVar = InputForm.GENE_SETS
 
     def __init__(
         self,

@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from napari_survpgc.core.types import Modality
+from napari_survpgc.core.types import InputForm, Modality
 
 from .base import ModelOutput, SurvivalModel, rename
 from .group_attention import (
@@ -36,6 +36,7 @@ class SurvGC(SurvivalModel):
     """
 
     REQUIRES: ClassVar = frozenset({Modality.CLINIC, Modality.GENOMIC})
+    GENOMIC: ClassVar = InputForm.TOKENS
 
     def __init__(
         self,

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from napari_survpgc.core.types import Modality
+from napari_survpgc.core.types import InputForm, Modality
 
 from .base import GenomicInput, ModelOutput, rename
 from .one_path import PUBLISHED_ONE_PATH, OnePathModel
@@ -31,6 +31,7 @@ class SurvPath(OnePathModel):
     """
 
     REQUIRES: ClassVar = frozenset({Modality.PATHOLOGY, Modality.GENOMIC})
+    GENOMIC: ClassVar = InputForm.GENE_SETS
 
     def __init__(
         self,

@@ -12,7 +12,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from napari_survpgc.core.types import Modality
+from napari_survpgc.core.types import InputForm, Modality
 
 from .base import GenomicInput, ModelOutput, PatchState, PathOutput, SurvivalModel, rename
 from .group_attention import (
@@ -41,6 +41,8 @@ class SurvPGC(SurvivalModel):
     """
 
     REQUIRES: ClassVar = frozenset({Modality.PATHOLOGY, Modality.CLINIC, Modality.GENOMIC})
+    OPTIONAL: ClassVar = frozenset({Modality.CLINIC, Modality.GENOMIC})
+    GENOMIC: ClassVar = InputForm.TOKENS
 
     def __init__(
         self,

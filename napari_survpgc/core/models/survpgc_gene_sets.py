@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 from torch import Tensor
+
+from napari_survpgc.core.types import InputForm
 
 from .base import GenomicInput, SurvivalModel
 from .snn import GeneSetTokenizer, gene_set_vectors
@@ -19,6 +22,8 @@ class SurvPGCGeneSets(SurvPGC):
     gene_set_sizes : number of genes of each set, each at least 1.
     tokenizer_dropout : AlphaDropout of the tokenizer's blocks (0.25 as published for SurvPath).
     """
+
+    GENOMIC: ClassVar = InputForm.GENE_SETS
 
     def __init__(
         self,

@@ -1,0 +1,44 @@
+"""Fixed random projections of expression: the embedded gene encoder, for models that take genomic tokens.
+
+Four tokens of 768 numbers, the shape of scFoundation's, each a projection of its own: distances between patients are kept
+up to a few percent (Johnson and Lindenstrauss). Nothing is learned. A gene's direction depends on its symbol
+alone, so that the order of the genes does not matter and another list of genes gives comparable tokens.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class GeneProjection:
+    """See the module's docstring."""
+
+    id = "gene-projection"
+    n_tokens = 4
+    dim = 768
+
+    def encode(self, z: NDArray[np.float32], genes: Sequence[str]) -> NDArray[np.float32]:
+        """Encode (n_genes,) z-scores into (4, 768); a component has the z-scores' own variance."""
+        directions = _directions(tuple(genes))
+        values = np.asarray(z, np.float32) @ directions / np.float32(np.sqrt(len(genes)))
+        return values.reshape(self.n_tokens, self.dim)
+
+
+@functools.lru_cache(maxsize=2)
+def _directions(genes: tuple[str, ...]) -> NDArray[np.float32]:
+    """Return (n_genes, 4 * 768) signs of +-1: the bits of a hash of each symbol, the same on every machine."""
+    size = GeneProjection.n_tokens * GeneProjection.dim
+    bits = np.stack(
+        [np.frombuffer(hashlib.shake_256(gene.encode()).digest(size // 8), np.uint8) for gene in genes]
+    )
+    return np.unpackbits(bits, axis=1).astype(np.float32) * 2 - 1
+
+
+def load(device: str = "auto") -> GeneProjection:
+    """Return the encoder; it runs on the processor, whatever ``device`` says."""
+    return GeneProjection()
