@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,14 +14,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from napari_survpgc.core.bundle import EncoderSpec
-from napari_survpgc.core.clinical import clinical_tokens, load_templates
+from napari_survpgc.core.clinical import TemplateSet, clinical_tokens, load_templates
 from napari_survpgc.core.cohort import Cohort
 from napari_survpgc.core.encoders import load_text_encoder
 from napari_survpgc.core.errors import CohortError
 from napari_survpgc.core.features import read_features
 from napari_survpgc.core.genes import bundled_gene_sets
 from napari_survpgc.core.genomics import GeneReference, gene_set_vectors
-from napari_survpgc.core.types import GeneSet
+from napari_survpgc.core.types import CLINICAL_FIELDS, GeneSet
 
 from .settings import Settings
 
@@ -115,7 +116,8 @@ def load_dataset(cohort: Cohort, settings: Settings, *, by_gene_set: bool) -> Da
         template_set = load_templates(settings.templates)
         templates = template_set.source
         for case in cases:
-            tokens = clinical_tokens(cohort.records[case], encoder, template_set)
+            variants = draw_wordings(case, template_set, settings.n_templates, settings.seed)
+            tokens = clinical_tokens(cohort.records[case], encoder, template_set, variants)
             clinic[case] = torch.from_numpy(tokens.embeddings)
         encoders["clinic"] = EncoderSpec(encoder.id, encoder.dim, 6)
     if "pathology" in wanted:
@@ -132,6 +134,22 @@ def load_dataset(cohort: Cohort, settings: Settings, *, by_gene_set: bool) -> Da
         gene_sets=gene_sets,
         templates=templates,
     )
+
+
+def draw_wordings(case: str, templates: TemplateSet, n_templates: int, seed: int) -> tuple[int, ...]:
+    """Return which wording of each field a patient gets: drawn once from the first ``n_templates``, always the same.
+
+    Raises
+    ------
+    CohortError : the set has fewer wordings.
+    """
+    if n_templates > templates.n_variants:
+        raise CohortError(
+            f"The templates '{templates.name}' have {templates.n_variants} wordings a field, not {n_templates}",
+            "Choose templates 'synonyms', or a file with more wordings",
+        )
+    rng = np.random.default_rng(zlib.crc32(f"{seed}|{case}|wording".encode()))
+    return tuple(rng.integers(n_templates, size=len(CLINICAL_FIELDS)).tolist())
 
 
 def _expression(

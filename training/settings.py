@@ -29,6 +29,7 @@ class Settings:
     genomic_dropout, clinic_dropout : share of the steps in which the model goes without that modality.
     modalities : what the model is given; fewer than it takes for an ablation.
     templates : wording of the sentences.   text_encoder : id.   clip : of z-scores.
+    n_templates : wordings of a field from which each patient's is drawn, once (N_t of the paper's Table 5).
     """
 
     model: str
@@ -53,6 +54,7 @@ class Settings:
     clinic_dropout: float = 0.0
     modalities: tuple[str, ...] = ("pathology", "clinic", "genomic")
     templates: str = "default"
+    n_templates: int = 1
     text_encoder: str = "minilm"
     clip: float = 5.0
 
@@ -62,7 +64,7 @@ class Settings:
             problems.append(f"protocol {self.protocol!r} is neither honest nor published")
         problems += [
             f"{name} must be a positive number"
-            for name in ("n_folds", "n_bins", "epochs", "lr", "max_patches", "clip")
+            for name in ("n_folds", "n_bins", "epochs", "lr", "max_patches", "clip", "n_templates")
             if not getattr(self, name) > 0
         ]
         problems += [
