@@ -112,7 +112,7 @@ class Plan:
     def run(self, model: str, **changes: Any) -> Run | Unavailable:
         """Return the run of a system, trained if need be, or why there is none."""
         if self.systems is not None and model not in self.systems:
-            return Unavailable(model, "not among the systems asked for")
+            return Unavailable(model, "It is not among the systems asked for.")
         return self.store.get(self.settings(model, **changes))
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import matplotlib
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from napari_survpgc.core.errors import writing
 from napari_survpgc.core.notice import RESEARCH_NOTICE
@@ -77,6 +78,7 @@ def write_product(product: Product, name: str, out: Path, *, optimistic: bool) -
     files: dict[str, bytes] = {}
     for suffix, figure in product.figures.items():
         stem = f"{name}_{suffix}" if suffix else name
+        _leave_margins(figure)
         if optimistic:
             figure.text(0.995, 0.995, "optimistic: epoch chosen on the test fold", ha="right", va="top", fontsize=7, color="#CC3311")  # fmt: skip
         figure.text(0.005, 0.002, RESEARCH_NOTICE, ha="left", va="bottom", fontsize=6, color="#666666")
@@ -95,6 +97,14 @@ def write_product(product: Product, name: str, out: Path, *, optimistic: bool) -
             _replace(out / file, lambda path, content=content: path.write_bytes(content))  # type: ignore[misc]
     order = sorted(files, key=lambda file: (not file.endswith(".html"), file))
     return [out / file for file in order]
+
+
+def _leave_margins(figure: Figure) -> None:
+    """Keep a strip above and below free for the notices."""
+    engine = figure.get_layout_engine()
+    strip = 0.18 / figure.get_figheight()
+    if isinstance(engine, ConstrainedLayoutEngine):
+        engine.set(rect=(0, strip, 1, 1 - 2 * strip))
 
 
 def _replace(path: Path, write: Callable[[Path], object]) -> None:
