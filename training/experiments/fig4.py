@@ -84,7 +84,7 @@ def make(plan: Plan) -> Product:
         for number, (case, group) in enumerate(chosen.items()):
             if plan.progress:
                 plan.progress("patients", number, len(chosen))
-            facts = fold_percentiles(run).loc[case]
+            facts = fold_percentiles(run).loc[[case]].iloc[0]
             panel, row, frame = _patient(predictor.predict(case), plan, group, facts)
             if panel is not None:
                 panels.append(panel)
@@ -175,12 +175,10 @@ def _patient(
         with open_slide(path) as slide:
             thumbnail = slide.thumbnail(_THUMBNAIL_PX)
             maps = {n: heatmap_image(thumbnail, slide.info.size, coords, ranks[n], side) for n in names}
-            patches = {
-                n: _montage(
-                    [slide.read_square(*map(int, coords[i]), side, _PATCH_PX) for i in best[n][:_SHOWN]]
-                )
-                for n in names
-            }
+            patches = {}
+            for name in names:
+                corners = coords[best[name][:_SHOWN]].tolist()
+                patches[name] = _montage([slide.read_square(x, y, side, _PATCH_PX) for x, y in corners])
     except SlideError as error:
         row["note"] = str(error)
         return None, row, frame
