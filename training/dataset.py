@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,16 +13,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from napari_survpgc.core.bundle import EncoderSpec
-from napari_survpgc.core.clinical import TemplateSet, clinical_tokens, load_templates
+from napari_survpgc.core.clinical import clinical_tokens, load_templates
 from napari_survpgc.core.cohort import Cohort
 from napari_survpgc.core.encoders import load_text_encoder
 from napari_survpgc.core.errors import CohortError
 from napari_survpgc.core.features import read_features
 from napari_survpgc.core.genes import bundled_gene_sets
 from napari_survpgc.core.genomics import GeneReference, gene_set_vectors
-from napari_survpgc.core.types import CLINICAL_FIELDS, GeneSet
+from napari_survpgc.core.types import GeneSet
 
 from .settings import Settings
+from .wordings import draw_wordings
 
 _KEEP_BYTES = 6 << 30
 """Bags are kept in memory up to this; larger cohorts read them again for every step."""
@@ -134,22 +134,6 @@ def load_dataset(cohort: Cohort, settings: Settings, *, by_gene_set: bool) -> Da
         gene_sets=gene_sets,
         templates=templates,
     )
-
-
-def draw_wordings(case: str, templates: TemplateSet, n_templates: int, seed: int) -> tuple[int, ...]:
-    """Return which wording of each field a patient gets: drawn once from the first ``n_templates``, always the same.
-
-    Raises
-    ------
-    CohortError : the set has fewer wordings.
-    """
-    if n_templates > templates.n_variants:
-        raise CohortError(
-            f"The templates '{templates.name}' have {templates.n_variants} wordings a field, not {n_templates}",
-            "Choose templates 'synonyms', or a file with more wordings",
-        )
-    rng = np.random.default_rng(zlib.crc32(f"{seed}|{case}|wording".encode()))
-    return tuple(rng.integers(n_templates, size=len(CLINICAL_FIELDS)).tolist())
 
 
 def _expression(

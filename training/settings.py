@@ -25,11 +25,11 @@ class Settings:
     lr, weight_decay : RAdam with decoupled decay.   epochs : the first one warms up from 0, the rest is half a cosine.
     alpha : weight of the censored patients is 1 - alpha.   beta, margin : share and margin of the cosine loss.
     max_patches : patches a training step; all are used in evaluation.
+    n_templates : wordings of a field from which each patient's is drawn, once (N_t of the paper's Table 5).
     weighted_sampling : draw patients with replacement, inversely to how many share their bin and censoring.
     genomic_dropout, clinic_dropout : share of the steps in which the model goes without that modality.
     modalities : what the model is given; fewer than it takes for an ablation.
     templates : wording of the sentences.   text_encoder : id.   clip : of z-scores.
-    n_templates : wordings of a field from which each patient's is drawn, once (N_t of the paper's Table 5).
     """
 
     model: str
