@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import io
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +21,7 @@ from napari_survpgc.resources import resource_path
 
 OPTIMISTIC = "Protocol 'published': the epoch was chosen on the test fold, so these numbers are optimistic."
 _DPI = 150
+_CLIP_NAME = re.compile(rb"(?<=[\"#])p[0-9a-f]{10}(?=[\")])")
 
 
 @dataclass(frozen=True)
@@ -126,7 +128,12 @@ def figure_bytes(figure: Figure, kind: str) -> bytes:
     buffer = io.BytesIO()
     with matplotlib.rc_context({"svg.hashsalt": "survpgc"}):
         figure.savefig(buffer, format=kind, dpi=_DPI, metadata=metadata)
-    return buffer.getvalue()
+    content = buffer.getvalue()
+    if kind == "svg":
+        # matplotlib names the clip paths of images by a memory address: number them instead.
+        names: dict[bytes, bytes] = {}
+        content = _CLIP_NAME.sub(lambda m: names.setdefault(m[0], b"clip%d" % len(names)), content)
+    return content
 
 
 def markdown(product: Product, name: str, optimistic: bool) -> str:
