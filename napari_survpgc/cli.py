@@ -231,6 +231,38 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--device", help="auto (default), cpu, cuda, cuda:1, mps")
     train.set_defaults(run=_train)
 
+    reproduce = commands.add_parser(
+        "reproduce", help="a table or figure of the paper: cohort folder -> CSV, Markdown, HTML, figures"
+    )
+    reproduce.add_argument("experiment", metavar="WHAT", help="table1 ... table5, fig3, fig4, fig5, cosine")
+    reproduce.add_argument("cohort", type=Path, metavar="COHORT", help="cohort folder (see README)")
+    reproduce.add_argument("--out", type=Path, required=True, metavar="DIR", help="gets the files and runs/")
+    reproduce.add_argument(
+        "--protocol",
+        choices=("honest", "published"),
+        help="honest (default): the test fold is never looked at; published: best epoch on it, marked optimistic",
+    )
+    reproduce.add_argument(
+        "--settings",
+        type=Path,
+        metavar="F.toml",
+        help="settings for all systems, and under [systems.NAME] for one",
+    )
+    reproduce.add_argument(
+        "--processes", type=_positive_int, default=1, help="folds trained at once (default: 1)"
+    )
+    reproduce.add_argument("--seed", type=int, help="default: 0")
+    reproduce.add_argument("--epochs", type=_positive_int, metavar="N", help="default: 20, as published")
+    reproduce.add_argument(
+        "--runs", type=Path, metavar="DIR", help="runs to use again and to add to (default: <out>/runs)"
+    )
+    reproduce.add_argument("--systems", metavar="NAME,...", help="only these systems (default: all)")
+    reproduce.add_argument(
+        "--slides", type=Path, metavar="DIR", help="slide files for fig4 (default: COHORT/slides)"
+    )
+    reproduce.add_argument("--device", help="default: auto")
+    reproduce.set_defaults(run=_reproduce)
+
     simulate = commands.add_parser(
         "simulate", help="a cohort with known truth: records, expression and H&E slides"
     )
@@ -541,6 +573,39 @@ def _train(options: argparse.Namespace) -> int:
         finally:
             progress.close()
         print(result.describe())
+    return 0
+
+
+def _reproduce(options: argparse.Namespace) -> int:
+    from .core.cohort import read_cohort
+    from .training.experiments import EXPERIMENTS
+    from .training.reproduce import reproduce
+
+    if options.experiment not in EXPERIMENTS:
+        raise SurvPGCError(
+            f"There is no table or figure named {options.experiment}", f"Choose from {', '.join(EXPERIMENTS)}"
+        )
+    progress = _ProgressBar()
+    try:
+        product, files = reproduce(
+            options.experiment,
+            read_cohort(options.cohort),
+            options.out,
+            settings_file=options.settings,
+            runs=options.runs,
+            processes=options.processes,
+            systems=options.systems.split(",") if options.systems else None,
+            slides=options.slides,
+            progress=progress,
+            protocol=options.protocol,
+            seed=options.seed,
+            epochs=options.epochs,
+            device=options.device,
+        )
+    finally:
+        progress.close()
+    print(product.text())
+    print("Files:", *(f"  {path}" for path in files), sep="\n")
     return 0
 
 

@@ -24,6 +24,7 @@ from napari_survpgc.core.genomics import GeneReference, gene_set_vectors
 from napari_survpgc.core.types import ClinicalRecord, GeneSet, InputForm
 
 from .settings import Settings
+from .wordings import draw_wordings
 
 _KEEP_BYTES = 6 << 30
 """Bags are kept in memory up to this; larger cohorts read them again for every step."""
@@ -159,7 +160,8 @@ def load_dataset(cohort: Cohort, settings: Settings, forms: InputForms) -> Datas
         template_set = load_templates(settings.templates)
         templates = template_set.source
         for case in cases:
-            tokens = clinical_tokens(cohort.records[case], encoder, template_set)
+            variants = draw_wordings(case, template_set, settings.n_templates, settings.seed)
+            tokens = clinical_tokens(cohort.records[case], encoder, template_set, variants)
             clinic[case] = torch.from_numpy(tokens.embeddings)
         encoders["clinic"] = EncoderSpec(encoder.id, encoder.dim, 6)
     if "pathology" in wanted:

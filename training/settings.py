@@ -41,6 +41,7 @@ class Settings:
     lr, weight_decay : RAdam with decoupled decay.   epochs : the first one warms up from 0, the rest is half a cosine.
     alpha : weight of the censored patients is 1 - alpha.   beta, margin : share and margin of the cosine loss.
     max_patches : patches a training step; all are used in evaluation.
+    n_templates : wordings of a field from which each patient's is drawn, once (N_t of the paper's Table 5).
     weighted_sampling : draw patients with replacement, inversely to how many share their bin and censoring.
     genomic_dropout, clinic_dropout : share of the steps in which the model goes without that modality; patients who
         lack a modality that is dropped are then trained on without it, and predicted.
@@ -76,6 +77,7 @@ class Settings:
     clinic_dropout: float = 0.0
     modalities: tuple[str, ...] = ("pathology", "clinic", "genomic")
     templates: str = "default"
+    n_templates: int = 1
     text_encoder: str = "minilm"
     gene_encoder: str = "gene-projection"
     clip: float = 5.0
@@ -90,7 +92,7 @@ class Settings:
         ]
         problems += [
             f"{name} must be a positive number"
-            for name in ("n_folds", "n_bins", "epochs", "lr", "max_patches", "clip")
+            for name in ("n_folds", "n_bins", "epochs", "lr", "max_patches", "clip", "n_templates")
             if not getattr(self, name) > 0
         ]
         problems += [

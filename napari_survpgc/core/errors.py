@@ -23,6 +23,10 @@ class SurvPGCError(Exception):
         self.next_step = " ".join(next_step.split()).rstrip(".")
         super().__init__(f"{self.problem}. {self.next_step}.")
 
+    def __reduce__(self) -> tuple[type[SurvPGCError], tuple[str, str]]:
+        """Come out of a worker process as what it was: both sentences, not the one they were joined to."""
+        return type(self), (self.problem, self.next_step)
+
 
 class SlideError(SurvPGCError):
     """A slide cannot be opened or read."""

@@ -20,7 +20,7 @@ from matplotlib.text import Text
 from numpy.typing import ArrayLike, NDArray
 
 from .attention import score_grid
-from .groups import kaplan_meier, log_rank, numbers_at_risk
+from .groups import LogRank, kaplan_meier, log_rank, numbers_at_risk
 from .types import Attribution, Prediction
 
 CLINIC, GENOMIC, GHOST = "#0072B2", "#D55E00", "#999999"
@@ -172,22 +172,34 @@ def attribution_figure(attribution: Attribution, limit: int | None = None) -> Fi
     return figure
 
 
-def kaplan_meier_figure(months: ArrayLike, event: ArrayLike, group: ArrayLike) -> Figure:
-    """Draw survival by risk group with numbers at risk and the log-rank p (or why there is none)."""
+def draw_kaplan_meier(axes: Axes, months: ArrayLike, event: ArrayLike, group: ArrayLike) -> LogRank:
+    """Draw survival by risk group into axes, titled with the log-rank p (or why there is none), and return the test."""
     times, events, groups = np.asarray(months, float), np.asarray(event, int), np.asarray(group)
-    names = [n for n in GROUPS if (groups == n).any()]
-    figure = Figure(figsize=(5.6, 4.4), layout="constrained")
-    axes, table = figure.subplots(2, 1, height_ratios=[4, 0.4 + 0.3 * len(names)], sharex=True)
-    axes.spines[["top", "right"]].set_visible(False)
-    ticks = np.linspace(0, times.max(), 6)
-    for row, name in enumerate(names):
+    for name in (n for n in GROUPS if (groups == n).any()):
         part = groups == name
         curve = kaplan_meier(times[part], events[part])
         axes.step(
             curve.months, curve.survival, where="post", color=GROUPS[name], label=f"{name} (n={part.sum()})"
         )
         axes.fill_between(curve.months, curve.lower, curve.upper, step="post", color=GROUPS[name], alpha=0.12)
-        for tick, count in zip(ticks, numbers_at_risk(times[part], ticks), strict=True):
+    test = log_rank(times, events, groups)
+    text = test.reason or (f"{test.method} p = {test.p:.2g}" if test.p is not None else "")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.set(ylabel="Survival", ylim=(0, 1.02))
+    axes.set_title(text, fontsize=9, loc="left")
+    axes.legend(frameon=False, fontsize=8)
+    return test
+
+
+def kaplan_meier_figure(months: ArrayLike, event: ArrayLike, group: ArrayLike) -> Figure:
+    """Draw survival by risk group with numbers at risk and the log-rank p (or why there is none)."""
+    times, events, groups = np.asarray(months, float), np.asarray(event, int), np.asarray(group)
+    names = [n for n in GROUPS if (groups == n).any()]
+    figure = Figure(figsize=(5.6, 4.4), layout="constrained")
+    axes, table = figure.subplots(2, 1, height_ratios=[4, 0.4 + 0.3 * len(names)], sharex=True)
+    ticks = np.linspace(0, times.max(), 6)
+    for row, name in enumerate(names):
+        for tick, count in zip(ticks, numbers_at_risk(times[groups == name], ticks), strict=True):
             table.text(
                 tick,
                 -row,
@@ -198,11 +210,7 @@ def kaplan_meier_figure(months: ArrayLike, event: ArrayLike, group: ArrayLike) -
                 color=GROUPS[name],
                 gid="colored",
             )
-    test = log_rank(times, events, groups)
-    text = test.reason or (f"{test.method} p = {test.p:.2g}" if test.p is not None else "")
-    axes.set(ylabel="Survival", ylim=(0, 1.02))
-    axes.set_title(text, fontsize=9, loc="left")
-    axes.legend(frameon=False, fontsize=8)
+    draw_kaplan_meier(axes, times, events, groups)
     table.set(ylim=(-len(names) + 0.5, 0.5), xlabel="Months", yticks=[], xticks=ticks)
     table.set_title("At risk", fontsize=8, loc="left")
     table.xaxis.set_major_formatter("{x:.0f}")

@@ -1,0 +1,103 @@
+"""Table 2: AUC at 1, 3 and 5 years and its integral, multimodal systems; with their calibration."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from napari_survpgc.core.plots import CLINIC
+
+from ..evaluation import HORIZONS, calibration
+from ..paper import paper_value
+from ..reproduce import MULTIMODAL, Plan
+from ..score_table import (
+    Result,
+    band,
+    dot_figure,
+    fold_frame,
+    notes,
+    number,
+    paper_cell,
+    results,
+    score,
+    score_frame,
+)
+from ..table_writer import Product, Table
+
+MEASURES = ("iauc", *(f"auc_{h:g}" for h in HORIZONS), "brier")
+
+
+def make(plan: Plan) -> Product:
+    """Evaluate the multimodal systems at the horizons."""
+    found = results(plan, MULTIMODAL)
+    mark = " (optimistic)" if plan.optimistic else ""
+    columns = ["System", f"iAUC{mark}", "95 % interval", "The paper"]
+    for horizon in HORIZONS:
+        columns += [f"AUC {horizon / 12:g} y{mark}", "The paper", "Dead / followed longer"]
+    columns += [f"Integrated Brier{mark}", "of Kaplan-Meier"]
+    title = f"Table 2. AUC(t) and integrated AUC of multimodal systems, {plan.cohort.name}"
+    lines = [
+        "AUC(t): patients dead by t against those followed longer, weighted for censoring; the system's own predicted"
+        " P(dead by t) ranks them (1 - S(t), read at t on its own bins). n/a, not 0, where a fold has none of either.",
+        "iAUC: mean of the AUCs, weighted by the drop of the Kaplan-Meier curve of the test fold (as scikit-survival"
+        " does); n/a in a fold that lacks one of them.",
+        "Dead / followed longer: how many test patients an AUC rests on, all folds (the fewest of a fold in brackets).",
+        "Integrated Brier: smaller is better; 'of Kaplan-Meier' is that of the training fold's curve, which knows nothing"
+        " of the patient. Calibration: fifths of the test patients by predicted survival.",
+        *notes(plan, found),
+    ]
+    figures = {"": dot_figure(found, plan, "table2", "iauc", f"iAUC{mark}", title=title)}
+    calibrated = [r for r in found if r.evaluation and all(f.has_hazards for f in r.evaluation.run.folds)]
+    if calibrated:
+        figures["calibration"] = _calibration_figure(calibrated)
+    rows = tuple(_cells(r, plan) for r in found)
+    frame = score_frame(found, plan, "table2", MEASURES)
+    return Product(
+        title, Table(tuple(columns), rows, frame), tuple(lines), figures, {"folds": fold_frame(found)}
+    )
+
+
+def _cells(r: Result, plan: Plan) -> tuple[str, ...]:
+    def paper(measure: str) -> str:
+        return paper_cell(paper_value("table2", plan.cohort.name, r.key, measure))
+
+    if r.evaluation is None:
+        cells = [r.label, "not available", "", paper("iauc")]
+        for horizon in HORIZONS:
+            cells += ["", paper(f"auc_{horizon:g}"), ""]
+        return (*cells, "", "")
+    e = r.evaluation
+    n = len(e.folds)
+    cells = [r.label, score(e.scores["iauc"], n), band(e.scores["iauc"].interval), paper("iauc")]
+    for k, horizon in enumerate(HORIZONS):
+        dead, longer = [f.cases[k] for f in e.folds], [f.controls[k] for f in e.folds]
+        counts = f"{sum(dead)} ({min(dead)}) / {sum(longer)} ({min(longer)})"
+        cells += [score(e.scores[f"auc_{horizon:g}"], n), paper(f"auc_{horizon:g}"), counts]
+    reference = np.array([f.brier_reference for f in e.folds])
+    known = reference[np.isfinite(reference)]
+    return (
+        *cells,
+        score(e.scores["brier"], n),
+        number(float(known.mean())) if len(known) else number(float("nan")),
+    )
+
+
+def _calibration_figure(found: Sequence[Result]) -> Figure:
+    """One panel a system and horizon: predicted against observed survival."""
+    figure = Figure(figsize=(2.4 * len(HORIZONS) + 0.6, 2.3 * len(found) + 0.4), layout="constrained")
+    grid = figure.subplots(len(found), len(HORIZONS), squeeze=False, sharex=True, sharey=True)
+    for row, r in zip(grid, found, strict=True):
+        assert r.evaluation is not None
+        for axes, horizon in zip(row, HORIZONS, strict=True):
+            groups = [g for g in calibration(r.evaluation.run, horizon) if np.isfinite(g.observed)]
+            axes.plot([0, 1], [0, 1], color="#BBBBBB", lw=1, ls=":")
+            x, y = [g.predicted for g in groups], np.array([g.observed for g in groups])
+            error = [y - [g.lower for g in groups], [g.upper for g in groups] - y]
+            axes.errorbar(x, y, yerr=np.clip(error, 0, None), fmt="o-", color=CLINIC, ms=4, lw=1, capsize=2)
+            axes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
+            axes.set_title(f"{r.label.split(' (')[0]}, {horizon / 12:g} y", fontsize=8)
+    figure.supxlabel("Predicted survival", fontsize=9)
+    figure.supylabel("Observed survival (Kaplan-Meier, 95 %)", fontsize=9)
+    return figure

@@ -1,0 +1,149 @@
+"""Read a run folder that `survpgc train` wrote: predictions only, no model is loaded."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+from napari_survpgc.core.errors import CohortError
+
+_MAX_BYTES = 256 << 20
+_COLUMNS = ("case_id", "split", "risk", "survival_months", "event")
+
+
+@dataclass(frozen=True)
+class FoldPredictions:
+    """Predictions of one fold model.
+
+    Attributes
+    ----------
+    train, test : index case_id; risk, hazard_0 ... (where the system has them), survival_months, event.
+    edges : (n_bins + 1,) months, from the deaths of the training fold.
+    """
+
+    number: int
+    train: pd.DataFrame
+    test: pd.DataFrame
+    edges: tuple[float, ...]
+
+    @property
+    def has_hazards(self) -> bool:
+        return all(f"hazard_{k}" in self.test.columns for k in range(len(self.edges) - 1))
+
+    def survival_at(self, months: ArrayLike) -> NDArray[np.float64]:
+        """Return (n_test, n_times) predicted P(alive).
+
+        The model gives S at the ends of its bins (its own, not 12, 36 and 60 months, as the published evaluation reads
+        them); between them S falls linearly (constant density, Kvamme & Borgan 2021, Lifetime Data Analysis 27).
+        After the last bin it stays.
+
+        Raises
+        ------
+        CohortError : the system gives no hazards.
+        """
+        if not self.has_hazards:
+            raise CohortError("The predictions have no hazards, so no survival", "Evaluate their risks only")
+        hazards = self.test[[f"hazard_{k}" for k in range(len(self.edges) - 1)]].to_numpy(float)
+        survival = np.concatenate([np.ones((len(hazards), 1)), np.cumprod(1 - hazards, 1)], 1)
+        times = np.atleast_1d(np.asarray(months, float))
+        return np.stack([np.interp(times, self.edges, row) for row in survival])
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run.
+
+    Attributes
+    ----------
+    protocol : "honest", or "published" (chosen on the test folds: optimistic).
+    facts : run.json as it is.
+    """
+
+    path: Path
+    model: str
+    protocol: str
+    cohort: str
+    folds: tuple[FoldPredictions, ...]
+    facts: dict[str, Any]
+
+    @property
+    def optimistic(self) -> bool:
+        return self.protocol != "honest"
+
+    @property
+    def pooled(self) -> pd.DataFrame:
+        """Test patients of all folds, each once (from the first fold that tests it), with the number of that fold."""
+        table = pd.concat([fold.test.assign(fold=fold.number) for fold in self.folds])
+        return table[~table.index.duplicated()]
+
+
+def read_run(folder: Path) -> Run:
+    """Read the predictions of a finished run.
+
+    Raises
+    ------
+    CohortError : the run is not finished, or one of its files is damaged.
+    """
+    facts = _read_json(folder / "run.json")
+    for name in ("model", "protocol", "cohort", "folds"):
+        if name not in facts:
+            raise CohortError(f"{folder / 'run.json'} lacks {name}", "Train the run again")
+    folds = tuple(_read_fold(folder / "folds" / str(number), int(number)) for number in facts["folds"])
+    if not folds:
+        raise CohortError(f"The run {folder} has no fold", "Train the run again")
+    return Run(folder, str(facts["model"]), str(facts["protocol"]), str(facts["cohort"]), folds, facts)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        if path.stat().st_size > _MAX_BYTES:
+            raise CohortError(f"{path} is too large to be part of a run", "Train the run again")
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise CohortError(
+            f"{path.parent} is not a finished run: {path.name} cannot be read",
+            "Finish it with 'survpgc train'",
+        ) from error
+    except (ValueError, RecursionError) as error:
+        raise CohortError(f"{path} is not valid JSON ({error})", "Train the run again") from error
+    if not isinstance(document, dict):
+        raise CohortError(f"{path} does not hold the facts of a run", "Train the run again")
+    return document
+
+
+def _read_fold(folder: Path, number: int) -> FoldPredictions:
+    facts = _read_json(folder / "fold.json")
+    path = folder / "predictions.csv"
+    try:
+        if path.stat().st_size > _MAX_BYTES:
+            raise CohortError(f"{path} is too large to be part of a run", "Train the run again")
+        table = pd.read_csv(path, dtype={"case_id": str, "split": str})
+    except (OSError, ValueError) as error:
+        raise CohortError(f"{path} is not a readable table", "Train the run again") from error
+    missing = [c for c in _COLUMNS if c not in table.columns]
+    if missing:
+        raise CohortError(f"{path} lacks the column {missing[0]}", "Train the run again")
+    edges = facts.get("edges")
+    hazards = [c for c in table.columns if c.startswith("hazard_")]
+    numbers = table[["risk", "survival_months", "event", *hazards]]
+    text = [c for c in numbers.columns if not pd.api.types.is_numeric_dtype(numbers[c])]
+    if text:
+        raise CohortError(f"{path} has values that are not numbers in {text[0]}", "Train the run again")
+    if not isinstance(edges, list) or len(edges) < 2 or any(b <= a for a, b in itertools.pairwise(edges)):
+        raise CohortError(f"{folder / 'fold.json'} has no rising edges of bins", "Train the run again")
+    if table.duplicated(["case_id", "split"]).any():
+        raise CohortError(f"{path} lists a patient twice", "Train the run again")
+    table = table.set_index("case_id")
+    # An inner split belongs to the training fold: the test patients never touched it.
+    train = table[table["split"].isin(("train", "inner"))].drop(columns="split")
+    test = table[table["split"] == "test"].drop(columns="split")
+    if test.empty or train.empty:
+        raise CohortError(f"{path} has no train or no test patient", "Train the run again")
+    return FoldPredictions(number, train, test, tuple(float(edge) for edge in edges))

@@ -1,0 +1,183 @@
+"""Write the result of an experiment: CSV, Markdown, a self-contained HTML page, figures as PNG, SVG and PDF."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import matplotlib
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+from napari_survpgc.core.errors import writing
+from napari_survpgc.core.notice import RESEARCH_NOTICE
+from napari_survpgc.resources import resource_path
+
+OPTIMISTIC = "Protocol 'published': the epoch was chosen on the test fold, so these numbers are optimistic."
+_DPI = 150
+_CLIP_NAME = re.compile(rb"(?<=[\"#])p[0-9a-f]{10}(?=[\")])")
+
+
+@dataclass(frozen=True)
+class Table:
+    """Texts for readers and numbers for machines.
+
+    Attributes
+    ----------
+    columns : headings.   rows : formatted cells, one a column.   frame : the numbers, for the CSV.
+    """
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    frame: pd.DataFrame
+
+
+@dataclass(frozen=True)
+class Product:
+    """What an experiment gives.
+
+    Attributes
+    ----------
+    notes : sentences under the table: how it was computed, what it cannot say.
+    figures : suffix ("" for the main one) -> figure.   frames : suffix -> further CSV.
+    """
+
+    title: str
+    table: Table
+    notes: tuple[str, ...] = ()
+    figures: Mapping[str, Figure] = field(default_factory=dict)
+    frames: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+
+    def text(self) -> str:
+        """Return title and table for a terminal."""
+        cells = [self.table.columns, *self.table.rows]
+        widths = [max(len(row[k]) for row in cells) for k in range(len(self.table.columns))]
+        lines = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in cells]
+        return "\n".join([self.title, RESEARCH_NOTICE, *lines])
+
+
+def write_product(product: Product, name: str, out: Path, *, optimistic: bool) -> list[Path]:
+    """Write all files of an experiment as ``<name>[_<suffix>].<kind>``; each is whole or not there.
+
+    Parameters
+    ----------
+    optimistic : the epoch was chosen on the test folds; said wherever a number stands.
+
+    Returns
+    -------
+    The files written, the HTML page first.
+
+    Raises
+    ------
+    OutputError : disk full, no permission.
+    """
+    files: dict[str, bytes] = {}
+    for suffix, figure in product.figures.items():
+        stem = f"{name}_{suffix}" if suffix else name
+        _leave_margins(figure)
+        if optimistic:
+            figure.text(0.995, 0.995, "optimistic: epoch chosen on the test fold", ha="right", va="top", fontsize=7, color="#CC3311")  # fmt: skip
+        figure.text(0.005, 0.002, RESEARCH_NOTICE, ha="left", va="bottom", fontsize=6, color="#666666")
+        for kind in ("png", "svg", "pdf"):
+            files[f"{stem}.{kind}"] = figure_bytes(figure, kind)
+    pictures = {
+        suffix: files[f"{name}_{suffix}.png" if suffix else f"{name}.png"] for suffix in product.figures
+    }
+    files[f"{name}.md"] = markdown(product, name, optimistic).encode()
+    files[f"{name}.html"] = html_page(product, pictures, optimistic).encode()
+    files[f"{name}.csv"] = _csv(product.table.frame)
+    files |= {f"{name}_{suffix}.csv": _csv(frame) for suffix, frame in product.frames.items()}
+    with writing(out):
+        out.mkdir(parents=True, exist_ok=True)
+        for file, content in files.items():
+            _replace(out / file, lambda path, content=content: path.write_bytes(content))  # type: ignore[misc]
+    order = sorted(files, key=lambda file: (not file.endswith(".html"), file))
+    return [out / file for file in order]
+
+
+def _leave_margins(figure: Figure) -> None:
+    """Keep a strip above and below free for the notices."""
+    engine = figure.get_layout_engine()
+    strip = 0.18 / figure.get_figheight()
+    if isinstance(engine, ConstrainedLayoutEngine):
+        engine.set(rect=(0, strip, 1, 1 - 2 * strip))
+
+
+def _replace(path: Path, write: Callable[[Path], object]) -> None:
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        write(partial)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _csv(frame: pd.DataFrame) -> bytes:
+    return frame.to_csv(index=False, lineterminator="\n").encode()
+
+
+def figure_bytes(figure: Figure, kind: str) -> bytes:
+    """Return a figure as "png", "svg" or "pdf"; the same figure gives the same bytes."""
+    metadata = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind)
+    buffer = io.BytesIO()
+    with matplotlib.rc_context({"svg.hashsalt": "survpgc"}):
+        figure.savefig(buffer, format=kind, dpi=_DPI, metadata=metadata)
+    content = buffer.getvalue()
+    if kind == "svg":
+        # matplotlib names the clip paths of images by a memory address: number them instead.
+        names: dict[bytes, bytes] = {}
+        content = _CLIP_NAME.sub(lambda m: names.setdefault(m[0], b"clip%d" % len(names)), content)
+    return content
+
+
+def markdown(product: Product, name: str, optimistic: bool) -> str:
+    """Return the page as Markdown; figures are linked by name."""
+    table = product.table
+    lines = [f"# {product.title}", "", f"**{RESEARCH_NOTICE}**", ""]
+    if optimistic:
+        lines += [f"**{OPTIMISTIC}**", ""]
+    lines += [_line(table.columns), _line(["---"] * len(table.columns)), *(_line(row) for row in table.rows)]
+    lines += ["", *(f"- {note}" for note in product.notes), ""]
+    for suffix in product.figures:
+        stem = f"{name}_{suffix}" if suffix else name
+        lines += [f"![{product.title}]({stem}.png)", ""]
+    return "\n".join(lines)
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
+
+
+def html_page(product: Product, pictures: Mapping[str, bytes], optimistic: bool) -> str:
+    """Return one self-contained page: style and pictures inside, no script, nothing fetched."""
+    e = html.escape
+    style = resource_path("report", "report.css").read_text(encoding="utf-8")
+    parts = [
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">',
+        f"<title>{e(product.title)}</title><style>{style}</style></head><body>",
+        f'<p class="banner">{e(RESEARCH_NOTICE)}</p><h1>{e(product.title)}</h1>',
+    ]
+    if optimistic:
+        parts.append(f'<div class="warnings" role="note"><strong>{e(OPTIMISTIC)}</strong></div>')
+    parts.append("<table><thead><tr>")
+    parts += [f'<th scope="col">{e(column)}</th>' for column in product.table.columns]
+    parts.append("</tr></thead><tbody>")
+    for row in product.table.rows:
+        parts.append("<tr>" + "".join(f"<td>{e(cell)}</td>" for cell in row) + "</tr>")
+    parts.append("</tbody></table>")
+    if product.notes:
+        parts.append(
+            "<ul>" + "".join(f'<li class="small">{e(note)}</li>' for note in product.notes) + "</ul>"
+        )
+    for suffix, picture in pictures.items():
+        data = base64.b64encode(picture).decode()
+        alt = f"{product.title} {suffix}".strip()
+        parts.append(f'<figure><img src="data:image/png;base64,{data}" alt="{e(alt, quote=True)}"></figure>')
+    parts.append("</body></html>\n")
+    return "\n".join(parts)
