@@ -11,6 +11,7 @@ import safetensors.torch
 
 from napari_survpgc.core.bundle import Bundle, BundleConfig, EncoderSpec, write_bundle
 from napari_survpgc.core.clinical_encoding import encoding_from_json
+from napari_survpgc.core.drift import PROFILE_FILE, FeatureProfile, parse_profile
 from napari_survpgc.core.errors import BundleError
 from napari_survpgc.core.genes import read_gmt
 from napari_survpgc.core.genomics import GeneReference
@@ -83,4 +84,15 @@ def make_bundle(run: Path, out: Path, *, name: str | None = None) -> Bundle:
         gene_reference=reference,
         gene_sets=read_gmt(run / "gene_sets.gmt") if (run / "gene_sets.gmt").is_file() else (),
         templates=run / "templates.toml" if (run / "templates.toml").is_file() else None,
+        feature_profile=_profile(run, config),
     )
+
+
+def _profile(run: Path, config: BundleConfig) -> FeatureProfile | None:
+    path = run / PROFILE_FILE
+    if not path.is_file():
+        return None
+    try:
+        return parse_profile(path.read_bytes(), config.encoders["pathology"].dim)
+    except ValueError as error:
+        raise BundleError(f"{path} is damaged ({error})", "Train again into a new folder") from error

@@ -28,6 +28,7 @@ import torch
 
 from napari_survpgc import __version__
 from napari_survpgc.core.cohort import Cohort, Fold, make_folds, read_cohort, write_folds
+from napari_survpgc.core.drift import PROFILE_FILE, feature_profile, write_profile
 from napari_survpgc.core.errors import CancelledError, CohortError, writing
 from napari_survpgc.core.metrics import c_index
 from napari_survpgc.core.types import CLINICAL_FIELDS, ProgressCallback
@@ -118,7 +119,7 @@ def train(
     with writing(out):
         out.mkdir(parents=True, exist_ok=True)
         kept.write_text(text, encoding="utf-8")
-        _write_facts(out, data)
+        _write_facts(out, data, progress)
         write_folds(folds, out / "folds")
     with one_thread():
         results = _fit_all(cohort, system, data, folds, config, n_bins, out, processes, progress)
@@ -245,7 +246,13 @@ def _fit_alone(
         return fit_fold(system, data, fold, config, n_bins, out, report)
 
 
-def _write_facts(out: Path, data: Dataset) -> None:
+def _write_facts(out: Path, data: Dataset, progress: ProgressCallback | None) -> None:
+    if data.features and not (out / PROFILE_FILE).is_file():
+        profile = feature_profile(data.slide_means(progress))
+        if profile is not None:
+            temporary = out / f".{PROFILE_FILE}.partial"
+            write_profile(profile, temporary)
+            temporary.replace(out / PROFILE_FILE)
     if data.gene_reference is not None:
         genes = pd.DataFrame({"gene": data.gene_reference.genes})
         if data.gene_reference.mean is not None:

@@ -8,6 +8,7 @@ Layout (contract)::
     genes.csv            optional: gene, mean, sd (of log2(TPM+1)) in the order of the expression vector
     gene_sets.gmt        optional: the gene sets whose tokens the model was trained on
     templates.toml       optional: the wording of the clinical sentences
+    feature_profile.safetensors  optional: mean, sd and distances of the training slides' features
 
 A bundle is untrusted input: nothing in it is unpickled, every file is checked against its size and SHA-256.
 """
@@ -35,6 +36,8 @@ from numpy.typing import NDArray
 from napari_survpgc import __version__
 
 from .clinical_encoding import ClinicalEncoding, encoding_from_json, encoding_to_json
+from .drift import PROFILE_FILE as _PROFILE
+from .drift import FeatureProfile, parse_profile, write_profile
 from .errors import BundleError, writing
 from .genomics import GeneReference, composition, read_gmt
 from .types import GeneSet
@@ -119,6 +122,7 @@ class Bundle:
     risk_cuts : the two tertiles of the reference risks: low | intermediate | high.
     gene_reference : None for a model without genes.   gene_sets : () for a model without gene sets.
     templates : path of the wording, or None.
+    feature_profile : the training slides' features, to tell a slide unlike them; None when not known.
     """
 
     path: Path
@@ -131,6 +135,7 @@ class Bundle:
     gene_reference: GeneReference | None
     gene_sets: tuple[GeneSet, ...]
     templates: Path | None = None
+    feature_profile: FeatureProfile | None = None
 
     @cached_property
     def risk_cuts(self) -> tuple[float, float]:
@@ -242,6 +247,9 @@ def load_bundle(folder: Path | str) -> Bundle:
     if "templates.toml" in hashes:
         _read_checked(folder, "templates.toml", hashes, MAX_JSON_BYTES)
         templates = folder / "templates.toml"
+    profile = None
+    if _PROFILE in hashes:
+        profile = _read_profile(_read_checked(folder, _PROFILE, hashes, MAX_JSON_BYTES * 16), config, folder)
     return Bundle(
         path=folder,
         config=config,
@@ -253,7 +261,16 @@ def load_bundle(folder: Path | str) -> Bundle:
         gene_reference=gene_reference,
         gene_sets=gene_sets,
         templates=templates,
+        feature_profile=profile,
     )
+
+
+def _read_profile(raw: bytes, config: BundleConfig, folder: Path) -> FeatureProfile:
+    spec = config.encoders.get("pathology")
+    try:
+        return parse_profile(raw, spec.dim if spec else 0)
+    except ValueError as error:
+        raise BundleError(f"{_PROFILE} of bundle {folder.name} is damaged ({error})", _RETRAIN) from error
 
 
 def write_bundle(
@@ -265,6 +282,7 @@ def write_bundle(
     gene_reference: GeneReference | None = None,
     gene_sets: Sequence[GeneSet] = (),
     templates: Path | None = None,
+    feature_profile: FeatureProfile | None = None,
 ) -> Bundle:
     """Write a bundle folder in one step and read it back.
 
@@ -275,6 +293,7 @@ def write_bundle(
     reference : columns risk, survival_months, event and, if there, fold; other columns are dropped so that
         no identifier of a patient gets into the bundle.
     templates : the TOML file with the wording used in training; copied.
+    feature_profile : of the training slides.
     """
     import safetensors.torch
 
@@ -306,6 +325,8 @@ def write_bundle(
                 )
             if templates is not None:
                 shutil.copyfile(templates, staging / "templates.toml")
+            if feature_profile is not None:
+                write_profile(feature_profile, staging / _PROFILE)
             hashes = {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(staging.iterdir())}
             document = {"format": FORMAT, "version": __version__, **_config_to_json(config), "files": hashes}
             text = json.dumps(document, indent=1, sort_keys=True, allow_nan=False) + "\n"

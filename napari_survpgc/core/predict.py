@@ -22,6 +22,7 @@ from napari_survpgc import __version__
 from .attribution import average_attributions, logits_of, path_attribution, token_attribution
 from .bundle import Bundle
 from .clinical import clinical_tokens, field_warnings, load_templates, parse_record, unknown_fields
+from .drift import drift
 from .encoders import load_gene_encoder, load_text_encoder
 from .encoders.base import TextEncoder, resolve_device
 from .errors import BundleError, ExpressionError, FeatureError
@@ -253,6 +254,10 @@ class Predictor:
             warnings.append(
                 f"Patches were taken at {mpp:g} µm/px, the model was trained at {spec.mpp:g} µm/px."
             )
+        if self.bundle.feature_profile is not None:
+            found = drift(self.bundle.feature_profile, features.features)
+            if found.unlike:
+                warnings.append(found.describe())
         return tuple(warnings)
 
     def predict(
