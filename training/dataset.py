@@ -18,10 +18,10 @@ from napari_survpgc.core.clinical import clinical_tokens, load_templates
 from napari_survpgc.core.cohort import Cohort
 from napari_survpgc.core.encoders import load_gene_encoder, load_text_encoder
 from napari_survpgc.core.errors import CohortError, FeatureError, too_many
-from napari_survpgc.core.feature_file import FeatureSummary, read_features, summarize_features
+from napari_survpgc.core.feature_file import FeatureSummary, read_rows, summarize_features
 from napari_survpgc.core.genes import bundled_gene_sets
 from napari_survpgc.core.genomics import GeneReference, gene_set_vectors
-from napari_survpgc.core.types import ClinicalRecord, GeneSet, InputForm
+from napari_survpgc.core.types import ClinicalRecord, GeneSet, InputForm, ProgressCallback
 
 from .settings import Settings
 from .wordings import draw_wordings
@@ -98,7 +98,17 @@ class Dataset:
             self._next = (case, self._reader.submit(self._read, case))
 
     def _read(self, case: str) -> Tensor:
-        return torch.from_numpy(np.concatenate([read_features(f).features for f in self.features[case]]))
+        return torch.from_numpy(np.concatenate([read_rows(f) for f in self.features[case]]))
+
+    def slide_means(self, progress: ProgressCallback | None = None) -> list[NDArray[np.float64]]:
+        """Return the mean feature vector (d,) of every slide of the patients."""
+        files = [file for case in self.cases for file in self.features.get(case, ())]
+        means = []
+        for done, file in enumerate(files, start=1):
+            means.append(read_rows(file).mean(0, dtype=np.float64))
+            if progress:
+                progress("slides", done, len(files))
+        return means
 
     def genomic_input(self, case: str) -> Tensor | list[Tensor] | None:
         """Return the genomic input of a patient without a batch axis; None for a patient without genes."""

@@ -254,9 +254,16 @@ def _features(
     for c, text in zip(case, patients["slide_ids"], strict=True):
         files = []
         for slide in filter(None, (part.strip() for part in text.split(";"))):
-            # Slide ids come with or without the slide's own extension.
-            names = (f"{slide}.h5", f"{Path(slide).stem}.h5")
-            file = next((place / n for n in names if (place / n).is_file()), None)
+            # Slide ids come with or without the slide's own extension; folders are CLAM's.
+            file = next(
+                (
+                    place / folder / f"{name}.{kind}"
+                    for folder, kind in (("", "h5"), ("h5_files", "h5"), ("", "pt"), ("pt_files", "pt"))
+                    for name in (slide, Path(slide).stem)
+                    if (place / folder / f"{name}.{kind}").is_file()
+                ),
+                None,
+            )
             if file is None:
                 problems.append(f"patient {c} has no features for slide {slide}")
             else:

@@ -1,12 +1,14 @@
-"""Feature files: ours, CLAM's, TRIDENT's and plain tensors, all untrusted.
+"""Feature files: ours, CLAM's, TRIDENT's, STAMP's and plain tensors, all untrusted.
 
 HDF5 with ``features`` (n, d) or (1, n, d) and ``coords`` (n, 2) level-0 px. Ours carries TRIDENT's attributes, so that
-its tools read it, and a few exact ones (fractional patch side, mpp, fingerprints).
+its tools read it, and a few exact ones (fractional patch side, mpp, fingerprints). STAMP's have ``feats`` and ``coords``
+in µm with attributes ``unit``, ``tile_size_um``, ``tile_size_px``, ``extractor``; CLAM's geometry is in a file apart.
 """
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,6 +24,22 @@ from .errors import FeatureError, writing
 from .types import PatchFeatures, PatchGrid, SlideInfo
 
 _MAX_BYTES = 32 << 30
+_TENSORS = (".pt", ".pth")
+_FEATURES = ("features", "feats")
+_ALIASES = {
+    "uni_v1": "uni",
+    "mahmood-uni": "uni",
+    "uni_v2": "uni2-h",
+    "uni2": "uni2-h",
+    "mahmood-uni2": "uni2-h",
+    "conch_v1": "conch",
+    "mahmood-conch": "conch",
+    "hoptimus0": "h-optimus-0",
+    "h_optimus_0": "h-optimus-0",
+    "gigapath": "prov-gigapath",
+    "phikon_v2": "phikon-v2",
+}
+"""Names that TRIDENT and STAMP write -> ours."""
 _AGAIN = "Make it again with 'survpgc features'"
 
 
@@ -80,15 +98,20 @@ def _geometry_attributes(features: PatchFeatures, name: str) -> dict[str, Any]:
 
 
 def read_features(
-    path: Path, *, coords: Path | None = None, geometry: PatchGrid | None = None
+    path: Path,
+    *,
+    coords: Path | None = None,
+    geometry: PatchGrid | None = None,
+    slide_mpp: float | None = None,
 ) -> PatchFeatures:
     """Read a feature file as it is.
 
     Parameters
     ----------
-    path : .h5 of ours, CLAM or TRIDENT, or a .pt tensor (then ``coords`` is needed).
+    path : .h5 of ours, CLAM, TRIDENT or STAMP, or a .pt tensor.
     coords : HDF5 with ``coords`` (CLAM: patches/<slide>.h5), for a .pt file or for the patch geometry that CLAM's
-        feature files lack.
+        feature files lack; where it is not given it is looked for beside ``path`` (:func:`find_coords`).
+    slide_mpp : µm a level-0 px of the slide, for coordinates in µm (STAMP).
     geometry : patch size and mpp to assume where no file says; nothing is guessed.
 
     Returns
@@ -103,31 +126,78 @@ def read_features(
         raise FeatureError(
             f"There is no feature file {path}", "Check the name, or leave it out to make the features"
         )
-    if path.suffix.lower() in (".pt", ".pth"):
-        if coords is None:
-            raise FeatureError(
-                f"{path.name} holds features without coordinates",
-                "Give the file with the coordinates as well",
-            )
-        attributes: dict[str, Any] = {}
-        rows = _read_tensor(path)
-    else:
-        rows, attributes = _read_h5(path, "features")
+    tensor = path.suffix.lower() in _TENSORS
+    rows, attributes = _rows(path)
+    if coords is None and (tensor or not _has_geometry(path)):
+        coords = find_coords(path)
+    if tensor and coords is None:
+        raise FeatureError(
+            f"{path.name} holds features without coordinates",
+            "Give the file with the coordinates as well",
+        )
     if coords is not None:
         points, more = _read_h5(coords, "coords")
         attributes = {**more, **attributes}
-    else:
+    if coords is None or (not tensor and _has_coords(path)):
+        # A file's own coordinates belong to its rows, whatever a file beside it says of their size.
         points, more = _read_h5(path, "coords")
         attributes = {**attributes, **more}
-    rows = rows[0] if rows.ndim == 3 and rows.shape[0] == 1 else rows
     points = points[0] if points.ndim == 3 and points.shape[0] == 1 else points
     name = path.name
-    if rows.ndim != 2 or not np.issubdtype(rows.dtype, np.floating):
-        raise FeatureError(f"The features in {name} are not a table of numbers (n patches x width)", _AGAIN)
     if points.ndim != 2 or points.shape[1] != 2 or not np.issubdtype(points.dtype, np.number):
         raise FeatureError(f"The coordinates in {name} are not pairs of numbers", _AGAIN)
     if len(rows) != len(points):
         raise FeatureError(f"{name} has {len(rows)} feature rows but {len(points)} coordinates", _AGAIN)
+    points, attributes = _in_pixels(points, attributes, slide_mpp, name)
+    if not np.isfinite(points).all() or (points < 0).any() or (points > 2**31 - 1).any():
+        raise FeatureError(f"{name} has coordinates that cannot be pixels of a slide", _AGAIN)
+    failed = np.zeros((0, 2), np.int32)
+    if coords is None and "failed_coords" in attributes:
+        failed = attributes.pop("failed_coords")
+    grid = _grid(points.astype(np.int32), attributes, geometry)
+    encoder = encoder_of(attributes)
+    extra = {
+        key: value.item() if isinstance(value, np.generic) else value
+        for key, value in attributes.items()
+        if isinstance(value, (str, int, float, np.integer, np.floating))
+    }
+    return PatchFeatures(rows, grid, encoder, failed, _text(attributes.get("slide_fingerprint")), extra)
+
+
+def read_rows(path: Path) -> NDArray[np.float32]:
+    """Return the (n_p, d) features alone, for training, which needs no coordinates.
+
+    Raises
+    ------
+    FeatureError : as :func:`read_features`.
+    """
+    return _rows(path)[0]
+
+
+def find_coords(path: Path) -> Path | None:
+    """Return the file with the coordinates that CLAM and TRIDENT keep apart from a feature file, if it is there.
+
+    CLAM: ``pt_files/<slide>.pt`` beside ``h5_files/<slide>.h5`` (coordinates without patch size) and
+    ``patches/<slide>.h5``; TRIDENT: ``patches/<slide>_patches.h5``. The patch size decides which is better.
+    """
+    above = (path.parent, *tuple(path.parents)[1:3])
+    names = (f"{path.stem}.h5", f"{path.stem}_patches.h5")
+    candidates = [folder / "patches" / name for folder in above for name in names]
+    candidates.append(path.parent.parent / "h5_files" / f"{path.stem}.h5")
+    return next((found for found in candidates if found != path and found.is_file()), None)
+
+
+def _rows(path: Path) -> tuple[NDArray[np.float32], dict[str, Any]]:
+    """Read the features, checked, with the attributes beside them."""
+    attributes: dict[str, Any] = {}
+    if path.suffix.lower() in _TENSORS:
+        rows = _read_tensor(path)
+    else:
+        rows, attributes = _read_h5(path, *_FEATURES)
+    rows = rows[0] if rows.ndim == 3 and rows.shape[0] == 1 else rows
+    name = path.name
+    if rows.ndim != 2 or not np.issubdtype(rows.dtype, np.floating):
+        raise FeatureError(f"The features in {name} are not a table of numbers (n patches x width)", _AGAIN)
     if len(rows) == 0 or rows.shape[1] == 0:
         raise FeatureError(
             f"{name} holds no patch", "Check the tissue of the slide, then make the features again"
@@ -138,19 +208,45 @@ def read_features(
         raise FeatureError(
             f"{int(bad.sum())} of {len(rows)} feature rows in {name} are not numbers (NaN)", _AGAIN
         )
-    if not np.isfinite(points).all() or (points < 0).any() or (points > 2**31 - 1).any():
-        raise FeatureError(f"{name} has coordinates that cannot be pixels of a slide", _AGAIN)
-    failed = np.zeros((0, 2), np.int32)
-    if coords is None and "failed_coords" in attributes:
-        failed = attributes.pop("failed_coords")
-    grid = _grid(points.astype(np.int32), attributes, geometry)
-    encoder = _text(attributes.get("encoder"))
-    extra = {
-        key: value.item() if isinstance(value, np.generic) else value
-        for key, value in attributes.items()
-        if isinstance(value, (str, int, float, np.integer, np.floating))
-    }
-    return PatchFeatures(rows, grid, encoder, failed, _text(attributes.get("slide_fingerprint")), extra)
+    return rows, attributes
+
+
+def _has_coords(path: Path) -> bool:
+    with h5py.File(path, "r") as file:
+        return "coords" in file
+
+
+def _has_geometry(path: Path) -> bool:
+    """Whether an HDF5 file says how large its patches are; a damaged one is told of by those who read it."""
+    try:
+        with h5py.File(path, "r") as file:
+            if "coords" not in file:
+                return False
+            attributes = {*file.attrs, *file["coords"].attrs}
+    except (OSError, RuntimeError, KeyError, ValueError):
+        return True
+    return bool(attributes & {"patch_px_level0", "patch_size_level0", "patch_size", "tile_size_um"})
+
+
+def _in_pixels(
+    points: NDArray[Any], attributes: dict[str, Any], slide_mpp: float | None, name: str
+) -> tuple[NDArray[Any], dict[str, Any]]:
+    """Return coordinates and patch size of STAMP's files in level-0 px; other files as they are."""
+    if _text(attributes.get("unit")) != "um":
+        if "stamp_version" in attributes or ("extractor" in attributes and "tile_size_um" in attributes):
+            raise FeatureError(
+                f"{name} was made by an old version of STAMP and does not say what its coordinates mean",
+                "Make it again with STAMP 2, or with 'survpgc features'",
+            )
+        return points, attributes
+    if slide_mpp is None or not math.isfinite(slide_mpp):
+        raise FeatureError(
+            f"The coordinates in {name} are in µm, and the pixel size of its slide is not known",
+            "Give the pixel size of the slide (--mpp-override, or the field Pixel size)",
+        )
+    side_um, side_px = _number(attributes.get("tile_size_um")), _number(attributes.get("tile_size_px"))
+    found = {"patch_px_level0": side_um / slide_mpp, "patch_px": side_px, "mpp": side_um / side_px}
+    return np.rint(np.asarray(points, np.float64) / slide_mpp), {**attributes, **found}
 
 
 @dataclass(frozen=True)
@@ -171,13 +267,16 @@ class FeatureSummary:
 
 
 def summarize_features(path: Path) -> FeatureSummary:
-    """Look at an HDF5 feature file without reading its features.
+    """Look at a feature file; of an HDF5 file no features are read.
 
     Raises
     ------
     FeatureError : damaged or truncated, not a feature file, or counts that differ.
     """
-    rows, own = _read_h5(path, "features", header=True)
+    if path.suffix.lower() in _TENSORS:
+        shape = _rows(path)[0].shape  # a pickle has no header
+        return FeatureSummary(path, shape[0], shape[1], None, 0, math.nan)
+    rows, own = _read_h5(path, *_FEATURES, header=True)
     points, attributes = _read_h5(path, "coords", header=True)
     attributes = {**own, **attributes}
     shape, coords = (s[1:] if len(s) == 3 and s[0] == 1 else s for s in (rows, points))
@@ -188,7 +287,22 @@ def summarize_features(path: Path) -> FeatureSummary:
             f"{path.name} has {shape[0]} feature rows but coordinates of shape {coords}", _AGAIN
         )
     grid = _grid(np.zeros((0, 2), np.int32), attributes, None)
-    return FeatureSummary(path, shape[0], shape[1], _text(attributes.get("encoder")), grid.patch_px, grid.mpp)
+    side_um, side_px = _number(attributes.get("tile_size_um")), _number(attributes.get("tile_size_px"))
+    patch_px = grid.patch_px or (int(side_px) if math.isfinite(side_px) else 0)
+    mpp = grid.mpp if math.isfinite(grid.mpp) else side_um / side_px
+    return FeatureSummary(path, shape[0], shape[1], encoder_of(attributes), patch_px, mpp)
+
+
+def encoder_of(attributes: Mapping[str, Any]) -> str | None:
+    """Return the encoder that made the features under our id, or as it is written; None when nothing says.
+
+    TRIDENT calls UNI "uni_v1", STAMP "mahmood-uni-<hash of its code>".
+    """
+    name = _text(attributes.get("encoder")) or _text(attributes.get("extractor"))
+    if name is None:
+        return None
+    plain = re.sub(r"-[0-9a-f]{8,}$", "", name.lower())
+    return _ALIASES.get(plain, name)
 
 
 def check_within(features: PatchFeatures, info: SlideInfo) -> None:
@@ -244,8 +358,8 @@ def _text(value: Any) -> str | None:
     return value if isinstance(value, str) and value and value != "None" else None
 
 
-def _read_h5(path: Path, name: str, header: bool = False) -> tuple[Any, dict[str, Any]]:
-    """Read one dataset (``header``: its shape) with its own and the file's attributes.
+def _read_h5(path: Path, *names: str, header: bool = False) -> tuple[Any, dict[str, Any]]:
+    """Read the first of ``names`` that is there (``header``: its shape) with its own and the file's attributes.
 
     Nothing outside the file is followed.
     """
@@ -254,6 +368,7 @@ def _read_h5(path: Path, name: str, header: bool = False) -> tuple[Any, dict[str
     try:
         with h5py.File(path, "r") as file:
             attributes = dict(file.attrs)
+            name = next((n for n in names if n in file), names[0])
             data, own = _dataset(file, name, path, header)
             attributes.update(own)
             if name == "coords":

@@ -79,7 +79,7 @@ def predict_slide(
             mask: TissueMask | None = None
             feature_file = features
             if features is not None:
-                bag = read_features(features, coords=coords)
+                bag = read_features(features, coords=coords, slide_mpp=slide.info.mpp)
                 if patch_px_level0 is not None:
                     bag = with_geometry(bag, patch_px_level0)
                 check_within(bag, slide.info)
@@ -239,7 +239,7 @@ class Analyzer:
         progress: ProgressCallback | None = None,
     ) -> Analysis:
         """The same from features that were made before."""
-        bag = read_features(features)
+        bag = read_features(features, slide_mpp=slide.info.mpp)
         check_within(bag, slide.info)
         _check_geometry(bag, slide.info, features)
         return self._predict(slide, record, profile, None, bag, (), progress)

@@ -19,6 +19,7 @@ from napari_survpgc.core.encoders import IMAGE_ENCODERS, TEXT_ENCODERS, load_ima
 from napari_survpgc.core.encoders.base import check_sha256, resolve_device
 from napari_survpgc.core.encoders.efficientnet_lite0 import EfficientNetLite0, build_network, fold_batch_norm
 from napari_survpgc.core.errors import CancelledError, EncoderError, FeatureError, OutputError, SlideError
+from napari_survpgc.core.feature_file import summarize_features
 from napari_survpgc.core.features import check_within, compute_features, read_features, write_features
 from napari_survpgc.core.slide import open_slide
 from napari_survpgc.core.types import PatchFeatures, PatchGrid
@@ -216,7 +217,7 @@ def test_clam_and_trident_files_are_read_as_they_are(tmp_path: Path, dtype: type
         file["features"].attrs["encoder"] = "uni_v1"
     read = read_features(trident)
     assert read.grid.patch_px_level0 == 512
-    assert read.encoder == "uni_v1"
+    assert read.encoder == "uni", "TRIDENT's name of an encoder is ours"
 
 
 def test_the_patch_size_of_clam_comes_from_its_patches_file(tmp_path: Path) -> None:
@@ -231,6 +232,53 @@ def test_the_patch_size_of_clam_comes_from_its_patches_file(tmp_path: Path) -> N
     assert read.grid.patch_px_level0 == 512
     with pytest.raises(FeatureError, match="without coordinates"):
         read_features(tmp_path / "x.pt")
+
+
+def test_clams_folders_are_followed_to_the_coordinates(tmp_path: Path) -> None:
+    """pt_files/<slide>.pt, h5_files/<slide>.h5 without patch size, patches/<slide>.h5 with it."""
+    coords = np.array([[512, 0], [0, 512], [1024, 1024]])
+    for folder in ("features/pt_files", "features/h5_files", "patches"):
+        (tmp_path / folder).mkdir(parents=True)
+    pt = tmp_path / "features" / "pt_files" / "S1.pt"
+    torch.save(torch.ones(3, 4), pt)
+    h5 = _foreign(tmp_path / "features" / "h5_files" / "S1.h5", np.ones((3, 4), "f4"), coords)
+    read = read_features(pt)
+    np.testing.assert_array_equal(read.grid.coords, coords)
+    assert np.isnan(read.grid.patch_px_level0)
+    with h5py.File(tmp_path / "patches" / "S1.h5", "w") as file:
+        file["coords"] = np.concatenate([coords, coords])  # of a later, finer run
+        file["coords"].attrs.update({"patch_size": 256, "downsample": np.array([2.0, 2.0])})
+    read = read_features(h5)
+    np.testing.assert_array_equal(read.grid.coords, coords)
+    assert read.grid.patch_px_level0 == 512
+
+
+def test_stamps_micrometres_become_pixels_of_the_slide(tmp_path: Path) -> None:
+    path = tmp_path / "S1.h5"
+    with h5py.File(path, "w") as file:
+        file["feats"] = np.ones((2, 4), np.float16)
+        file["coords"] = np.array([[0.0, 0.0], [256.0, 512.0]])
+        file.attrs.update(
+            {
+                "stamp_version": "2.3.0",
+                "unit": "um",
+                "tile_size_um": 256.0,
+                "tile_size_px": 224,
+                "extractor": "mahmood-uni-1a2b3c4d5e",
+            }
+        )
+    read = read_features(path, slide_mpp=0.25)
+    np.testing.assert_array_equal(read.grid.coords, [[0, 0], [1024, 2048]])
+    assert read.grid.patch_px_level0 == 1024
+    assert read.grid.mpp == pytest.approx(256 / 224)
+    assert read.encoder == "uni"
+    with pytest.raises(FeatureError, match="pixel size of its slide is not known"):
+        read_features(path)
+    assert summarize_features(path).width == 4
+    with h5py.File(path, "a") as file:
+        del file.attrs["unit"]
+    with pytest.raises(FeatureError, match="old version of STAMP"):
+        read_features(path, slide_mpp=0.25)
 
 
 class _Evil:

@@ -56,13 +56,17 @@ def load_side(case: CaseResult, folder: Path | None, bundle: Bundle | None, devi
             )
         record, profile, features = cohort_patient(folder, case.case_id)
         predictor = Predictor(bundle, device)
-        prediction = predictor.predict(
-            predictor.prepare_patient(record, profile),
-            read_features(features),
-            attribution=False,
-            keep_state=False,
-        )
         opened = open_with_tiles(case.slide)
+        try:
+            prediction = predictor.predict(
+                predictor.prepare_patient(record, profile),
+                read_features(features, slide_mpp=opened.slide.info.mpp),
+                attribution=False,
+                keep_state=False,
+            )
+        except Exception:
+            opened.close()
+            raise
     return Side(case.case_id, opened, prediction, AttentionMaps(prediction).ranked())
 
 
