@@ -22,6 +22,7 @@ from napari_survpgc.resources import resource_path
 OPTIMISTIC = "Protocol 'published': the epoch was chosen on the test fold, so these numbers are optimistic."
 _DPI = 150
 _CLIP_NAME = re.compile(rb"(?<=[\"#])p[0-9a-f]{10}(?=[\")])")
+_LONG_NUMBER = re.compile(rb"(?<![\d.])-?[1-9]\d*\.\d{4,}")
 
 
 @dataclass(frozen=True)
@@ -133,6 +134,8 @@ def figure_bytes(figure: Figure, kind: str) -> bytes:
         # matplotlib names the clip paths of images by a memory address: number them instead.
         names: dict[bytes, bytes] = {}
         content = _CLIP_NAME.sub(lambda m: names.setdefault(m[0], b"clip%d" % len(names)), content)
+        # The solver of the layout orders its variables by address, which shows in the sixth decimal.
+        content = _LONG_NUMBER.sub(lambda m: b"%.3f" % float(m[0]), content)
     return content
 
 
