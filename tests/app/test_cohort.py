@@ -94,6 +94,8 @@ def test_two_patients_side_by_side(dock: SurvPGCDock, batch: Path, qtbot) -> Non
     assert len(other.layers) == 4
     maps = [layer for layer in other.layers if layer.name.endswith("attention")]
     assert [tuple(layer.contrast_limits) for layer in maps] == [(0, 100), (0, 100)]
+    # A slice still under way holds the viewer, which napari's fixture then calls leaked.
+    qtbot.waitUntil(lambda: all(layer.loaded for layer in other.layers), timeout=WAIT_MS)
     other.close()
 
 
