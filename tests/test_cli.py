@@ -152,7 +152,7 @@ def _bad(files: Path, folder: Path, name: str) -> tuple[list[str], str]:
                 "no unit",
             )
         case "wrong encoder":
-            out, message = ["--features", features(1280, "uni_v1")], "made with the encoder uni_v1"
+            out, message = ["--features", features(1280, "uni_v1")], "made with the encoder uni,"
         case "wrong width":
             out, message = ["--features", features(99, "None")], "99 numbers wide"
         case "outside the slide":

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from .encoders.base import ImageEncoder
 from .errors import FeatureError, OutputError, SlideError, writing
 from .feature_file import check_within, read_features, with_geometry, write_features
-from .types import PatchFeatures, PatchGrid, ProgressCallback, SlideInfo
+from .types import PatchFeatures, PatchGrid, ProgressCallback, Resampling, SlideInfo
 
 __all__ = ["check_within", "compute_features", "read_features", "with_geometry", "write_features"]
 
@@ -37,7 +37,9 @@ class _Readable(Protocol):
     @property
     def info(self) -> SlideInfo: ...
 
-    def read_square(self, x: int, y: int, size_level0: float, out_px: int) -> NDArray[np.uint8]: ...
+    def read_square(
+        self, x: int, y: int, size_level0: float, out_px: int, resampling: Resampling = "bilinear"
+    ) -> NDArray[np.uint8]: ...
 
 
 def compute_features(
@@ -106,6 +108,8 @@ def compute_features(
 def _identity(info: SlideInfo, grid: PatchGrid, encoder: ImageEncoder) -> str:
     """Return a hash of everything that the rows depend on."""
     facts = json.dumps([info.fingerprint, encoder.id, encoder.dim, encoder.input_px, grid.patch_px_level0])
+    if encoder.resampling != "bilinear":
+        facts += encoder.resampling
     return hashlib.sha256(facts.encode() + np.ascontiguousarray(grid.coords, "<i4").tobytes()).hexdigest()
 
 
@@ -214,7 +218,9 @@ def _fill(
     def read(index: int) -> NDArray[np.uint8] | None:
         x, y = grid.coords[index]
         try:
-            return slide.read_square(int(x), int(y), grid.patch_px_level0, encoder.input_px)
+            return slide.read_square(
+                int(x), int(y), grid.patch_px_level0, encoder.input_px, encoder.resampling
+            )
         except SlideError:
             return None  # marked as failed in the file and counted in the result
 

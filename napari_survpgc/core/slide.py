@@ -21,7 +21,7 @@ from PIL import Image
 
 from .errors import MissingMppError, SlideError
 from .slide_backends import Handle, fingerprint, open_handle, pixel_size
-from .types import Level, MppSource, SlideInfo
+from .types import Level, MppSource, Resampling, SlideInfo
 
 COARSEST_PX = 2048
 _STRIP_PX = 16 << 20  # source pixels read at once for a virtual level: 64 MB
@@ -142,11 +142,13 @@ class Slide:
             out[top : top + count] = np.asarray(block.reduce(factor))
         return out
 
-    def read_square(self, x: int, y: int, size_level0: float, out_px: int) -> NDArray[np.uint8]:
+    def read_square(
+        self, x: int, y: int, size_level0: float, out_px: int, resampling: Resampling = "bilinear"
+    ) -> NDArray[np.uint8]:
         """Read the square with top-left (x, y) and side ``size_level0`` level-0 px, resampled to ``out_px``.
 
-        It is read from the nearest finer stored level and resized once, antialiased (bilinear with the support
-        widened by the scale, as PIL does), with the exact fractional side.
+        It is read from the nearest finer stored level and resized once, antialiased (the filter's support widened by
+        the scale, as PIL does), with the exact fractional side.
         """
         wanted = size_level0 / out_px
         levels = self.info.levels
@@ -157,7 +159,7 @@ class Slide:
         block = self._read_stored(x, y, self._sources[index][0], (read, read))
         if read != out_px or abs(side - out_px) >= 1e-6:
             box = (0, 0, min(side, read), min(side, read))
-            block = block.resize((out_px, out_px), Image.Resampling.BILINEAR, box=box)
+            block = block.resize((out_px, out_px), Image.Resampling[resampling.upper()], box=box)
         return np.asarray(block)
 
     def thumbnail(self, max_px: int = COARSEST_PX) -> NDArray[np.uint8]:

@@ -10,9 +10,19 @@ from napari_survpgc.core.errors import EncoderError
 
 if TYPE_CHECKING:
     from .base import GeneEncoder, ImageEncoder, TextEncoder
+    from .weights import WeightSource
 
-IMAGE_ENCODERS: dict[str, str] = {"efficientnet-lite0": "efficientnet_lite0"}
-TEXT_ENCODERS: dict[str, str] = {"minilm": "minilm"}
+IMAGE_ENCODERS: dict[str, str] = {
+    "efficientnet-lite0": "efficientnet_lite0",
+    "uni": "uni",
+    "uni2-h": "uni2_h",
+    "conch": "conch_image",
+    "virchow2": "virchow2",
+    "h-optimus-0": "h_optimus_0",
+    "prov-gigapath": "prov_gigapath",
+    "phikon-v2": "phikon_v2",
+}
+TEXT_ENCODERS: dict[str, str] = {"minilm": "minilm", "conch": "conch_text"}
 GENE_ENCODERS: dict[str, str] = {"gene-projection": "gene_projection"}
 _REGISTRIES = {"image": IMAGE_ENCODERS, "text": TEXT_ENCODERS, "gene": GENE_ENCODERS}
 
@@ -35,9 +45,48 @@ def load_gene_encoder(encoder_id: str, device: str = "auto") -> GeneEncoder:
 @functools.cache
 def _load(kind: str, encoder_id: str, device: str) -> Any:
     """Load an encoder once a process: it is frozen, and its weights take seconds to read and check."""
-    registry = _REGISTRIES[kind]
-    if encoder_id not in registry:
+    if encoder_id in _REGISTRIES[kind]:
+        return _module(kind, encoder_id).load(device)
+    if kind == "image" and parse_hub_id(encoder_id):
+        from .hub_image import load_hub_image
+
+        return load_hub_image(encoder_id, device)
+    if kind == "text" and encoder_id.startswith("hf:"):
+        from .hub_text import load_hub_text
+
+        return load_hub_text(encoder_id, device)
+    raise EncoderError(
+        f"There is no {kind} encoder named {encoder_id}",
+        f"Choose one of: {', '.join(sorted(_REGISTRIES[kind]))}, or hf:<owner>/<name>",
+    )
+
+
+def parse_hub_id(encoder_id: str) -> bool:
+    """Whether an id names an encoder of a hub: "hf:<owner>/<name>", "timm:<model>"."""
+    kind, _, name = encoder_id.partition(":")
+    return kind in ("hf", "timm") and bool(name) and ".." not in name
+
+
+def weight_sources(encoder_id: str) -> list[WeightSource]:
+    """Return where the weights of an encoder come from, one source a kind that has this id; none for embedded ones.
+
+    Raises
+    ------
+    EncoderError : an unknown id.
+    """
+    known = [kind for kind, registry in _REGISTRIES.items() if encoder_id in registry]
+    if known:
+        found = [getattr(_module(kind, encoder_id), "SOURCE", None) for kind in known]
+        return [source for source in found if source is not None]
+    if not parse_hub_id(encoder_id):
         raise EncoderError(
-            f"There is no {kind} encoder named {encoder_id}", f"Choose one of: {', '.join(sorted(registry))}"
+            f"There is no encoder named {encoder_id}",
+            f"Choose one of: {', '.join(sorted({i for r in _REGISTRIES.values() for i in r}))}",
         )
-    return importlib.import_module(f".{registry[encoder_id]}", __name__).load(device)
+    from . import hub_image
+
+    return [hub_image.source_of(encoder_id)]
+
+
+def _module(kind: str, encoder_id: str) -> Any:
+    return importlib.import_module(f".{_REGISTRIES[kind][encoder_id]}", __name__)

@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from napari_survpgc.core.errors import EncoderError
+from napari_survpgc.core.types import Resampling
 
 
 @runtime_checkable
@@ -28,6 +29,7 @@ class ImageEncoder(Protocol):
     dim : width of a row.
     patch_px, mpp : how patches are cut (256 px at 0.5 µm per px).
     input_px : side of the square that :meth:`encode` wants; patches are resampled to it in one step when read.
+    resampling : "bilinear" or "bicubic", antialiased, as the model was trained.
     """
 
     id: str
@@ -35,6 +37,7 @@ class ImageEncoder(Protocol):
     patch_px: int
     mpp: float
     input_px: int
+    resampling: Resampling
     device: torch.device
 
     def encode(self, patches: NDArray[np.uint8]) -> NDArray[np.float32]:

