@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 IMAGE_ENCODERS: dict[str, str] = {"efficientnet-lite0": "efficientnet_lite0"}
 TEXT_ENCODERS: dict[str, str] = {"minilm": "minilm"}
-GENE_ENCODERS: dict[str, str] = {"gene-projection": "gene_projection"}
+GENE_ENCODERS: dict[str, str] = {"gene-projection": "gene_projection", "scfoundation": "scfoundation"}
 _REGISTRIES = {"image": IMAGE_ENCODERS, "text": TEXT_ENCODERS, "gene": GENE_ENCODERS}
 
 
