@@ -156,14 +156,14 @@ def test_units_meet_in_the_models_z_scores() -> None:
     want = np.clip((np.log2(tpm[:50] + 1) - 3) / 1.5, -5, 5)
     for unit, values in forms.items():
         found = normalize_profile(_profile(dict(zip(genes, values, strict=True)), unit), reference)
-        np.testing.assert_allclose(found.z, want, atol=1e-6, err_msg=str(unit))
+        np.testing.assert_allclose(found.values, want, atol=1e-6, err_msg=str(unit))
         assert found.overlap == 1
 
 
 def test_missing_genes_are_average_and_extremes_clipped() -> None:
     reference = GeneReference(("A", "B", "C"), clip=5)
     found = normalize_profile(_profile({"A": 36893.0, "C": -1.0}, ExpressionUnit.ZSCORE), reference)
-    np.testing.assert_array_equal(found.z, [5, 0, -1])
+    np.testing.assert_array_equal(found.values, [5, 0, -1])
     assert found.missing == ("B",)
     assert any("clipped" in note for note in found.notes)
 
