@@ -307,9 +307,10 @@ def _expression_itself(
             " another gene encoder",
         )
     genes = [str(gene) for gene in frame.columns]
-    match = encoder.match(genes)
+    source = f"The expression of {cohort.name}"
+    match = encoder.match(genes, source)
     keep = sorted(match.source.tolist(), key=lambda i: genes[i])
-    linear, _ = linear_values(frame.iloc[:, keep].to_numpy(float), unit, f"The expression of {cohort.name}")
+    linear, _ = linear_values(frame.iloc[:, keep].to_numpy(float), unit, source)
     counts = looks_like_counts(linear)
     linear = np.nan_to_num(linear)  # a gene without a value is absent
     totals = linear.sum(1)

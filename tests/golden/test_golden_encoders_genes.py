@@ -22,6 +22,7 @@ from napari_survpgc.core.encoders.scfoundation import (
     read_gene_list,
     read_network,
 )
+from tests.builders import write_scfoundation
 
 Load = Callable[[str], dict[str, Any]]
 BULK, CELL = SampleKind.BULK, SampleKind.SINGLE_CELL
@@ -30,19 +31,8 @@ NOT_EMBEDDING = {"s0_decoder_expression"}
 
 
 def write_checkpoint(path: Path, case: dict[str, Any]) -> Path:
-    """Write a case's weights in the layout of models.ckpt: three parts, prefixed keys, settings in two places."""
-    settings = dict(case["meta"]["constructor"])
-    model = settings.pop("model")
-    sizes = {name: settings.pop(name) for name in ("seq_len", "bin_num")}
-    state = {f"model.{key}": torch.from_numpy(value) for key, value in case["weights"].items()}
-    # What the data set says wins over what the model says.
-    config = {
-        "model": model,
-        "model_config": {model: {**settings, "seq_len": 7}},
-        "dataset_config": {"rnaseq": sizes},
-    }
-    torch.save({"gene": {}, "cell": {"config": config, "state_dict": state}, "rde": {}}, path)
-    return path
+    state = {key: torch.from_numpy(value) for key, value in case["weights"].items()}
+    return write_scfoundation(path, case["meta"]["constructor"], state)
 
 
 @pytest.fixture(scope="module")

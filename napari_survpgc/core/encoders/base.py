@@ -134,8 +134,8 @@ class ExpressionEncoder(GeneEncoder, Protocol):
 
     min_overlap: float
 
-    def match(self, genes: Sequence[str]) -> GeneMatch:
-        """Find genes by symbol; ExpressionError when fewer than :attr:`min_overlap` of the list are there."""
+    def match(self, genes: Sequence[str], source: str = "The sample") -> GeneMatch:
+        """Find genes by symbol; ExpressionError, naming ``source``, when fewer than :attr:`min_overlap` are there."""
         ...
 
 

@@ -321,11 +321,11 @@ class SCFoundation:
         self._matched = given, match
         return match
 
-    def match(self, genes: Sequence[str]) -> GeneMatch:
+    def match(self, genes: Sequence[str], source: str = "The sample") -> GeneMatch:
         match = self.align(genes)
         if match.overlap < self.min_overlap:
             raise ExpressionError(
-                f"Only {len(match.source)} of the {match.listed} genes that scFoundation reads are there"
+                f"{source} has {len(match.source)} of the {match.listed} genes that scFoundation reads"
                 f" ({100 * match.overlap:.0f} %); at least {100 * self.min_overlap:.0f} % are needed",
                 "Give the whole transcriptome with HGNC symbols, or choose another gene encoder",
             )
