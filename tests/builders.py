@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import pytest
 import tifffile
 import torch
 from numpy.typing import NDArray
 
+from napari_survpgc.core import encoders
 from napari_survpgc.core.bundle import Bundle, BundleConfig, EncoderSpec, write_bundle
+from napari_survpgc.core.encoders import scfoundation
 from napari_survpgc.core.genomics import GeneReference
 from napari_survpgc.core.models import build_model
 from napari_survpgc.core.types import GeneSet
@@ -102,3 +109,62 @@ def tiny_bundle(
         gene_sets=GENE_SETS,
         templates=resource_path("templates", "default.toml"),
     )
+
+
+def scfoundation_settings(n_genes: int, **encoder: Any) -> dict[str, Any]:
+    """Return the settings of a tiny scFoundation, as its checkpoint states them."""
+    return {
+        "model": "mae_autobin", "seq_len": n_genes + 2, "bin_num": 5, "bin_alpha": 1.0, "n_class": 9,
+        "mask_token_id": 102, "pad_token_id": 103, "rawcount": True,
+        "encoder": {
+            "hidden_dim": 8, "depth": 2, "heads": 2, "dim_head": 4, "module_type": "transformer",
+            "norm_first": False, **encoder,
+        },
+        "decoder": {"hidden_dim": 4, "module_type": "performer"},
+    }  # fmt: skip
+
+
+def scfoundation_state(n_genes: int, seed: int = 0) -> dict[str, torch.Tensor]:
+    """Return random weights for these settings, with some of the keys that only its decoder needs."""
+    config = scfoundation.CellConfig(n_genes + 2, 8, 2, 2, 5, 1.0, 102, 103)
+    generator = torch.Generator().manual_seed(seed)
+    state = {
+        key: torch.randn(value.shape, generator=generator) * 0.5
+        for key, value in scfoundation.CellNetwork(config).state_dict().items()
+    }
+    unused = ("decoder.norm.weight", "decoder_embed.weight", "norm.weight", "to_final.bias")
+    return {**state, **{key: torch.zeros(3) for key in unused}}
+
+
+def write_scfoundation(path: Path, settings: Mapping[str, Any], state: Mapping[str, torch.Tensor]) -> Path:
+    """Write a checkpoint in the layout of models.ckpt: three parts, prefixed keys, settings in two places."""
+    settings = dict(settings)
+    model = settings.pop("model")
+    sizes = {name: settings.pop(name) for name in ("seq_len", "bin_num") if name in settings}
+    # What the data set says wins over what the model says.
+    config = {
+        "model": model,
+        "model_config": {model: {**settings, "seq_len": 7}},
+        "dataset_config": {"rnaseq": sizes},
+    }
+    cell = {"config": config, "state_dict": {f"model.{key}": value for key, value in state.items()}}
+    torch.save({"gene": {}, "cell": cell, "rde": {}}, path)
+    return path
+
+
+def install_scfoundation(folder: Path, genes: Sequence[str], monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Put a tiny scFoundation for these genes where its weights are looked for; return the folder of its files."""
+    place = folder / "weights" / "scfoundation"
+    place.mkdir(parents=True)
+    write_scfoundation(
+        place / "models.ckpt", scfoundation_settings(len(genes)), scfoundation_state(len(genes))
+    )
+    gene_list = place / "OS_scRNA_gene_index.19264.tsv"
+    rows = [f"{gene}\t{i}" for i, gene in enumerate(genes)]
+    gene_list.write_text("\n".join(["gene_name\tindex", *rows]) + "\n")
+    monkeypatch.setenv("SURVPGC_WEIGHTS", str(folder / "weights"))
+    monkeypatch.setenv("SURVPGC_CACHE", str(folder / "cache"))
+    monkeypatch.setattr(scfoundation, "GENE_LIST_SHA256", hashlib.sha256(gene_list.read_bytes()).hexdigest())
+    # An encoder is loaded once a process: these weights must not stay for the next test.
+    monkeypatch.setattr(encoders, "_load", functools.cache(encoders._load.__wrapped__))
+    return place

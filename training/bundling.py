@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import safetensors.torch
 
-from napari_survpgc.core.bundle import Bundle, BundleConfig, EncoderSpec, write_bundle
+from napari_survpgc.core.bundle import Bundle, BundleConfig, EncoderSpec, scale_from_json, write_bundle
 from napari_survpgc.core.clinical_encoding import encoding_from_json
 from napari_survpgc.core.drift import PROFILE_FILE, FeatureProfile, parse_profile
 from napari_survpgc.core.errors import BundleError
@@ -55,6 +55,7 @@ def make_bundle(run: Path, out: Path, *, name: str | None = None) -> Bundle:
             genes["sd"].to_numpy(float) if known else None,
             clip=document["clip"],
         )
+    expression = document.get("expression", {})
     config = BundleConfig(
         name=name or f"{document['cohort']} {document['model']}",
         model=document["model"],
@@ -70,6 +71,8 @@ def make_bundle(run: Path, out: Path, *, name: str | None = None) -> Bundle:
             for key in ("protocol", "c_index", "c_index_pooled", "epochs_kept", "n_patients", "n_events")
         },
         expression_clip=document["clip"],
+        min_gene_overlap=expression.get("min_gene_overlap", BundleConfig.min_gene_overlap),
+        expression_scale=scale_from_json(expression),
         demonstration=document["simulated"],
         optional=tuple(document.get("optional", ())),
         clinical_encodings=tuple(

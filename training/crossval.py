@@ -27,6 +27,7 @@ import pandas as pd
 import torch
 
 from napari_survpgc import __version__
+from napari_survpgc.core.bundle import scale_to_json
 from napari_survpgc.core.cohort import Cohort, Fold, make_folds, read_cohort, write_folds
 from napari_survpgc.core.drift import PROFILE_FILE, feature_profile, write_profile
 from napari_survpgc.core.errors import CancelledError, CohortError, writing
@@ -49,7 +50,7 @@ class RunSummary:
     Attributes
     ----------
     c_index : by fold; NaN where no two test patients can be compared.   pooled : C-index over the test patients of all folds together.
-    left_out : patients without a wanted modality -> reason.
+    left_out : patients without a wanted modality -> reason.   notes : on how the data were read.
     """
 
     out: Path
@@ -58,6 +59,7 @@ class RunSummary:
     c_index: tuple[float, ...]
     pooled: float
     left_out: dict[str, str]
+    notes: tuple[str, ...] = ()
 
     def describe(self) -> str:
         """Return the result in a few lines."""
@@ -75,6 +77,7 @@ class RunSummary:
         if self.left_out:
             reasons = sorted(set(self.left_out.values()))
             lines.append(f"  {len(self.left_out)} patients left out ({', '.join(reasons)})")
+        lines += [f"  {note}" for note in self.notes]
         lines.append(f"  run folder: {self.out}")
         return "\n".join(lines)
 
@@ -103,7 +106,7 @@ def train(
     if not kept.is_file() and out.is_dir() and any(out.iterdir()):
         raise CohortError(f"{out} is not empty and holds no run", "Choose a new --out folder")
     folds = choose_folds(cohort, settings)
-    data = load_dataset(cohort, settings, system.forms)
+    data = load_dataset(cohort, settings, system.forms, progress)
     n_bins = usable_bins(data, folds, settings.n_bins)
     config = system.config(data, n_bins)
     if settings.folds is not None:
@@ -265,6 +268,15 @@ def _write_facts(out: Path, data: Dataset, progress: ProgressCallback | None) ->
         shutil.copyfile(data.templates, out / "templates.toml")
 
 
+def _expression_facts(data: Dataset) -> dict[str, Any]:
+    """Return what a bundle must know of expression that is not read as z-scores."""
+    reference = data.gene_reference
+    if reference is None or reference.scale is None:
+        return {}
+    facts = {"min_gene_overlap": reference.min_overlap, **scale_to_json(reference.scale)}
+    return {"expression": facts, "notes": list(data.notes)}
+
+
 def _summarize(
     cohort: Cohort,
     data: Dataset,
@@ -302,6 +314,7 @@ def _summarize(
         "left_out": data.left_out,
         "vocabulary": vocabulary,
         "optional": sorted(data.forms.optional),
+        **_expression_facts(data),
         "simulated": (cohort.path / "truth" / "settings.json").is_file(),
     }
     with writing(out):
@@ -309,4 +322,4 @@ def _summarize(
         temporary = out / ".run.json.partial"
         temporary.write_text(json.dumps(document, indent=1, allow_nan=False) + "\n", encoding="utf-8")
         temporary.replace(out / "run.json")
-    return RunSummary(out, settings.model, settings.protocol, scores, pooled, data.left_out)
+    return RunSummary(out, settings.model, settings.protocol, scores, pooled, data.left_out, data.notes)

@@ -17,15 +17,31 @@ from napari_survpgc.core.bundle import EncoderSpec
 from napari_survpgc.core.clinical import clinical_tokens, load_templates
 from napari_survpgc.core.cohort import Cohort
 from napari_survpgc.core.encoders import load_gene_encoder, load_text_encoder
-from napari_survpgc.core.errors import CohortError, FeatureError, too_many
+from napari_survpgc.core.encoders.base import ExpressionEncoder, GeneEncoder
+from napari_survpgc.core.errors import CohortError, ExpressionError, FeatureError, too_many
 from napari_survpgc.core.feature_file import FeatureSummary, read_rows, summarize_features
 from napari_survpgc.core.genes import bundled_gene_sets
-from napari_survpgc.core.genomics import GeneReference, gene_set_vectors
-from napari_survpgc.core.types import ClinicalRecord, GeneSet, InputForm, ProgressCallback
+from napari_survpgc.core.genomics import (
+    ExpressionScale,
+    GeneReference,
+    gene_set_vectors,
+    linear_values,
+    looks_like_counts,
+    table_unit,
+)
+from napari_survpgc.core.types import (
+    ClinicalRecord,
+    ExpressionUnit,
+    GeneSet,
+    GeneValues,
+    InputForm,
+    ProgressCallback,
+)
 
 from .settings import Settings
 from .wordings import draw_wordings
 
+_LEAST_SD = 1e-6  # of a gene that does not vary, which a change in standard deviations then leaves alone
 _KEEP_BYTES = 6 << 30
 """Bags are kept in memory up to this; larger cohorts read them again for every step."""
 
@@ -58,7 +74,8 @@ class Dataset:
     ----------
     cases : ids that have every wanted modality.   left_out : id -> reason, for the others.
     clinic : id -> (6, d) tokens; empty for systems that take the record as it is.
-    genomic : id -> (n_genes,) clipped z-scores.   genomic_tokens : id -> (n_g, d_g).
+    genomic : id -> (n_genes,) clipped z-scores, or expression where the gene encoder reads that.
+    genomic_tokens : id -> (n_g, d_g).   notes : on how the data were read, in sentences.
     features : id -> files of its slides.
     encoders : by modality.   gene_reference, gene_sets : None and () without genes.
     """
@@ -76,6 +93,7 @@ class Dataset:
     gene_reference: GeneReference | None
     gene_sets: tuple[GeneSet, ...]
     templates: Path | None
+    notes: tuple[str, ...] = ()
     _bags: dict[str, Tensor] = field(default_factory=dict)
     _kept: int = 0
     _reader: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "bags"))
@@ -123,12 +141,16 @@ class Dataset:
         return [torch.from_numpy(v) for v in gene_set_vectors(z, self.gene_reference.genes, self.gene_sets)]
 
 
-def load_dataset(cohort: Cohort, settings: Settings, forms: InputForms) -> Dataset:
+def load_dataset(
+    cohort: Cohort, settings: Settings, forms: InputForms, progress: ProgressCallback | None = None
+) -> Dataset:
     """Read what a system asks for; patients who lack a modality that they may not lack are left out, with the reason.
 
     Raises
     ------
     CohortError : no patient has everything, or feature files are damaged or of different encoders (all are listed).
+    ExpressionError : the expression is not what the gene encoder reads.
+    EncoderError : an encoder's weights are not there.
     """
     wanted = forms.modalities
     by_gene_set = forms.genomic is InputForm.GENE_SETS or forms.pathways
@@ -136,22 +158,31 @@ def load_dataset(cohort: Cohort, settings: Settings, forms: InputForms) -> Datas
     encoders: dict[str, EncoderSpec] = {}
     reference: GeneReference | None = None
     gene_sets: tuple[GeneSet, ...] = ()
-    z = pd.DataFrame()
+    values = pd.DataFrame()
+    gene_encoder: GeneEncoder | None = None
+    notes: tuple[str, ...] = ()
     if "genomic" in wanted:
         if cohort.expression is None:
             raise CohortError(
                 f"The cohort {cohort.name} has no expression.csv.gz", "Add it, or leave genes out"
             )
-        z, reference, gene_sets = _expression(cohort, settings, by_gene_set)
+        if forms.genomic is InputForm.TOKENS:
+            # Where the models run: an encoder of a whole transcriptome needs minutes a patient on a processor.
+            gene_encoder = load_gene_encoder(settings.gene_encoder, settings.device)
+        if isinstance(gene_encoder, ExpressionEncoder) and gene_encoder.values is GeneValues.LINEAR:
+            values, reference, note = _expression_itself(cohort, settings, gene_encoder)
+            notes = (note,)
+        else:
+            values, reference, gene_sets = _expression(cohort, settings, by_gene_set)
         encoders["genomic"] = (
             EncoderSpec("gene-sets", 0, len(gene_sets))
             if forms.genomic is InputForm.GENE_SETS
-            else EncoderSpec("expression", z.shape[1], 1)
+            else EncoderSpec("expression", values.shape[1], 1)
         )
     for case in cohort.patients.index:
         if "pathology" in wanted and not cohort.features.get(case):
             left_out[case] = "no features"
-        elif "genomic" in wanted - forms.optional and case not in z.index:
+        elif "genomic" in wanted - forms.optional and case not in values.index:
             left_out[case] = "no expression"
         elif forms.among is not None and case not in forms.among:
             left_out[case] = "no risk in the other run"
@@ -176,13 +207,15 @@ def load_dataset(cohort: Cohort, settings: Settings, forms: InputForms) -> Datas
         encoders["clinic"] = EncoderSpec(encoder.id, encoder.dim, 6)
     if "pathology" in wanted:
         encoders["pathology"] = _pathology_encoder(cohort, cases)
-    genomic = {c: z.loc[c].to_numpy(np.float32) for c in cases if c in z.index}
+    genomic = {c: values.loc[c].to_numpy(np.float32) for c in cases if c in values.index}
     genomic_tokens: dict[str, Tensor] = {}
-    if "genomic" in wanted and forms.genomic is InputForm.TOKENS:
+    if gene_encoder is not None:
         assert reference is not None
-        gene_encoder = load_gene_encoder(settings.gene_encoder, "cpu")
-        for case, row in genomic.items():
-            genomic_tokens[case] = torch.from_numpy(gene_encoder.encode(row, reference.genes))
+        total = None if reference.scale is None else reference.scale.total
+        for done, (case, row) in enumerate(genomic.items(), start=1):
+            genomic_tokens[case] = torch.from_numpy(gene_encoder.encode(row, reference.genes, total=total))
+            if progress and total is not None:  # the other encoders are done before a bar could be seen
+                progress("genes", done, len(genomic))
         encoders["genomic"] = EncoderSpec(gene_encoder.id, gene_encoder.dim, gene_encoder.n_tokens)
     return Dataset(
         forms=forms,
@@ -198,6 +231,7 @@ def load_dataset(cohort: Cohort, settings: Settings, forms: InputForms) -> Datas
         gene_reference=reference,
         gene_sets=gene_sets,
         templates=templates,
+        notes=notes,
     )
 
 
@@ -208,7 +242,8 @@ def _expression(
     frame = cohort.expression
     values = frame.to_numpy(float)
     stated = cohort.expression_reference
-    if np.nanmin(values) < 0:
+    unit = table_unit(values)
+    if unit is ExpressionUnit.ZSCORE:
         z = frame  # z-scores as they come
         mean = sd = None
         if stated is not None and set(frame.columns) <= set(stated.index):
@@ -217,7 +252,7 @@ def _expression(
     else:
         logs = (
             frame
-            if np.nanmax(values) <= 40
+            if unit is ExpressionUnit.LOG2_TPM
             else pd.DataFrame(np.log2(values + 1), frame.index, frame.columns)
         )
         mean, sd = logs.mean().to_numpy(float), logs.std(ddof=0).to_numpy(float)
@@ -251,6 +286,57 @@ def _expression(
         clip=settings.clip,
     )
     return z.iloc[:, keep], reference, gene_sets
+
+
+def _expression_itself(
+    cohort: Cohort, settings: Settings, encoder: ExpressionEncoder
+) -> tuple[pd.DataFrame, GeneReference, str]:
+    """Return expression without its logarithm, of the genes that an encoder knows, and how many those are.
+
+    The reference total is the median over all patients of the table, as the authors of scFoundation take it over all
+    samples of a file; like the mean and sd of z-scores it is computed without looking at any outcome.
+    """
+    assert cohort.expression is not None
+    frame = cohort.expression
+    unit = table_unit(frame.to_numpy(float))
+    if unit is ExpressionUnit.ZSCORE:
+        raise ExpressionError(
+            f"The expression of the cohort {cohort.name} holds z-scores, but the gene encoder {encoder.id} reads"
+            " expression itself",
+            "Give counts, TPM or FPKM of the whole transcriptome, or their log2(x+1), in expression.csv.gz, or choose"
+            " another gene encoder",
+        )
+    genes = [str(gene) for gene in frame.columns]
+    source = f"The expression of {cohort.name}"
+    match = encoder.match(genes, source)
+    keep = sorted(match.source.tolist(), key=lambda i: genes[i])
+    linear, _ = linear_values(frame.iloc[:, keep].to_numpy(float), unit, source)
+    counts = looks_like_counts(linear)
+    linear = np.nan_to_num(linear)  # a gene without a value is absent
+    totals = linear.sum(1)
+    empty = [str(case) for case, total in zip(frame.index, totals, strict=True) if not total > 0]
+    if empty:
+        raise ExpressionError(
+            f"{len(empty)} patients of the cohort {cohort.name} have no expression at all, e.g. {empty[0]}",
+            "Leave their rows out of expression.csv.gz",
+        )
+    logs = np.log2(linear + 1)
+    reference = GeneReference(
+        tuple(genes[i] for i in keep),
+        logs.mean(0),
+        np.maximum(logs.std(0), _LEAST_SD),
+        clip=settings.clip,
+        min_overlap=encoder.min_overlap,
+        scale=ExpressionScale(
+            ExpressionUnit.COUNTS if counts else ExpressionUnit.TPM, float(np.median(totals))
+        ),
+    )
+    values = pd.DataFrame(linear, frame.index, list(reference.genes))
+    return (
+        values,
+        reference,
+        f"Expression read as {'counts' if counts else 'TPM or FPKM'}; {match.describe()}",
+    )
 
 
 def _pathology_encoder(cohort: Cohort, cases: Sequence[str]) -> EncoderSpec:

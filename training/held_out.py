@@ -17,9 +17,10 @@ from napari_survpgc.core.bundle import Bundle
 from napari_survpgc.core.cohort import Cohort
 from napari_survpgc.core.errors import CohortError
 from napari_survpgc.core.features import read_features
+from napari_survpgc.core.genomics import table_unit
 from napari_survpgc.core.models.base import TwoPathModel
 from napari_survpgc.core.predict import Predictor
-from napari_survpgc.core.types import ExpressionProfile, ExpressionUnit, PatchFeatures, Prediction
+from napari_survpgc.core.types import ExpressionProfile, PatchFeatures, Prediction
 
 from .bundling import make_bundle
 from .run_folder import Run
@@ -51,7 +52,7 @@ class HeldOutPredictor:
     def __init__(self, run: Run, cohort: Cohort, device: str = "cpu") -> None:
         self.run, self.cohort, self.device = run, cohort, device
         self._table = run.pooled
-        self._unit = _expression_unit(cohort)
+        self._unit = None if cohort.expression is None else table_unit(cohort.expression.to_numpy(float))
         self._predictors: dict[int, Predictor] = {}
 
     def __enter__(self) -> HeldOutPredictor:
@@ -116,14 +117,5 @@ class HeldOutPredictor:
             return None
         row = frame.loc[[case]].to_numpy(float)[0]
         known = {str(g): float(v) for g, v in zip(frame.columns, row, strict=True) if np.isfinite(v)}
-        return ExpressionProfile(known, self._unit, True, case, "expression")
-
-
-def _expression_unit(cohort: Cohort) -> ExpressionUnit | None:
-    """Return how the trainer reads the cohort's expression (see dataset.load_dataset)."""
-    if cohort.expression is None:
-        return None
-    values = cohort.expression.to_numpy(float)
-    if np.nanmin(values) < 0:
-        return ExpressionUnit.ZSCORE
-    return ExpressionUnit.LOG2_TPM if np.nanmax(values) <= 40 else ExpressionUnit.TPM
+        # Inferred as the trainer does it (see dataset.load_dataset).
+        return ExpressionProfile(known, self._unit, False, case, "expression")

@@ -39,8 +39,8 @@ from .clinical_encoding import ClinicalEncoding, encoding_from_json, encoding_to
 from .drift import PROFILE_FILE as _PROFILE
 from .drift import FeatureProfile, parse_profile, write_profile
 from .errors import BundleError, writing
-from .genomics import GeneReference, composition, read_gmt
-from .types import GeneSet
+from .genomics import ExpressionScale, GeneReference, composition, read_gmt
+from .types import ExpressionUnit, GeneSet
 
 if TYPE_CHECKING:
     import torch
@@ -88,6 +88,7 @@ class BundleConfig:
     vocabulary : clinical field -> values seen in training.
     training : settings and cross-validated C-index, for the report.
     expression_clip : z-scores are clipped to +- this value.   min_gene_overlap : floor, 0-1.
+    expression_scale : of models whose gene encoder reads expression itself; None for z-scores.
     demonstration : True for a model trained on simulated patients: its risk means nothing for a real one.
     optional : modalities that a patient may lack, because the models were trained without them now and then.
     clinical_encodings : one a fold, for models that take the record as numbers; () for those that read sentences.
@@ -105,6 +106,7 @@ class BundleConfig:
     training: Mapping[str, Any]
     expression_clip: float = 5.0
     min_gene_overlap: float = 0.5
+    expression_scale: ExpressionScale | None = None
     demonstration: bool = False
     optional: tuple[str, ...] = ()
     clinical_encodings: tuple[ClinicalEncoding, ...] = ()
@@ -360,7 +362,11 @@ def _config_to_json(config: BundleConfig) -> dict[str, Any]:
         "cohort": config.cohort,
         "vocabulary": {name: list(values) for name, values in config.vocabulary.items()},
         "training": dict(config.training),
-        "expression": {"clip": config.expression_clip, "min_gene_overlap": config.min_gene_overlap},
+        "expression": {
+            "clip": config.expression_clip,
+            "min_gene_overlap": config.min_gene_overlap,
+            **scale_to_json(config.expression_scale),
+        },
         "demonstration": config.demonstration,
         "optional": list(config.optional),
         "clinical_encodings": [encoding_to_json(e) for e in config.clinical_encodings],
@@ -400,10 +406,28 @@ def _config_from_json(document: Mapping[str, Any]) -> BundleConfig:
         training=dict(document["training"]),
         expression_clip=float(expression["clip"]),
         min_gene_overlap=float(expression["min_gene_overlap"]),
+        expression_scale=scale_from_json(expression),
         demonstration=bool(document["demonstration"]),
         optional=tuple(str(m) for m in document.get("optional", ())),
         clinical_encodings=tuple(encoding_from_json(e) for e in document.get("clinical_encodings", ())),
     )
+
+
+def scale_to_json(scale: ExpressionScale | None) -> dict[str, Any]:
+    """Return the entries of a document that hold the scale; none without one."""
+    return {} if scale is None else {"unit": str(scale.unit), "reference_total": scale.total}
+
+
+def scale_from_json(document: Mapping[str, Any]) -> ExpressionScale | None:
+    """Read what :func:`scale_to_json` wrote; ValueError for what makes no sense."""
+    if "reference_total" not in document:
+        return None
+    scale = ExpressionScale(ExpressionUnit(document["unit"]), float(document["reference_total"]))
+    if scale.unit not in (ExpressionUnit.COUNTS, ExpressionUnit.TPM):
+        raise ValueError(f"no unit of a scale: {scale.unit}")
+    if not (math.isfinite(scale.total) and scale.total > 0):
+        raise ValueError("the reference total must be a positive number")
+    return scale
 
 
 def _edges(values: Any) -> tuple[float, ...]:
@@ -455,10 +479,13 @@ def _gene_reference(table: pd.DataFrame, config: BundleConfig, folder: Path) -> 
         mean, sd = table["mean"].to_numpy(float), table["sd"].to_numpy(float)
         if not (np.isfinite(mean).all() and np.isfinite(sd).all() and (sd > 0).all()):
             raise BundleError(f"genes.csv of bundle {folder.name} has an unusable mean or sd", _RETRAIN)
+    elif config.expression_scale is not None:
+        raise BundleError(f"genes.csv of bundle {folder.name} lacks mean and sd", _RETRAIN)
     return GeneReference(
         genes=tuple(str(g) for g in table["gene"]),
         mean=mean,
         sd=sd,
         clip=config.expression_clip,
         min_overlap=config.min_gene_overlap,
+        scale=config.expression_scale,
     )

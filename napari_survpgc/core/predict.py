@@ -24,7 +24,7 @@ from .bundle import Bundle
 from .clinical import clinical_tokens, field_warnings, load_templates, parse_record, unknown_fields
 from .drift import drift
 from .encoders import load_gene_encoder, load_text_encoder
-from .encoders.base import TextEncoder, resolve_device
+from .encoders.base import GeneEncoder, TextEncoder, resolve_device
 from .errors import BundleError, ExpressionError, FeatureError
 from .genomics import gene_set_vectors, normalize_profile
 from .groups import risk_groups, risk_percentile
@@ -37,6 +37,7 @@ from .types import (
     Attribution,
     ClinicalRecord,
     ExpressionProfile,
+    GeneValues,
     InputForm,
     PatchFeatures,
     Prediction,
@@ -56,7 +57,8 @@ class Patient:
     ----------
     clinic : (6, d_c) embeddings of ``sentences``; None for a model that does not read sentences.
     clinic_unknown : the same with every field unknown.
-    expression : (n_genes,) clipped z-scores in the order of the bundle's genes, 0 where missing.
+    expression : (n_genes,) in the order of the bundle's genes, 0 where missing: clipped z-scores, or expression itself
+        in the bundle's unit where its gene encoder reads that.
     notes : how the expression was read and normalized.   expression_warnings : what a reader must know of it.
     """
 
@@ -153,18 +155,19 @@ class Predictor:
             if profile is None and "genomic" in self.bundle.config.optional:
                 warnings.append("No expression file was given: the model leaves the genomic path out.")
             elif profile is None:
-                expression = np.zeros(len(reference.genes), np.float32)
+                expression = reference.average()
                 warnings.append(
                     "No expression file was given: the model sees an average patient of the training cohort instead."
                 )
             else:
                 normalized = normalize_profile(profile, reference)
-                expression = normalized.z.astype(np.float32)
+                expression = normalized.values.astype(np.float32)
                 notes = (*profile.notes, *normalized.notes)
                 if normalized.missing:
+                    meaning = "average" if reference.scale is None else "not expressed"
                     warnings.append(
                         f"{len(normalized.missing)} of the model's {len(reference.genes)} genes are not in"
-                        f" {profile.source} and count as average."
+                        f" {profile.source} and count as {meaning}."
                     )
         return Patient(
             record=record,
@@ -190,7 +193,33 @@ class Predictor:
         unknown = clinical_tokens(ClinicalRecord(), self.text_encoder, self.templates)
         return tokens.embeddings, unknown.embeddings, tokens.sentences
 
-    def _genomic_input(self, expression: NDArray[np.float32] | None) -> list[Tensor] | Tensor | None:
+    @property
+    def gene_encoder(self) -> GeneEncoder:
+        """The bundle's gene encoder (of models that take genomic tokens), loaded on first use.
+
+        Raises
+        ------
+        EncoderError : its weights are not there.   BundleError : they are not those of the bundle's encoder.
+        """
+        spec, reference = self.bundle.config.encoders["genomic"], self.bundle.gene_reference
+        encoder = load_gene_encoder(spec.id, str(self.device))
+        linear = reference is not None and reference.scale is not None
+        if (encoder.n_tokens, encoder.dim) != (spec.n_tokens, spec.dim):
+            raise BundleError(
+                f"Bundle {self.bundle.path.name} was trained on {spec.n_tokens} genomic tokens of {spec.dim} numbers,"
+                f" but {encoder.id} gives {encoder.n_tokens} of {encoder.dim} here",
+                "Install the weights that it was trained with, or choose another bundle",
+            )
+        if linear != (encoder.values is GeneValues.LINEAR):
+            raise BundleError(
+                f"Bundle {self.bundle.path.name} does not keep what {encoder.id} needs to read expression",
+                "Make the bundle again with 'survpgc bundle'",
+            )
+        return encoder
+
+    def _genomic_input(
+        self, expression: NDArray[np.float32] | None, progress: ProgressCallback | None = None
+    ) -> list[Tensor] | Tensor | None:
         """Return the expression as the model takes it, with a batch axis."""
         reference = self.bundle.gene_reference
         if expression is None or reference is None:
@@ -199,8 +228,9 @@ class Predictor:
         if form is InputForm.VECTOR:
             return torch.from_numpy(expression).to(self.device)[None]
         if form is InputForm.TOKENS:
-            encoder = load_gene_encoder(self.bundle.config.encoders["genomic"].id, str(self.device))
-            return torch.from_numpy(encoder.encode(expression, reference.genes)).to(self.device)[None]
+            total = None if reference.scale is None else reference.scale.total
+            tokens = self.gene_encoder.encode(expression, reference.genes, total=total, progress=progress)
+            return torch.from_numpy(tokens).to(self.device)[None]
         vectors = gene_set_vectors(expression, reference.genes, self.bundle.gene_sets)
         return [torch.from_numpy(v).to(self.device)[None] for v in vectors]
 
@@ -285,7 +315,11 @@ class Predictor:
         """
         slide_warnings = (*warnings, *self.check_features(features, info))
         pathology = torch.from_numpy(np.asarray(features.features, np.float32)).to(self.device)[None]
-        genomic = self._genomic_input(patient.expression)
+        genomic = self._genomic_input(patient.expression, progress)
+        genomic_average = None
+        if attribution and patient.expression is not None:
+            assert self.bundle.gene_reference is not None
+            genomic_average = self._genomic_input(self.bundle.gene_reference.average(), progress)
         size = (
             len(self.models) * len(features.grid) * int(self.bundle.config.model_config.get("dim", 256)) * 4
         )
@@ -297,7 +331,9 @@ class Predictor:
             clinic = self._clinic_input(patient, number)
             fold = _run(model, pathology, clinic, genomic)
             if attribution:
-                attributions.append(self._attribution(number, fold, patient, pathology))
+                attributions.append(
+                    self._attribution(number, fold, patient, pathology, genomic, genomic_average)
+                )
                 if progress:
                     progress("prediction", number + 1, len(self.models))
             folds.append(fold if size <= MAX_STATE_BYTES else dataclasses.replace(fold, patches=None))
@@ -307,18 +343,23 @@ class Predictor:
         averaged = average_attributions(attributions) if attributions else None
         return self._prediction(state, averaged, keep_state)
 
-    def _attribution(self, number: int, fold: _FoldState, patient: Patient, pathology: Tensor) -> Attribution:
+    def _attribution(
+        self,
+        number: int,
+        fold: _FoldState,
+        patient: Patient,
+        pathology: Tensor,
+        genomic: GenomicInput | None,
+        genomic_average: GenomicInput | None,
+    ) -> Attribution:
         model = self.models[number]
-        genomic_zero = None
-        if patient.expression is not None:
-            genomic_zero = self._genomic_input(np.zeros_like(patient.expression))
         encodings = self.bundle.config.clinical_encodings
         tokens = token_attribution(
             logits_of(model, pathology, fold.patches),
             clinic=self._clinic_input(patient, number),
             clinic_baseline=self._clinic_input(patient, number, unknown=True),
-            genomic=self._genomic_input(patient.expression),
-            genomic_baseline=genomic_zero,
+            genomic=genomic,
+            genomic_baseline=genomic_average,
             clinic_names=encodings[number].fields_of_columns if encodings else CLINICAL_FIELDS,
             genomic_names=self.token_names["genomic"],
         )
@@ -573,8 +614,13 @@ def _changed_expression(
     for name, shift in gene_sets.items():
         rows = [index[gene] for gene in members[name] if gene in index]
         values[rows] += float(shift)
+    z = np.zeros(len(values))
     for gene, value in genes.items():
-        values[index[gene]] = float(value)
-    if not np.isfinite(values).all():
+        z[index[gene]] = float(value)
+    chosen = [index[gene] for gene in genes]
+    values[chosen] = reference.at(z)[chosen]
+    if not (np.isfinite(values).all() and np.isfinite(z).all()):
         raise ExpressionError("A changed gene value is not a number", "Enter z-scores such as -1.5")
-    return np.clip(values, -reference.clip, reference.clip).astype(np.float32)
+    if reference.scale is None:
+        values = np.clip(values, -reference.clip, reference.clip)
+    return values.astype(np.float32)

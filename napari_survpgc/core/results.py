@@ -18,7 +18,7 @@ from .clinical import parse_record, read_record
 from .cohort import Cohort, read_cohort
 from .errors import CohortError, FeatureError, SurvPGCError
 from .features import read_features
-from .genomics import read_expression
+from .genomics import read_expression, table_unit
 from .pipeline import predict_slide
 from .predict import Predictor
 from .slide import open_slide
@@ -208,7 +208,8 @@ def _profile(cohort: Cohort, case: str) -> ExpressionProfile | None:
         return None
     row = cohort.expression.loc[[case]].iloc[0].dropna()
     values = dict(zip((str(gene) for gene in row.index), row.to_numpy(float).tolist(), strict=True))
-    return ExpressionProfile(values, ExpressionUnit.ZSCORE, True, case, "expression.csv.gz")
+    unit = table_unit(cohort.expression.to_numpy(float))
+    return ExpressionProfile(values, unit, unit is ExpressionUnit.ZSCORE, case, "expression.csv.gz")
 
 
 def find_slide(folder: Path, slide_id: str) -> Path | None:

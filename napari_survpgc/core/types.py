@@ -41,6 +41,13 @@ class InputForm(StrEnum):
     GENE_SETS = "gene sets"  # a list of (d_i,), one a gene set
 
 
+class GeneValues(StrEnum):
+    """What values a gene encoder reads."""
+
+    ZSCORE = "z-scores"  # clipped, against the training cohort
+    LINEAR = "expression"  # counts or TPM themselves, 0 or more, no logarithm
+
+
 class MppSource(StrEnum):
     """Where the pixel size of a slide came from."""
 

@@ -134,6 +134,9 @@ def _edit(folder: Path, change: object) -> None:
         (lambda d: d["files"].update({"../../etc/passwd": "0"}), "outside its folder"),
         (lambda d: d["files"].pop("reference.csv"), r"reference\.csv"),
         (lambda d: d["encoders"].update(tea={"id": "x", "dim": 1}), "damaged"),
+        (lambda d: d["expression"].update(unit="tpm", reference_total=0), "damaged"),
+        (lambda d: d["expression"].update(unit="z-score", reference_total=9), "damaged"),
+        (lambda d: d["expression"].update(reference_total=9), "damaged"),
     ],
 )
 def test_a_damaged_manifest_is_refused(tmp_path: Path, change: object, message: str) -> None:

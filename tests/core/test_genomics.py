@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from napari_survpgc.core.errors import ExpressionError
 from napari_survpgc.core.genes import bundled_gene_sets, gene_table, read_gmt
 from napari_survpgc.core.genomics import (
+    ExpressionScale,
     GeneReference,
     gene_set_vectors,
     normalize_profile,
@@ -156,14 +158,14 @@ def test_units_meet_in_the_models_z_scores() -> None:
     want = np.clip((np.log2(tpm[:50] + 1) - 3) / 1.5, -5, 5)
     for unit, values in forms.items():
         found = normalize_profile(_profile(dict(zip(genes, values, strict=True)), unit), reference)
-        np.testing.assert_allclose(found.z, want, atol=1e-6, err_msg=str(unit))
+        np.testing.assert_allclose(found.values, want, atol=1e-6, err_msg=str(unit))
         assert found.overlap == 1
 
 
 def test_missing_genes_are_average_and_extremes_clipped() -> None:
     reference = GeneReference(("A", "B", "C"), clip=5)
     found = normalize_profile(_profile({"A": 36893.0, "C": -1.0}, ExpressionUnit.ZSCORE), reference)
-    np.testing.assert_array_equal(found.z, [5, 0, -1])
+    np.testing.assert_array_equal(found.values, [5, 0, -1])
     assert found.missing == ("B",)
     assert any("clipped" in note for note in found.notes)
 
@@ -179,6 +181,57 @@ def test_too_little_overlap_or_a_unit_without_reference_is_refused() -> None:
             _profile({"A": 1.0, "B": 1.0}, ExpressionUnit.COUNTS),
             GeneReference(("A", "B"), np.zeros(2), np.ones(2)),
         )
+
+
+@pytest.mark.parametrize("trained_on", [ExpressionUnit.COUNTS, ExpressionUnit.TPM])
+def test_units_meet_in_the_expression_that_a_model_was_trained_on(trained_on: ExpressionUnit) -> None:
+    """In proportion: samples are scaled to one total later."""
+    genes = tuple(list(gene_table().length_of)[:300])
+    rng = np.random.default_rng(0)
+    counts = rng.poisson(rng.gamma(0.5, 400, 300)).astype(float)
+    tpm = counts / np.array([gene_table().length_of[g] for g in genes])
+    tpm *= 1e6 / tpm.sum()
+    reference = GeneReference(
+        genes, np.full(300, 3.0), np.full(300, 1.5), scale=ExpressionScale(trained_on, 1e6)
+    )
+    forms = {
+        ExpressionUnit.TPM: tpm,
+        ExpressionUnit.LOG2_TPM: np.log2(tpm + 1),
+        ExpressionUnit.FPKM: tpm * 0.31,
+        ExpressionUnit.COUNTS: counts,
+        ExpressionUnit.LOG2_COUNTS: np.log2(counts + 1).round(4),
+    }
+    want = counts if trained_on is ExpressionUnit.COUNTS else tpm
+    for unit, values in forms.items():
+        for declared in (True, False):
+            profile = dataclasses.replace(
+                _profile(dict(zip(genes, values, strict=True)), unit), unit_declared=declared
+            )
+            found = normalize_profile(profile, reference)
+            share = found.values / found.values.sum()
+            np.testing.assert_allclose(share, want / want.sum(), rtol=1e-3, atol=1e-7, err_msg=str(unit))
+            counted = unit in (ExpressionUnit.COUNTS, ExpressionUnit.LOG2_COUNTS)
+            said = any("gene lengths" in note for note in found.notes)
+            assert said is (counted != (trained_on is ExpressionUnit.COUNTS))
+
+
+def test_expression_itself_is_0_where_the_file_lacks_the_gene() -> None:
+    scale = ExpressionScale(ExpressionUnit.TPM, 100.0)
+    # Both symbols of one gene in the model's list: each stands for itself first.
+    reference = GeneReference(("ATP5A1", "ATP5F1A", "B"), np.ones(3), np.ones(3), scale=scale)
+    both = {"ATP5A1": 7.5, "ATP5F1A": 2.25}
+    found = normalize_profile(_profile(both, ExpressionUnit.TPM), reference)
+    np.testing.assert_array_equal(found.values, [7.5, 2.25, 0])
+    assert found.missing == ("B",)
+    np.testing.assert_array_equal(reference.average(), [1, 1, 1])
+    with pytest.raises(
+        ExpressionError, match=r"z-scores, but this model reads expression itself\. Give counts"
+    ):
+        normalize_profile(_profile(both, ExpressionUnit.ZSCORE), reference)
+    with pytest.raises(ExpressionError, match="1 of the model's 3 genes"):
+        normalize_profile(_profile({"B": 2.0}, ExpressionUnit.TPM), reference)
+    with pytest.raises(ExpressionError, match="zeros only"):
+        normalize_profile(_profile({"B": 0.0, "ATP5A1": 0.0}, ExpressionUnit.TPM), reference)
 
 
 def test_gene_sets_are_read_and_cut_to_the_genes(tmp_path: Path) -> None:

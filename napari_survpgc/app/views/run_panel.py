@@ -16,12 +16,13 @@ _STAGES = {
     "model": "Loading the model",
     "tissue": "Finding tissue",
     "features": "Looking at patches",
+    "genes": "Reading the genes",
     "prediction": "Predicting",
     "results": "Writing results",
     "patients": "Predicting patients",
 }
 _TITLES = ("Tissue", "Patches", "Prediction")
-_STAGE_OF = {"model": 0, "tissue": 0, "features": 1, "prediction": 2}
+_STAGE_OF = {"model": 0, "tissue": 0, "features": 1, "genes": 2, "prediction": 2}
 
 
 class RunPanel(QWidget):

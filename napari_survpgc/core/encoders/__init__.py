@@ -23,7 +23,7 @@ IMAGE_ENCODERS: dict[str, str] = {
     "phikon-v2": "phikon_v2",
 }
 TEXT_ENCODERS: dict[str, str] = {"minilm": "minilm", "conch": "conch_text"}
-GENE_ENCODERS: dict[str, str] = {"gene-projection": "gene_projection"}
+GENE_ENCODERS: dict[str, str] = {"gene-projection": "gene_projection", "scfoundation": "scfoundation"}
 _REGISTRIES = {"image": IMAGE_ENCODERS, "text": TEXT_ENCODERS, "gene": GENE_ENCODERS}
 
 

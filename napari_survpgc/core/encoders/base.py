@@ -8,6 +8,7 @@ import hashlib
 import importlib.util
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -16,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from napari_survpgc.core.errors import EncoderError
-from napari_survpgc.core.types import Resampling
+from napari_survpgc.core.types import GeneValues, ProgressCallback, Resampling
 
 
 @runtime_checkable
@@ -64,14 +65,79 @@ class GeneEncoder(Protocol):
     Attributes
     ----------
     id : name in the registry.   n_tokens, dim : of what it returns.
+    values : what it reads; one that reads expression itself is an :class:`ExpressionEncoder`.
     """
 
     id: str
     n_tokens: int
     dim: int
+    values: GeneValues
 
-    def encode(self, z: NDArray[np.float32], genes: Sequence[str]) -> NDArray[np.float32]:
-        """Encode (n_genes,) clipped z-scores of named genes into (n_tokens, dim) float32."""
+    def encode(
+        self,
+        values: NDArray[np.float32],
+        genes: Sequence[str],
+        *,
+        total: float | None = None,
+        progress: ProgressCallback | None = None,
+    ) -> NDArray[np.float32]:
+        """Encode (n_genes,) values of named genes into (n_tokens, dim) float32.
+
+        Parameters
+        ----------
+        values : of the kind that :attr:`values` says.
+        total : what samples of the training cohort sum to, to which expression is scaled; of no use for z-scores.
+        progress : called now and then by an encoder that takes minutes; it may raise to stop the work.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class GeneMatch:
+    """Which genes of a file are which of an encoder's.
+
+    Attributes
+    ----------
+    source : (n_found,) places among the given genes, ascending.   target : (n_found,) places in the encoder's list.
+    missing : genes of the list that were not given.   dropped : given genes that the list does not have.
+    renamed : (given, listed) names of those found under a former or later symbol.
+    listed : length of the list.
+    """
+
+    source: NDArray[np.int64]
+    target: NDArray[np.int64]
+    missing: tuple[str, ...]
+    dropped: tuple[str, ...]
+    renamed: tuple[tuple[str, str], ...]
+    listed: int
+
+    @property
+    def overlap(self) -> float:
+        """Share of the encoder's genes that were given, 0-1."""
+        return len(self.source) / self.listed
+
+    def describe(self) -> str:
+        """Return the report in a sentence."""
+        renamed = f" ({len(self.renamed)} under another symbol)" if self.renamed else ""
+        return (
+            f"{len(self.source)} of the encoder's {self.listed} genes were found{renamed};"
+            f" {len(self.missing)} are absent and count as not expressed, {len(self.dropped)} others are not used."
+        )
+
+
+@runtime_checkable
+class ExpressionEncoder(GeneEncoder, Protocol):
+    """A gene encoder that reads expression itself, of the genes of its own list.
+
+    Attributes
+    ----------
+    min_overlap : least share of its genes that a cohort or a file must have.
+    """
+
+    min_overlap: float
+
+    def match(self, genes: Sequence[str], source: str = "The sample") -> GeneMatch:
+        """Find genes by symbol; ExpressionError, naming ``source``, when fewer than :attr:`min_overlap` are there."""
         ...
 
 

@@ -14,6 +14,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_survpgc.core.types import GeneValues, ProgressCallback
+
 
 class GeneProjection:
     """See the module's docstring."""
@@ -21,12 +23,20 @@ class GeneProjection:
     id = "gene-projection"
     n_tokens = 4
     dim = 768
+    values = GeneValues.ZSCORE
 
-    def encode(self, z: NDArray[np.float32], genes: Sequence[str]) -> NDArray[np.float32]:
+    def encode(
+        self,
+        values: NDArray[np.float32],
+        genes: Sequence[str],
+        *,
+        total: float | None = None,
+        progress: ProgressCallback | None = None,
+    ) -> NDArray[np.float32]:
         """Encode (n_genes,) z-scores into (4, 768); a component has the z-scores' own variance."""
         directions = _directions(tuple(genes))
-        values = np.asarray(z, np.float32) @ directions / np.float32(np.sqrt(len(genes)))
-        return values.reshape(self.n_tokens, self.dim)
+        tokens = np.asarray(values, np.float32) @ directions / np.float32(np.sqrt(len(genes)))
+        return tokens.reshape(self.n_tokens, self.dim)
 
 
 @functools.lru_cache(maxsize=2)
