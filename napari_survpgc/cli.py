@@ -141,6 +141,12 @@ def _parser() -> argparse.ArgumentParser:
     features.add_argument(
         "--patch-px", type=_positive_int, default=256, help="side of a patch (default: %(default)s)"
     )
+    features.add_argument(
+        "--format",
+        choices=("survpgc", "trident"),
+        default="survpgc",
+        help="trident: its folders and names, <out>/20x_256px_0px_overlap/features_<encoder>/ (default: %(default)s)",
+    )
     features.set_defaults(run=_features)
 
     predict = commands.add_parser("predict", help="slide + patient -> risk, survival, attention maps, report")
@@ -391,10 +397,13 @@ def _positive_int(text: str) -> int:
 
 def _features(options: argparse.Namespace) -> int:
     from .core.encoders import load_image_encoder
+    from .core.features import write_features
     from .core.featurize import slide_features
     from .core.tissue import write_geojson
+    from .core.trident_layout import trident_place, trident_slide_name
 
-    ids = [path.stem for path in options.slides]
+    trident = options.format == "trident"
+    ids = [trident_slide_name(path) if trident else path.stem for path in options.slides]
     twice = sorted({name for name in ids if ids.count(name) > 1})
     if twice:
         raise OutputError(
@@ -403,22 +412,27 @@ def _features(options: argparse.Namespace) -> int:
     progress = _ProgressBar()
     encoder = load_image_encoder(options.encoder, options.device)
     failed = 0
-    for path in options.slides:
+    for path, name in zip(options.slides, ids, strict=True):
         start = time.monotonic()
+        place = trident_place(options.out, path, encoder.id, patch_px=options.patch_px, mpp=options.mpp)
+        out = place.features if trident else options.out / f"{name}.h5"
         try:
             result = slide_features(
                 path,
                 encoder,
-                options.out / f"{path.stem}.h5",
+                out,
                 patch_px=options.patch_px,
                 mpp=options.mpp,
                 mpp_override=options.mpp_override,
                 tissue=options.tissue,
                 workers=options.workers,
                 batch_size=options.batch_size,
+                write=place.write_features if trident else write_features,
                 progress=progress,
             )
-            write_geojson(result.tissue, options.out / f"{path.stem}.geojson")
+            if trident:
+                place.write_patches(result.features)
+            write_geojson(result.tissue, options.out / f"{name}.geojson")
         except OutputError:
             raise  # the next slide would meet the same full disk
         except SurvPGCError as error:
@@ -429,9 +443,7 @@ def _features(options: argparse.Namespace) -> int:
         finally:
             progress.close()
         seconds = time.monotonic() - start
-        print(
-            f"{path.name}: {len(result.features.grid)} patches in {seconds:.1f} s -> {options.out / path.stem}.h5"
-        )
+        print(f"{path.name}: {len(result.features.grid)} patches in {seconds:.1f} s -> {out}")
         for warning in result.warnings:
             print(f"  note: {warning}")
     return 2 if failed else 0
