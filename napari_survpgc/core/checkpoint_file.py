@@ -3,7 +3,7 @@
 A checkpoint is a pickle: a program that may import and call whatever it likes. Here that program runs on dead parts:
 
 * No name in it is ever imported. The few that stand for tensors, storages and containers get counterparts of our own,
-  which only take notes; every other name becomes a class whose objects keep what they are given and do nothing. So a
+  which only take notes; every other name becomes one class whose objects keep what they are given and do nothing. So a
   whole module, as ``torch.save(model)`` writes it, can be walked although none of its classes is here.
 * A note is sealed: nothing in the file can set an attribute of it, or of anything that exists in this process.
 * The bytes of a tensor are read at the end, after its size, strides and offset were found to lie within its storage.
@@ -24,7 +24,7 @@ import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, ClassVar, NamedTuple, NoReturn
+from typing import IO, TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from .errors import BundleError
 
@@ -124,7 +124,6 @@ class _Inert:
     """
 
     __slots__ = ("items", "state")
-    origin: ClassVar[str] = ""
     state: object
     items: list[object]
 
@@ -228,7 +227,6 @@ class _Reader(pickle.Unpickler):
     def __init__(self, stream: IO[bytes]) -> None:
         super().__init__(stream, fix_imports=False, encoding="utf-8", errors="replace")
         self.storages: dict[str, _Storage] = {}
-        self._classes: dict[tuple[str, str], type[_Inert]] = {}
 
     def find_class(self, module: str, name: str) -> Any:
         """Return our counterpart of a name, compared as text; never what it names."""
@@ -248,11 +246,7 @@ class _Reader(pickle.Unpickler):
             return _Dict
         if module in ("builtins", "__builtin__") and name in ("set", "frozenset"):
             return _Items
-        known = self._classes.get((module, name))
-        if known is None:
-            known = type("Inert", (_Inert,), {"__slots__": (), "origin": f"{module}.{name}"[:200]})
-            self._classes[module, name] = known
-        return known
+        return _Inert
 
     def persistent_load(self, pid: Any) -> Any:
         """Note a storage; the class of a module, which old files keep with its source, is what find_class gave."""
