@@ -141,6 +141,12 @@ def _parser() -> argparse.ArgumentParser:
     features.add_argument(
         "--patch-px", type=_positive_int, default=256, help="side of a patch (default: %(default)s)"
     )
+    features.add_argument(
+        "--format",
+        choices=("survpgc", "trident"),
+        default="survpgc",
+        help="trident: its folders and names, <out>/20x_256px_0px_overlap/features_<encoder>/ (default: %(default)s)",
+    )
     features.set_defaults(run=_features)
 
     predict = commands.add_parser("predict", help="slide + patient -> risk, survival, attention maps, report")
@@ -283,11 +289,72 @@ def _parser() -> argparse.ArgumentParser:
     bundle.add_argument("--name", help="name shown to the user (default: cohort and model)")
     bundle.set_defaults(run=_bundle)
 
+    _import_options(
+        commands.add_parser(
+            "import-checkpoint",
+            help="weights of the authors' code (state dict or whole module) -> bundle; nothing in them is run",
+        )
+    )
+
     doctor = commands.add_parser(
         "doctor", help="what is installed, which device, what each encoder still needs"
     )
     doctor.set_defaults(run=_doctor)
     return parser
+
+
+def _import_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "files",
+        nargs="+",
+        type=Path,
+        metavar="FILE",
+        help="checkpoint (.pt, .pth, .bin, .safetensors), one a fold",
+    )
+    parser.add_argument(
+        "--model", required=True, metavar="NAME", help="survpgc, survpath, mcat, porpoise ..."
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="the new bundle folder")
+    parser.add_argument(
+        "--bin-edges",
+        type=_numbers,
+        default=(),
+        metavar="12,24,36",
+        help="months at which its intervals end: the inner edges, or all from 0 to the last follow-up",
+    )
+    parser.add_argument(
+        "--reference",
+        type=Path,
+        metavar="F.csv",
+        help="risk,survival_months,event: what the model predicted for its test patients, to place a new one",
+    )
+    parser.add_argument("--image-encoder", metavar="ID", help="made the patch features, e.g. uni")
+    parser.add_argument("--text-encoder", metavar="ID", help="made the clinic tokens, e.g. conch")
+    parser.add_argument("--gene-encoder", metavar="ID", help="made the genomic tokens, e.g. scfoundation")
+    parser.add_argument("--patch-px", type=_positive_int, help="side of a patch at --mpp, e.g. 256")
+    parser.add_argument("--mpp", type=_positive, help="µm per px of a patch, e.g. 0.5")
+    parser.add_argument(
+        "--genes",
+        type=Path,
+        metavar="F",
+        help="a gene a line, or CSV gene[,mean,sd of log2(TPM+1)], in the order of the training",
+    )
+    parser.add_argument(
+        "--gene-sets", type=Path, metavar="F.gmt", help="sets and their genes in the order of the training"
+    )
+    parser.add_argument("--templates", type=Path, metavar="F.toml", help="wording of the clinical sentences")
+    parser.add_argument("--name", help="name shown to the user (default: model and file)")
+    parser.add_argument("--cohort", default="not stated", help="what it was trained on, e.g. TCGA-BRCA")
+    parser.add_argument("--endpoint", default="overall survival", help="default: %(default)s")
+    parser.add_argument(
+        "--set",
+        dest="changes",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="what the weights do not show, e.g. gated=false; repeatable",
+    )
+    parser.set_defaults(run=_import_checkpoint)
 
 
 def _slide_options(parser: argparse.ArgumentParser) -> None:
@@ -314,6 +381,13 @@ def _positive(text: str) -> float:
     return value
 
 
+def _numbers(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text} is not a list of numbers such as 12,24,36") from None
+
+
 def _positive_int(text: str) -> int:
     value = int(text)
     if value < 1:
@@ -323,10 +397,13 @@ def _positive_int(text: str) -> int:
 
 def _features(options: argparse.Namespace) -> int:
     from .core.encoders import load_image_encoder
+    from .core.features import write_features
     from .core.featurize import slide_features
     from .core.tissue import write_geojson
+    from .core.trident_layout import trident_place, trident_slide_name
 
-    ids = [path.stem for path in options.slides]
+    trident = options.format == "trident"
+    ids = [trident_slide_name(path) if trident else path.stem for path in options.slides]
     twice = sorted({name for name in ids if ids.count(name) > 1})
     if twice:
         raise OutputError(
@@ -335,22 +412,27 @@ def _features(options: argparse.Namespace) -> int:
     progress = _ProgressBar()
     encoder = load_image_encoder(options.encoder, options.device)
     failed = 0
-    for path in options.slides:
+    for path, name in zip(options.slides, ids, strict=True):
         start = time.monotonic()
+        place = trident_place(options.out, path, encoder.id, patch_px=options.patch_px, mpp=options.mpp)
+        out = place.features if trident else options.out / f"{name}.h5"
         try:
             result = slide_features(
                 path,
                 encoder,
-                options.out / f"{path.stem}.h5",
+                out,
                 patch_px=options.patch_px,
                 mpp=options.mpp,
                 mpp_override=options.mpp_override,
                 tissue=options.tissue,
                 workers=options.workers,
                 batch_size=options.batch_size,
+                write=place.write_features if trident else write_features,
                 progress=progress,
             )
-            write_geojson(result.tissue, options.out / f"{path.stem}.geojson")
+            if trident:
+                place.write_patches(result.features)
+            write_geojson(result.tissue, options.out / f"{name}.geojson")
         except OutputError:
             raise  # the next slide would meet the same full disk
         except SurvPGCError as error:
@@ -361,9 +443,7 @@ def _features(options: argparse.Namespace) -> int:
         finally:
             progress.close()
         seconds = time.monotonic() - start
-        print(
-            f"{path.name}: {len(result.features.grid)} patches in {seconds:.1f} s -> {options.out / path.stem}.h5"
-        )
+        print(f"{path.name}: {len(result.features.grid)} patches in {seconds:.1f} s -> {out}")
         for warning in result.warnings:
             print(f"  note: {warning}")
     return 2 if failed else 0
@@ -636,6 +716,44 @@ def _bundle(options: argparse.Namespace) -> int:
 
     bundle = make_bundle(options.run_folder, options.out, name=options.name)
     print(f"Bundle '{bundle.config.name}' with {len(bundle.fold_files)} fold models in {options.out}")
+    return 0
+
+
+def _import_checkpoint(options: argparse.Namespace) -> int:
+    import json
+
+    from .core.checkpoint_import import ImportFacts, import_checkpoint
+
+    sizes = {}
+    for change in options.changes:
+        key, found, value = change.partition("=")
+        if not found:
+            raise SurvPGCError(f"--set {change} has no value", "Write e.g. --set gated=false")
+        try:
+            sizes[key.strip()] = json.loads(value)
+        except ValueError:
+            sizes[key.strip()] = value
+    facts = ImportFacts(
+        bin_edges=options.bin_edges,
+        reference=options.reference,
+        image_encoder=options.image_encoder,
+        text_encoder=options.text_encoder,
+        gene_encoder=options.gene_encoder,
+        patch_px=options.patch_px,
+        mpp=options.mpp,
+        genes=options.genes,
+        gene_sets=options.gene_sets,
+        templates=options.templates,
+        endpoint=options.endpoint,
+        cohort=options.cohort,
+        name=options.name,
+        sizes=sizes,
+    )
+    done = import_checkpoint(options.files, options.model, options.out, facts)
+    bundle = done.bundle
+    print(f"Bundle '{bundle.config.name}' with {len(bundle.fold_files)} fold models in {options.out}")
+    for note in done.notes:
+        print(f"  note: {note}")
     return 0
 
 

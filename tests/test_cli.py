@@ -276,7 +276,10 @@ def test_help_version_and_mistakes(capsys: pytest.CaptureFixture) -> None:
     assert "not a number above 0" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", ["demo", "features", "predict", "train", "simulate", "bundle", "doctor"])
+@pytest.mark.parametrize(
+    "command",
+    ["demo", "features", "predict", "train", "simulate", "bundle", "import-checkpoint", "doctor"],
+)
 def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture) -> None:
     assert run([command, "--help"]) == 0
     assert f"survpgc {command}" in capsys.readouterr().out

@@ -43,8 +43,14 @@ _ALIASES = {
 _AGAIN = "Make it again with 'survpgc features'"
 
 
-def write_features(features: PatchFeatures, path: Path) -> None:
+def write_features(
+    features: PatchFeatures, path: Path, *, extra: Mapping[str, Mapping[str, str]] | None = None
+) -> None:
     """Write a feature file under a temporary name, then rename it.
+
+    Parameters
+    ----------
+    extra : further attributes of the datasets "features" and "coords"; they replace ours of the same name.
 
     Raises
     ------
@@ -66,8 +72,10 @@ def write_features(features: PatchFeatures, path: Path) -> None:
                 file.create_dataset(
                     "failed_coords", data=features.failed_coords.astype(np.int32).reshape(-1, 2)
                 )
-                for key, value in _geometry_attributes(features, path.stem).items():
+                for key, value in geometry_attributes(features, path.stem).items():
                     coords.attrs[key] = value
+                for dataset, more in (extra or {}).items():
+                    file[dataset].attrs.update(more)
                 file.attrs["survpgc_version"] = __version__
                 file.attrs["encoder"] = features.encoder or "None"
                 file.attrs["mpp"] = grid.mpp
@@ -82,19 +90,27 @@ def write_features(features: PatchFeatures, path: Path) -> None:
             temporary.unlink(missing_ok=True)
 
 
-def _geometry_attributes(features: PatchFeatures, name: str) -> dict[str, Any]:
-    """Attributes of ``coords`` as TRIDENT spells them; magnification is nominal, 10 / mpp."""
+def geometry_attributes(features: PatchFeatures, name: str) -> dict[str, Any]:
+    """Attributes of ``coords`` as TRIDENT spells them; magnifications are nominal."""
     grid = features.grid
     attributes: dict[str, Any] = {"patch_size": grid.patch_px, "overlap": 0, "name": name}
     if math.isfinite(grid.patch_px_level0):
         attributes["patch_size_level0"] = round(grid.patch_px_level0)
     if math.isfinite(grid.mpp):
-        attributes["target_magnification"] = round(10 / grid.mpp)
+        attributes["target_magnification"] = nominal_magnification(grid.mpp)
         if math.isfinite(grid.patch_px_level0):
-            attributes["level0_magnification"] = round(10 / (grid.mpp * grid.patch_px / grid.patch_px_level0))
+            level0 = grid.mpp * grid.patch_px / grid.patch_px_level0
+            attributes["level0_magnification"] = nominal_magnification(level0)
     if grid.slide_size:
         attributes["level0_width"], attributes["level0_height"] = grid.slide_size
     return attributes
+
+
+def nominal_magnification(mpp: float) -> int | float:
+    """Return what people call a pixel size in µm, 10 / mpp: 40 for 0.2525, 20 for 0.5, 2.5 for 4."""
+    exact = 10 / mpp
+    rounded = round(exact) if exact >= 5 else round(exact, 2)
+    return int(rounded) if rounded == int(rounded) else rounded
 
 
 def read_features(

@@ -32,6 +32,9 @@ __all__ = ["check_within", "compute_features", "read_features", "with_geometry",
 CPU_BATCH = 8  # larger batches only move activations out of the cache
 GPU_BATCH = 128
 
+WriteFeatures = Callable[[PatchFeatures, Path], None]
+"""Writes a feature file in one step; it must be readable by read_features, or it is made again every time."""
+
 
 class _Readable(Protocol):
     @property
@@ -51,6 +54,7 @@ def compute_features(
     batch_size: int | None = None,
     workers: int | None = None,
     attributes: Mapping[str, str | int | float] | None = None,
+    write: WriteFeatures = write_features,
     progress: ProgressCallback | None = None,
 ) -> PatchFeatures:
     """Compute one feature row a patch into ``out`` (HDF5), or read it back when it is there already.
@@ -59,6 +63,7 @@ def compute_features(
     ----------
     out : a file made from the same slide, grid and encoder is used as it is; a partial one is finished.
     batch_size : default 8 on a CPU, 128 on a GPU, halved whenever the GPU's memory does not suffice.
+    write : puts the result into ``out``; another layout than ours comes through here.
     workers : threads; default by processors. On a CPU each reads and encodes batches of its own, on a GPU they read.
 
     Raises
@@ -100,7 +105,7 @@ def compute_features(
                 slide_fingerprint=slide.info.fingerprint,
                 attributes={"identity": identity, **(attributes or {})},
             )
-            write_features(result, out)
+            write(result, out)
         shutil.rmtree(partial, ignore_errors=True)
     return result
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .encoders.base import ImageEncoder
-from .features import compute_features
+from .features import WriteFeatures, compute_features, write_features
 from .patches import patch_grid, upsampling_warning
 from .slide import Slide, open_slide, require_mpp
 from .tissue import find_tissue, read_geojson
@@ -34,6 +34,7 @@ def slide_features(
     tissue: Path | None = None,
     workers: int | None = None,
     batch_size: int | None = None,
+    write: WriteFeatures = write_features,
     progress: ProgressCallback | None = None,
 ) -> SlideFeatures:
     """Compute (or finish, or read back) the features of one slide into ``out``.
@@ -43,6 +44,7 @@ def slide_features(
     out : the .h5 file; one that was made from the same slide, grid and encoder is used as it is.
     mpp_override : µm per level-0 px given by the user.
     tissue : GeoJSON outlines to use instead of the automatic ones.
+    write : for another layout than ours, see :mod:`napari_survpgc.core.trident_layout`.
 
     Raises
     ------
@@ -58,6 +60,7 @@ def slide_features(
             tissue=tissue,
             workers=workers,
             batch_size=batch_size,
+            write=write,
             progress=progress,
         )
 
@@ -72,6 +75,7 @@ def featurize(
     tissue: TissueMask | Path | None = None,
     workers: int | None = None,
     batch_size: int | None = None,
+    write: WriteFeatures = write_features,
     progress: ProgressCallback | None = None,
 ) -> SlideFeatures:
     """The same as :func:`slide_features` for a slide that is open already."""
@@ -89,6 +93,7 @@ def featurize(
         batch_size=batch_size,
         workers=workers,
         attributes={"tissue_method": mask.method, "mpp_source": str(slide.info.mpp_source)},
+        write=write,
         progress=progress,
     )
     return SlideFeatures(slide.info, mask, features, _warnings(slide.info, features, mpp))
