@@ -170,7 +170,11 @@ class SurvPGCDock(QWidget):
             progress("results", 1, 2)
             return first, load_side(other, folder, bundle, device)
 
-        self.session.start(work, "compare", lambda sides: self._comparisons.append(open_comparison(sides)))
+        self.session.start(work, "compare", self._show_comparison)
+
+    def _show_comparison(self, sides: tuple[Side, Side]) -> None:
+        viewer = open_comparison(sides, closed=lambda: self._comparisons.remove(viewer))
+        self._comparisons.append(viewer)
 
     @property
     def comparisons(self) -> list[napari.Viewer]:

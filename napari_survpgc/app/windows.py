@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+
 from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QDockWidget, QWidget
 
@@ -14,10 +16,13 @@ def arrange(window: QWidget) -> None:
     for panel in window.findChildren(QDockWidget):
         if panel.objectName() in ("layer controls", "layer list"):
             panel.hide()
-    QTimer.singleShot(1500, lambda: _close_notice(window))
+    known = weakref.ref(window)  # a window that is closed before then is let go
+    QTimer.singleShot(1500, lambda: _close_notice(known()))
 
 
-def _close_notice(window: QWidget) -> None:
+def _close_notice(window: QWidget | None) -> None:
+    if window is None:
+        return
     try:
         found = [w for w in window.findChildren(QWidget) if type(w).__name__ == "NapariQtNotification"]
     except RuntimeError:

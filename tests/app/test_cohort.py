@@ -97,6 +97,7 @@ def test_two_patients_side_by_side(dock: SurvPGCDock, batch: Path, qtbot) -> Non
     # A slice still under way holds the viewer, which napari's fixture then calls leaked.
     qtbot.waitUntil(lambda: all(layer.loaded for layer in other.layers), timeout=WAIT_MS)
     other.close()
+    qtbot.waitUntil(lambda: not dock.comparisons)
 
 
 def test_a_folder_without_results_says_what_to_choose(dock: SurvPGCDock, tmp_path: Path, qtbot) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -143,16 +144,17 @@ def _map_layer(side: Side) -> Image:
     )
 
 
-def open_comparison(sides: tuple[Side, Side], *, show: bool = True) -> napari.Viewer:
-    """Open the comparison window; its slides are closed with it."""
-    viewer = napari.Viewer(title=f"{sides[0].name} and {sides[1].name} - SurvPGC", show=show)
+def open_comparison(sides: tuple[Side, Side], *, closed: Callable[[], object]) -> napari.Viewer:
+    """Open the comparison window; its slides are closed with it, and then ``closed`` is called."""
+    viewer = napari.Viewer(title=f"{sides[0].name} and {sides[1].name} - SurvPGC")
     controls = CompareControls(viewer, sides)
     viewer.window.add_dock_widget(controls, name="Comparison", area="right")
 
-    def close_slides() -> None:
+    def close() -> None:
         for side in sides:
             side.opened.close()
+        closed()
 
-    controls.destroyed.connect(close_slides)
+    controls.destroyed.connect(close)
     arrange(controls.window())
     return viewer
