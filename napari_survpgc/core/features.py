@@ -62,7 +62,8 @@ def compute_features(
     Parameters
     ----------
     out : a file made from the same slide, grid and encoder is used as it is; a partial one is finished.
-    batch_size : default 8 on a CPU, 128 on a GPU, halved whenever the GPU's memory does not suffice.
+    batch_size : default 8 on a CPU, on a GPU as many as half of its free memory holds (at most 128); halved for good
+        when the GPU's memory does not suffice.
     write : puts the result into ``out``; another layout than ours comes through here.
     workers : threads; default by processors. On a CPU each reads and encodes batches of its own, on a GPU they read.
 
@@ -78,7 +79,7 @@ def compute_features(
             progress("features", len(grid), len(grid))
         return finished
     on_cpu = getattr(encoder, "device", None) is None or encoder.device.type == "cpu"
-    batch_size = batch_size or (CPU_BATCH if on_cpu else GPU_BATCH)
+    batch_size = batch_size or (CPU_BATCH if on_cpu else gpu_batch(encoder))
     workers = workers or max(1 if on_cpu else 2, min(64 if on_cpu else 8, os.cpu_count() or 2))
     partial = out.with_name(out.name + ".partial")
     with writing(out):
@@ -230,12 +231,13 @@ def _fill(
             return None  # marked as failed in the file and counted in the result
 
     lock = threading.Lock()
+    run = _WithinMemory(encoder)
 
     def encode(index: NDArray[np.int64], patches: list[NDArray[np.uint8] | None]) -> int:
         values = np.zeros((len(index), encoder.dim), np.float32)
         ok = np.array([patch is not None for patch in patches])
         if ok.any():
-            values[ok] = _encode(encoder, np.stack([patch for patch in patches if patch is not None]))
+            values[ok] = run(np.stack([patch for patch in patches if patch is not None]))
         # A model that overflows on a patch (float16 on odd input) has not encoded it.
         ok &= np.isfinite(values).all(1)
         values[~ok] = 0
@@ -243,7 +245,10 @@ def _fill(
             rows.append(index, ok, values)
         return len(index)
 
-    batches = _on_cpu(chunks, read, encode, workers) if on_cpu else _on_gpu(chunks, read, encode, workers)
+    if on_cpu:
+        batches = _on_cpu(chunks, read, encode, workers)
+    else:
+        batches = _on_gpu(chunks, read, encode, workers, getattr(encoder, "replicas", 1))
     with closing(batches):
         for count in batches:
             done += count
@@ -279,33 +284,62 @@ def _on_cpu(
 
 
 def _on_gpu(
-    chunks: Sequence[NDArray[np.int64]], read: _Read, encode: _Encode, workers: int
+    chunks: Sequence[NDArray[np.int64]], read: _Read, encode: _Encode, workers: int, gpus: int
 ) -> Generator[int, None, None]:
-    """Read a few batches ahead on all cores while the GPU encodes one after the other."""
-    pool = ThreadPoolExecutor(workers, "patches")
-    pending: deque[tuple[NDArray[np.int64], list[Future[NDArray[np.uint8] | None]]]] = deque()
+    """Read a few batches ahead on all cores while each GPU encodes one after the other."""
+    readers, encoders = ThreadPoolExecutor(workers, "patches"), ThreadPoolExecutor(gpus, "GPU")
+    pending: deque[Future[int]] = deque()
+
+    def batch(index: NDArray[np.int64], futures: list[Future[NDArray[np.uint8] | None]]) -> int:
+        return encode(index, [future.result() for future in futures])
+
     try:
         for chunk in chunks:
-            pending.append((chunk, [pool.submit(read, int(i)) for i in chunk]))
-            if len(pending) > 2:
-                index, futures = pending.popleft()
-                yield encode(index, [f.result() for f in futures])
+            reading = [readers.submit(read, int(i)) for i in chunk]
+            pending.append(encoders.submit(batch, chunk, reading))
+            if len(pending) > 2 * gpus:
+                yield pending.popleft().result()
         while pending:
-            index, futures = pending.popleft()
-            yield encode(index, [f.result() for f in futures])
+            yield pending.popleft().result()
     finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+        encoders.shutdown(wait=False, cancel_futures=True)
+        readers.shutdown(wait=True, cancel_futures=True)
+        encoders.shutdown(wait=True)
 
 
-def _encode(encoder: ImageEncoder, patches: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Encode a batch, in halves when the GPU's memory does not suffice."""
+def gpu_batch(encoder: ImageEncoder) -> int:
+    """Return how many patches half of the GPU's free memory holds, a power of two of at most 128."""
     import torch
 
-    try:
-        return encoder.encode(patches)
-    except torch.OutOfMemoryError:
-        if len(patches) == 1:
-            raise
-        torch.cuda.empty_cache()
-        half = len(patches) // 2
-        return np.concatenate([_encode(encoder, patches[:half]), _encode(encoder, patches[half:])])
+    cost = getattr(encoder, "patch_bytes", 0)
+    if encoder.device.type != "cuda" or not cost:
+        return GPU_BATCH
+    free, _ = torch.cuda.mem_get_info(encoder.device)
+    fitting = max(1, int(free / 2 / cost))
+    return min(GPU_BATCH, 1 << (fitting.bit_length() - 1))
+
+
+class _WithinMemory:
+    """Encodes batches, in halves from the first time that the GPU's memory did not suffice."""
+
+    def __init__(self, encoder: ImageEncoder) -> None:
+        self._encoder = encoder
+        self._limit: int | None = None
+
+    def __call__(self, patches: NDArray[np.uint8]) -> NDArray[np.float32]:
+        import torch
+
+        parts: list[NDArray[np.float32]] = []
+        start = 0
+        while start < len(patches):
+            count = min(self._limit or len(patches), len(patches) - start)
+            try:
+                parts.append(self._encoder.encode(patches[start : start + count]))
+            except torch.OutOfMemoryError:
+                if count == 1:
+                    raise
+                torch.cuda.empty_cache()
+                self._limit = count // 2
+            else:
+                start += count
+        return np.concatenate(parts)

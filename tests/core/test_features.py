@@ -24,6 +24,7 @@ from napari_survpgc.core.encoders import (
 )
 from napari_survpgc.core.encoders.base import check_sha256, resolve_device
 from napari_survpgc.core.encoders.efficientnet_lite0 import EfficientNetLite0, build_network, fold_batch_norm
+from napari_survpgc.core.encoders.replicated import ReplicatedEncoder
 from napari_survpgc.core.errors import CancelledError, EncoderError, FeatureError, OutputError, SlideError
 from napari_survpgc.core.feature_file import summarize_features
 from napari_survpgc.core.features import check_within, compute_features, read_features, write_features
@@ -398,3 +399,44 @@ def test_unknown_encoders_devices_and_altered_weights_are_named(tmp_path: Path) 
     (tmp_path / "w.bin").write_bytes(b"altered")
     with pytest.raises(EncoderError, match=r"w\.bin are not the expected"):
         check_sha256(tmp_path / "w.bin", "0" * 64, "reinstall")
+
+
+class _GPU(FakeEncoder):
+    """Stands in for an encoder on a GPU whose memory holds two patches."""
+
+    device = torch.device("cuda")
+
+    def __init__(self, holds: int = 1000) -> None:
+        super().__init__()
+        self.holds, self.sizes = holds, []
+        self.barrier: threading.Barrier | None = None
+
+    def encode(self, patches: np.ndarray) -> np.ndarray:
+        self.sizes.append(len(patches))
+        if self.barrier is not None:
+            self.barrier.wait(timeout=30)
+        if len(patches) > self.holds:
+            raise torch.OutOfMemoryError
+        return super().encode(patches)
+
+
+def test_a_batch_that_the_gpu_refused_once_is_not_tried_again(tiff: Path, tmp_path: Path) -> None:
+    encoder = _GPU(holds=2)
+    with open_slide(tiff) as slide:
+        result = compute_features(slide, _grid(), encoder, tmp_path / "x.h5", batch_size=8)
+        expected = compute_features(slide, _grid(), FakeEncoder(), tmp_path / "y.h5")
+    np.testing.assert_array_equal(result.features, expected.features)
+    assert encoder.sizes == [8, 4, *[2] * 10]
+
+
+def test_two_gpus_encode_at_the_same_time(tiff: Path, tmp_path: Path) -> None:
+    """Each waits until the other has begun; one after the other would time out."""
+    barrier = threading.Barrier(2)
+    pair = [_GPU(), _GPU()]
+    for encoder in pair:
+        encoder.barrier = barrier
+    with open_slide(tiff) as slide:
+        result = compute_features(slide, _grid(), ReplicatedEncoder(pair), tmp_path / "x.h5", batch_size=5)
+        expected = compute_features(slide, _grid(), FakeEncoder(), tmp_path / "y.h5")
+    np.testing.assert_array_equal(result.features, expected.features)
+    assert [len(encoder.sizes) for encoder in pair] == [2, 2]

@@ -28,8 +28,27 @@ _REGISTRIES = {"image": IMAGE_ENCODERS, "text": TEXT_ENCODERS, "gene": GENE_ENCO
 
 
 def load_image_encoder(encoder_id: str, device: str = "auto") -> ImageEncoder:
-    """Load an image encoder; EncoderError says what is missing."""
-    return _load("image", encoder_id, device)
+    """Load an image encoder; EncoderError says what is missing.
+
+    Parameters
+    ----------
+    device : "auto" (all GPUs of the machine, or its processor), one device, or several: "cuda:0,cuda:1".
+    """
+    devices = _devices(device)
+    if len(devices) == 1:
+        return _load("image", encoder_id, devices[0])
+    from .replicated import ReplicatedEncoder
+
+    return ReplicatedEncoder([_load("image", encoder_id, each) for each in devices])
+
+
+def _devices(device: str) -> list[str]:
+    if device == "auto":
+        import torch
+
+        count = torch.cuda.device_count()
+        return [f"cuda:{i}" for i in range(count)] if count > 1 else ["auto"]
+    return [part.strip() for part in device.split(",")]
 
 
 def load_text_encoder(encoder_id: str, device: str = "auto") -> TextEncoder:

@@ -100,12 +100,20 @@ class TransformerEncoder:
         self.patch_px, self.mpp, self.input_px = spec.patch_px, spec.mpp, spec.input_px
         self.resampling: Resampling = spec.resampling
         self.device, self.dtype = device, precision(device, spec.half)
+        self.patch_bytes = _patch_bytes(network, spec, self.dtype)
         self.network = network.eval().requires_grad_(False).to(device=device, dtype=self.dtype)
 
     def encode(self, patches: NDArray[np.uint8]) -> NDArray[np.float32]:
         with torch.inference_mode():
             rows = self.network(torch.from_numpy(patches).to(self.device))
         return rows.cpu().numpy()
+
+
+def _patch_bytes(network: nn.Module, spec: ImageSpec, dtype: torch.dtype) -> int:
+    """Estimate the memory of the activations of one patch: the widest layer of a block on all tokens, a few at a time."""
+    widest = max((p.shape[0] for p in network.parameters() if p.ndim == 2), default=spec.dim)
+    tokens = (spec.input_px // int(spec.arguments.get("patch_size", 14))) ** 2 + 16
+    return 6 * widest * tokens * dtype.itemsize
 
 
 def precision(device: torch.device, half: torch.dtype) -> torch.dtype:
