@@ -296,6 +296,25 @@ def _parser() -> argparse.ArgumentParser:
         )
     )
 
+    weights = commands.add_parser(
+        "weights", help="what each encoder needs; fetch or put in place the weights of one"
+    )
+    weights.add_argument(
+        "encoder",
+        nargs="?",
+        metavar="ID",
+        help="uni, conch, scfoundation, hf:<owner>/<name>, timm:<model> ...",
+    )
+    weights.add_argument(
+        "--file",
+        action="append",
+        default=[],
+        type=Path,
+        metavar="F",
+        help="use this file instead of downloading it (may be repeated)",
+    )
+    weights.set_defaults(run=_weights)
+
     doctor = commands.add_parser(
         "doctor", help="what is installed, which device, what each encoder still needs"
     )
@@ -754,6 +773,31 @@ def _import_checkpoint(options: argparse.Namespace) -> int:
     print(f"Bundle '{bundle.config.name}' with {len(bundle.fold_files)} fold models in {options.out}")
     for note in done.notes:
         print(f"  note: {note}")
+    return 0
+
+
+def _weights(options: argparse.Namespace) -> int:
+    from .core.encoder_status import encoder_statuses
+    from .core.encoders import weight_sources
+    from .core.encoders.weights import download_weights, install_weights, match_files, weights_folder
+
+    if options.encoder is None:
+        for status in encoder_statuses():
+            print(status.line())
+        print(f"Files are looked for in {weights_folder()} and in the cache of the Hugging Face hub.")
+        return 0
+    sources = weight_sources(options.encoder)
+    if not sources:
+        print(f"{options.encoder} comes along and needs no file.")
+        return 0
+    if options.file:
+        files = match_files(sources, options.file)
+        install_weights(sources[0], files)
+        print(f"{', '.join(files)} kept for {sources[0].title} in {weights_folder() / sources[0].folder}")
+        return 0
+    print(f"{sources[0].title}: {sources[0].licence} ({sources[0].page})")
+    found = {path for source in sources for path in download_weights(source)}
+    print(f"{sources[0].title} is ready: {', '.join(sorted(path.name for path in found))}")
     return 0
 
 

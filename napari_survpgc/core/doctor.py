@@ -122,22 +122,39 @@ def _slides() -> list[Finding]:
 
 
 def _encoders() -> list[Finding]:
-    from .encoders import IMAGE_ENCODERS, TEXT_ENCODERS, load_image_encoder, load_text_encoder
+    from .encoder_status import Readiness, encoder_statuses, expected_rate, measured_rate
+    from .encoders import load_text_encoder, weight_sources
 
     found = []
-    for kind, ids, load in (
-        ("image", IMAGE_ENCODERS, load_image_encoder),
-        ("text", TEXT_ENCODERS, load_text_encoder),
-    ):
-        for encoder_id in ids:
-            try:
-                encoder = load(encoder_id, "cpu")
-                found.append(
-                    Finding("Encoders", f"{kind}: {encoder_id}, {encoder.dim} numbers a token", True)
+    for status in encoder_statuses():
+        embedded = not weight_sources(status.encoder_id)
+        ready = status.readiness is Readiness.READY
+        text = f"{status.kind}: {status.encoder_id}"
+        try:
+            if ready and status.kind == "image":
+                text += f", {measured_rate(status.encoder_id):.3g} patches a second on this machine"
+            elif ready and status.kind == "text" and embedded:
+                text += f", {load_text_encoder(status.encoder_id, 'cpu').dim} numbers a token"
+            elif status.kind == "image":
+                rate = expected_rate(status.encoder_id)
+                text += f", about {rate:.2g} patches a second to be expected here" if rate else ""
+        except SurvPGCError as error:
+            found.append(Finding("Encoders", f"{text}: {error}", False))
+            continue
+        if ready and status.licence:
+            text += f" ({status.licence})"
+        if not ready:
+            # Nobody needs all of them: only what comes along must be there.
+            found.append(
+                Finding(
+                    "Encoders",
+                    f"[{status.readiness}] {text}: {status.next_step}",
+                    False if embedded else None,
                 )
-            except SurvPGCError as error:
-                found.append(Finding("Encoders", f"{kind}: {encoder_id}: {error}", False))
-    found.append(Finding("Encoders", "genes: gene-sets (trained within the model; needs no file)", True))
+            )
+        else:
+            found.append(Finding("Encoders", text, True))
+    found.append(Finding("Encoders", "gene: gene-sets (trained within the model; needs no file)", True))
     return found
 
 

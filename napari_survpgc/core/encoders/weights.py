@@ -197,6 +197,33 @@ def _download(source: WeightSource, repository: str, name: str) -> None:
         ) from error
 
 
+def match_files(sources: Sequence[WeightSource], given: Sequence[Path]) -> dict[str, Path]:
+    """Say which of the files that an encoder needs each given file is: by its name, or else by its kind.
+
+    Raises
+    ------
+    EncoderError : a file that could be any of several, or none.
+    """
+    names = list(
+        dict.fromkeys(n for s in sources for f in s.files for n in (f, *filter(None, [s.also.get(f)])))
+    )
+    tables = {".json", ".tsv", ".txt"}
+    found: dict[str, Path] = {}
+    for path in given:
+        same = [name for name in names if name == path.name or name.endswith(f"/{path.name}")]
+        alike = [n for n in names if (Path(n).suffix in tables) == (path.suffix.lower() in tables)]
+        if path.suffix.lower() == ".safetensors" or len(alike) > 1:
+            alike = [n for n in alike if Path(n).suffix == path.suffix.lower()] or alike
+        fitting = same or [n for n in alike if n not in found]
+        if len(fitting) != 1:
+            raise EncoderError(
+                f"{path.name} could be none or several of the files of {sources[0].title} ({', '.join(names)})",
+                "Give it the name under which its authors publish it",
+            )
+        found[fitting[0]] = path
+    return found
+
+
 def install_weights(source: WeightSource, files: Mapping[str, Path]) -> None:
     """Copy files that the user has into the weights folder, under the names that are looked for.
 
