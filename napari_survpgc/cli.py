@@ -133,14 +133,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     _slide_options(features)
     features.add_argument(
-        "--encoder", default="efficientnet-lite0", metavar="ID", help="default: %(default)s"
+        "--encoder",
+        default="efficientnet-lite0",
+        metavar="ID",
+        help="see 'survpgc weights'; also hf:<owner>/<name>, timm:<model> (default: %(default)s)",
     )
-    features.add_argument(
-        "--mpp", type=_positive, default=0.5, help="µm per px of a patch (default: %(default)s)"
-    )
-    features.add_argument(
-        "--patch-px", type=_positive_int, default=256, help="side of a patch (default: %(default)s)"
-    )
+    features.add_argument("--mpp", type=_positive, help="µm per px of a patch (default: as the encoder wants)")
+    features.add_argument("--patch-px", type=_positive_int, help="side of a patch (default: as the encoder wants)")
     features.add_argument(
         "--format",
         choices=("survpgc", "trident"),
@@ -389,7 +388,7 @@ def _slide_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workers", type=_positive_int, help="threads that read patches (default: chosen)")
     parser.add_argument("--batch-size", type=_positive_int, help="patches a batch (default: by memory)")
     parser.add_argument(
-        "--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: %(default)s)"
+        "--device", default="auto", help="auto (all graphics processors), cpu, cuda:0,cuda:1, mps (default: %(default)s)"
     )
 
 
@@ -430,18 +429,19 @@ def _features(options: argparse.Namespace) -> int:
         )
     progress = _ProgressBar()
     encoder = load_image_encoder(options.encoder, options.device)
+    patch_px, mpp = options.patch_px or encoder.patch_px, options.mpp or encoder.mpp
     failed = 0
     for path, name in zip(options.slides, ids, strict=True):
         start = time.monotonic()
-        place = trident_place(options.out, path, encoder.id, patch_px=options.patch_px, mpp=options.mpp)
+        place = trident_place(options.out, path, encoder.id, patch_px=patch_px, mpp=mpp)
         out = place.features if trident else options.out / f"{name}.h5"
         try:
             result = slide_features(
                 path,
                 encoder,
                 out,
-                patch_px=options.patch_px,
-                mpp=options.mpp,
+                patch_px=patch_px,
+                mpp=mpp,
                 mpp_override=options.mpp_override,
                 tissue=options.tissue,
                 workers=options.workers,

@@ -87,7 +87,8 @@ def test_a_vision_transformer_loads_its_file_and_encodes(
     assert rows.shape == (2, spec.dim)
     # By hand: /255, mean and std of the card, tokens after the last normalization, pooling.
     network.load_state_dict({k: v.half().float() for k, v in state.items()})
-    pixels = torch.from_numpy(patches).permute(0, 3, 1, 2) / 255
+    margin = 16 if encoder_id == "prov-gigapath" else 0  # resized to 256, the middle 224 is seen
+    pixels = torch.from_numpy(patches).permute(0, 3, 1, 2)[:, :, margin : margin + 224, margin : margin + 224] / 255
     pixels = (pixels - torch.tensor(spec.mean).view(3, 1, 1)) / torch.tensor(spec.std).view(3, 1, 1)
     with torch.no_grad():
         tokens = network.forward_features(pixels)  # type: ignore[operator]
@@ -199,10 +200,11 @@ def test_a_timm_encoder_is_loaded_by_its_name() -> None:
     network = timm.create_model("resnet18", num_classes=7).eval()  # a classifier, as published
     _save("timm:resnet18", "pytorch_model.bin", network.state_dict())
     encoder = load_image_encoder("timm:resnet18", "cpu")
-    assert (encoder.id, encoder.dim, encoder.input_px) == ("timm:resnet18", 512, 224)
-    patches = np.random.default_rng(0).integers(0, 256, (2, 224, 224, 3), dtype=np.uint8)
+    # As timm's own transform for it: resized to 224 / 0.95, the middle 224 is seen.
+    assert (encoder.id, encoder.dim, encoder.input_px) == ("timm:resnet18", 512, 235)
+    patches = np.random.default_rng(0).integers(0, 256, (2, 235, 235, 3), dtype=np.uint8)
     mean, std = (torch.tensor(network.pretrained_cfg[k]).view(3, 1, 1) for k in ("mean", "std"))
-    pixels = (torch.from_numpy(patches).permute(0, 3, 1, 2) / 255 - mean) / std
+    pixels = (torch.from_numpy(patches[:, 6:230, 6:230]).permute(0, 3, 1, 2) / 255 - mean) / std
     with torch.no_grad():
         expected = network.forward_head(network.forward_features(pixels), pre_logits=True).numpy()
     tolerance = 1e-4 if encoder.dtype == torch.float32 else 0.1  # type: ignore[attr-defined]

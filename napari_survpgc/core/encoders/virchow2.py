@@ -1,6 +1,7 @@
 """Virchow2 (Zimmermann et al., 2024): ViT-H/14 with SwiGLU and 4 registers, 2560 wide.
 
-The feature is the class token followed by the mean of the patch tokens (registers left out), as its model card says.
+Patches of 224 px at 20x, as it was trained. The feature is the class token followed by the mean of the patch tokens
+(registers left out), as its model card says.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ SPEC = ImageSpec(
         "act_layer": torch.nn.SiLU,
         "dynamic_img_size": True,
     },
+    patch_px=224,
     resampling="bicubic",
     pooling=Pooling.CLASS_AND_MEAN,
 )

@@ -45,6 +45,7 @@ class ImageSpec:
     dim : width of a feature row.
     architecture, arguments : of ``timm.create_model``.
     patch_px, mpp : how patches are cut.   input_px, resampling : how they are resampled.
+    crop_px : side of the middle that the network sees of ``input_px``; None for all of it.
     mean, std : of the channels, of values in 0..1.
     half : precision on CUDA, as its authors or TRIDENT run it.
     """
@@ -56,11 +57,17 @@ class ImageSpec:
     patch_px: int = 256
     mpp: float = 0.5
     input_px: int = 224
+    crop_px: int | None = None
     resampling: Resampling = "bilinear"
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
     pooling: Pooling = Pooling.CLASS
     half: torch.dtype = torch.float16
+
+    @property
+    def seen_px(self) -> int:
+        """Side of what the network sees."""
+        return self.crop_px or self.input_px
 
 
 class PixelEncoder(nn.Module):
@@ -78,12 +85,15 @@ class PixelEncoder(nn.Module):
     def __init__(self, tokens: nn.Module, spec: ImageSpec, prefix: int = 1) -> None:
         super().__init__()
         self.tokens, self.prefix, self.pooling = tokens, prefix, spec.pooling
+        margin = round((spec.input_px - spec.seen_px) / 2)  # as torchvision cuts
+        self._seen = slice(margin, margin + spec.seen_px) if margin else slice(None)
         self.register_buffer("mean", torch.tensor(spec.mean).view(1, 3, 1, 1) * 255, persistent=False)
         self.register_buffer("std", torch.tensor(spec.std).view(1, 3, 1, 1) * 255, persistent=False)
 
     def forward(self, patches: Tensor) -> Tensor:
         """Encode (b, h, w, 3) uint8 into (b, dim) float32."""
-        pixels = (patches.permute(0, 3, 1, 2).to(self.mean.dtype) - self.mean) / self.std
+        seen = patches[:, self._seen, self._seen].permute(0, 3, 1, 2)
+        pixels = (seen.to(self.mean.dtype) - self.mean) / self.std
         found = self.tokens(pixels)
         if self.pooling is Pooling.CLASS:
             found = found[:, 0]
@@ -112,7 +122,7 @@ class TransformerEncoder:
 def _patch_bytes(network: nn.Module, spec: ImageSpec, dtype: torch.dtype) -> int:
     """Estimate the memory of the activations of one patch: the widest layer of a block on all tokens, a few at a time."""
     widest = max((p.shape[0] for p in network.parameters() if p.ndim == 2), default=spec.dim)
-    tokens = (spec.input_px // int(spec.arguments.get("patch_size", 14))) ** 2 + 16
+    tokens = (spec.seen_px // int(spec.arguments.get("patch_size", 14))) ** 2 + 16
     return 6 * widest * tokens * dtype.itemsize
 
 
