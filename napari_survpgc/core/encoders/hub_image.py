@@ -114,7 +114,9 @@ def load_transformers(
         )
     facts = read_config(processor_file)
     whole = _side(facts.get("size") or facts.get("crop_size"))
-    seen = _side(facts["crop_size"]) if facts.get("crop_size") and facts.get("do_center_crop", True) else whole
+    seen = (
+        _side(facts["crop_size"]) if facts.get("crop_size") and facts.get("do_center_crop", True) else whole
+    )
     spec = ImageSpec(
         source=source,
         dim=width,

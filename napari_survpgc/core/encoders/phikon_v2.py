@@ -19,6 +19,8 @@ SOURCE = WeightSource(
     licence="Owkin non-commercial licence, research use",
     gated=False,
 )
+WORK = 2.0 * 303e6 * (224 / 16) ** 2
+"""Floating-point operations a patch."""
 
 
 def load(device: str = "auto") -> TransformerEncoder:

@@ -21,7 +21,7 @@ from napari_survpgc.core.errors import EncoderError
 from napari_survpgc.core.types import Resampling
 
 from .base import cpu_has_bf16, resolve_device, tune_allocator
-from .weights import WeightSource, find_weights, load_strictly, read_checkpoint, state_dict_of
+from .weights import WeightSource, check_state, find_weights, load_strictly, read_checkpoint, state_dict_of
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 OPTIMUS_MEAN, OPTIMUS_STD = (0.707223, 0.578729, 0.703617), (0.211883, 0.230117, 0.177517)
@@ -127,7 +127,7 @@ def _patch_bytes(network: nn.Module, spec: ImageSpec, dtype: torch.dtype) -> int
 
 
 def precision(device: torch.device, half: torch.dtype) -> torch.dtype:
-    """Return ``half`` on CUDA, bfloat16 on processors that multiply it, float32 elsewhere."""
+    """Return ``half`` on CUDA, bfloat16 on processors that are faster with it, float32 elsewhere."""
     if device.type == "cuda":
         return half
     return torch.bfloat16 if device.type == "cpu" and cpu_has_bf16() else torch.float32
@@ -149,7 +149,8 @@ def load_transformer(spec: ImageSpec, device: str = "auto") -> TransformerEncode
     """
     where = resolve_device(device)
     (path,) = find_weights(spec.source)
-    network = build_transformer(spec)
+    with torch.device("meta"):
+        network = build_transformer(spec)
     load_strictly(network, state_dict_of(read_checkpoint(path), path), spec.source.title)
     return wrap(network, spec, where)
 
@@ -182,6 +183,8 @@ class _Features(nn.Module):
         return self.network.forward_features(pixels)  # type: ignore[operator]
 
 
-def is_file_of(path: Path, spec: ImageSpec) -> None:
+def check_file(spec: ImageSpec, name: str, path: Path) -> None:
     """Raise EncoderError unless a file holds the weights of an encoder: checked before it is kept."""
-    load_strictly(build_transformer(spec), state_dict_of(read_checkpoint(path), path), spec.source.title)
+    with torch.device("meta"):
+        network = build_transformer(spec)
+    check_state(network, state_dict_of(read_checkpoint(path), path), spec.source.title)
