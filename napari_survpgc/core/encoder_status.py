@@ -33,7 +33,8 @@ class EncoderStatus:
     ----------
     kind : "image", "text" or "gene".
     title : what its authors call it.
-    next_step : what to do; empty when it is ready.
+    next_step : what to do on the command line; empty when it is ready.
+    where : to get what is missing; empty when nothing is.
     licence : in one line; empty for encoders that come along.
     page : where to read about it and ask for access.   on_hub : it can be fetched from the Hugging Face hub.
     files : names of the files that it needs; () for encoders that come along.
@@ -45,6 +46,7 @@ class EncoderStatus:
     title: str
     readiness: Readiness
     next_step: str = ""
+    where: str = ""
     licence: str = ""
     page: str = ""
     on_hub: bool = False
@@ -99,12 +101,12 @@ def _status(kind: str, encoder_id: str, device: str | None) -> EncoderStatus:
         return EncoderStatus(kind, encoder_id, encoder_id, Readiness.NEEDS_FILE, str(error).rstrip("."))
     if source is None:
         return EncoderStatus(kind, encoder_id, encoder_id, Readiness.READY, speed=speed)
-    state, step = Readiness.READY, ""
+    state, step, where = Readiness.READY, "", ""
     try:
         find_weights(source, check=False)
     except MissingWeightsError as error:
         state = Readiness.NEEDS_ACCESS if error.by_request else Readiness.NEEDS_FILE
-        step = error.next_step
+        step, where = error.next_step, error.where
     except DamagedWeightsError as error:
         state, step = Readiness.DAMAGED, error.next_step
     return EncoderStatus(
@@ -113,6 +115,7 @@ def _status(kind: str, encoder_id: str, device: str | None) -> EncoderStatus:
         source.title,
         state,
         step,
+        where,
         source.licence,
         source.page,
         source.repository is not None,

@@ -83,10 +83,11 @@ class MissingWeightsError(EncoderError):
 
     Attributes
     ----------
-    by_request : one of them is given out by the authors to those who ask.
+    by_request : one of them is given out by the authors to those who ask.   where : to get them.
     """
 
     by_request = False
+    where = ""
 
 
 class DamagedWeightsError(EncoderError):
@@ -114,6 +115,7 @@ def find_weights(source: WeightSource, *, check: bool = True) -> tuple[Path, ...
             f"The weights of {source.title} are not on this machine ({', '.join(missing)})",
             next_step(source, missing),
         )
+        error.where = where_to_get(source, missing)
         error.by_request = source.gated and any(name not in source.elsewhere for name in missing)
         raise error
     return tuple(path for path in found if path is not None)
@@ -124,17 +126,22 @@ def find_optional(source: WeightSource, name: str) -> Path | None:
     return _find(source, name, True)
 
 
-def next_step(source: WeightSource, missing: Sequence[str]) -> str:
-    """Say in one sentence where to get what is missing and what to do with it."""
+def where_to_get(source: WeightSource, missing: Sequence[str]) -> str:
+    """Say where to get what is missing, without a full stop."""
     steps = []
     if any(name not in source.elsewhere for name in missing):
         steps.append(f"{'Ask for access at' if source.gated else 'See'} {source.page} ({source.licence})")
     steps += [f"get {name} from {source.elsewhere[name]}" for name in missing if name in source.elsewhere]
-    local = f"give the file with '{source.command} --file FILE'"
-    fetched = source.repository is not None and any(name not in source.elsewhere for name in missing)
-    steps.append(f"then run '{source.command}' or {local}" if fetched else f"then {local}")
     text = "; ".join(steps)
     return text[0].upper() + text[1:]
+
+
+def next_step(source: WeightSource, missing: Sequence[str]) -> str:
+    """Say in one sentence where to get what is missing and what to do with it."""
+    local = f"give the file with '{source.command} --file FILE'"
+    fetched = source.repository is not None and any(name not in source.elsewhere for name in missing)
+    then = f"run '{source.command}' or {local}" if fetched else local
+    return f"{where_to_get(source, missing)}; then {then}"
 
 
 def _find(source: WeightSource, name: str, check: bool) -> Path | None:
