@@ -68,6 +68,7 @@ class EncodersView(QWidget):
         self.tree.setRootIsDecorated(False)
         self.tree.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
         self.tree.setMinimumHeight(150)
+        self.tree.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         header = self.tree.header()
         header.setStretchLastSection(True)
         header.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
@@ -137,7 +138,9 @@ class EncodersView(QWidget):
         self.tree.clear()
         for status in self.statuses:
             name = f"{status.encoder_id} ★" if (status.kind, status.encoder_id) in own else status.encoder_id
-            item = QTreeWidgetItem([name, _READS[status.kind], str(status.readiness), status.speed])
+            item = QTreeWidgetItem(
+                [name, _READS[status.kind], str(status.readiness), status.speed.removeprefix("about ")]
+            )
             item.setForeground(2, QColor(_COLORS[status.readiness]))
             item.setToolTip(0, "Used by the model that is open" if name.endswith("★") else status.title)
             item.setToolTip(3, status.speed)
@@ -280,8 +283,14 @@ def _sentence(status: EncoderStatus) -> str:
         parts.append(f"choose the files that you have ({html.escape(', '.join(status.files))}).")
     elif status.next_step:
         parts.append(f"{_linked(status.next_step)}.")
+    if status.speed:
+        parts.append(f"{status.speed[:1].upper()}{status.speed[1:]} here.")
     return " ".join(parts)
 
 
 def _linked(text: str) -> str:
-    return re.sub(r"https://[^\s,;()]+", lambda url: f'<a href="{url[0]}">{url[0]}</a>', html.escape(text))
+    return re.sub(
+        r"https://[^\s,;()]+",
+        lambda url: f'<a style="color: #74c0fc" href="{url[0]}">{url[0]}</a>',
+        html.escape(text),
+    )
