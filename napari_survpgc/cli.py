@@ -133,13 +133,16 @@ def _parser() -> argparse.ArgumentParser:
     )
     _slide_options(features)
     features.add_argument(
-        "--encoder", default="efficientnet-lite0", metavar="ID", help="default: %(default)s"
+        "--encoder",
+        default="efficientnet-lite0",
+        metavar="ID",
+        help="see 'survpgc weights'; also hf:<owner>/<name>, timm:<model> (default: %(default)s)",
     )
     features.add_argument(
-        "--mpp", type=_positive, default=0.5, help="µm per px of a patch (default: %(default)s)"
+        "--mpp", type=_positive, help="µm per px of a patch (default: as the encoder wants)"
     )
     features.add_argument(
-        "--patch-px", type=_positive_int, default=256, help="side of a patch (default: %(default)s)"
+        "--patch-px", type=_positive_int, help="side of a patch (default: as the encoder wants)"
     )
     features.add_argument(
         "--format",
@@ -306,6 +309,11 @@ def _parser() -> argparse.ArgumentParser:
         help="uni, conch, scfoundation, hf:<owner>/<name>, timm:<model> ...",
     )
     weights.add_argument(
+        "--kind",
+        choices=("image", "text", "gene"),
+        help="where an id stands for several; of a hub's id 'text' for sentences (default: image)",
+    )
+    weights.add_argument(
         "--file",
         action="append",
         default=[],
@@ -389,7 +397,9 @@ def _slide_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workers", type=_positive_int, help="threads that read patches (default: chosen)")
     parser.add_argument("--batch-size", type=_positive_int, help="patches a batch (default: by memory)")
     parser.add_argument(
-        "--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: %(default)s)"
+        "--device",
+        default="auto",
+        help="auto (all graphics processors), cpu, cuda:0,cuda:1, mps (default: %(default)s)",
     )
 
 
@@ -430,18 +440,19 @@ def _features(options: argparse.Namespace) -> int:
         )
     progress = _ProgressBar()
     encoder = load_image_encoder(options.encoder, options.device)
+    patch_px, mpp = options.patch_px or encoder.patch_px, options.mpp or encoder.mpp
     failed = 0
     for path, name in zip(options.slides, ids, strict=True):
         start = time.monotonic()
-        place = trident_place(options.out, path, encoder.id, patch_px=options.patch_px, mpp=options.mpp)
+        place = trident_place(options.out, path, encoder.id, patch_px=patch_px, mpp=mpp)
         out = place.features if trident else options.out / f"{name}.h5"
         try:
             result = slide_features(
                 path,
                 encoder,
                 out,
-                patch_px=options.patch_px,
-                mpp=options.mpp,
+                patch_px=patch_px,
+                mpp=mpp,
                 mpp_override=options.mpp_override,
                 tissue=options.tissue,
                 workers=options.workers,
@@ -777,27 +788,31 @@ def _import_checkpoint(options: argparse.Namespace) -> int:
 
 
 def _weights(options: argparse.Namespace) -> int:
-    from .core.encoder_status import encoder_statuses
-    from .core.encoders import weight_sources
-    from .core.encoders.weights import download_weights, install_weights, match_files, weights_folder
+    from .core.encoder_status import Readiness, encoder_statuses, kinds_of
+    from .core.encoders.weight_files import fetch_weights, keep_files
+    from .core.encoders.weights import weights_folder
 
     if options.encoder is None:
+        if options.file:
+            raise SurvPGCError("--file does not say of which encoder", "Write 'survpgc weights ID --file F'")
         for status in encoder_statuses():
             print(status.line())
         print(f"Files are looked for in {weights_folder()} and in the cache of the Hugging Face hub.")
         return 0
-    sources = weight_sources(options.encoder)
-    if not sources:
-        print(f"{options.encoder} comes along and needs no file.")
-        return 0
     if options.file:
-        files = match_files(sources, options.file)
-        install_weights(sources[0], files)
-        print(f"{', '.join(files)} kept for {sources[0].title} in {weights_folder() / sources[0].folder}")
-        return 0
-    print(f"{sources[0].title}: {sources[0].licence} ({sources[0].page})")
-    found = {path for source in sources for path in download_weights(source)}
-    print(f"{sources[0].title} is ready: {', '.join(sorted(path.name for path in found))}")
+        kept = keep_files(options.encoder, options.file, options.kind)
+        print(f"{', '.join(kept)} kept for {options.encoder} in {weights_folder()}")
+    else:
+        for status in encoder_statuses(kinds_of(options.encoder, options.kind)):
+            if status.readiness is not Readiness.READY:
+                print(f"{status.title}: {status.licence} ({status.page})")
+        progress = _ProgressBar()
+        try:
+            fetch_weights(options.encoder, options.kind, progress)
+        finally:
+            progress.close()
+    for status in encoder_statuses(kinds_of(options.encoder, options.kind)):
+        print(status.line())
     return 0
 
 

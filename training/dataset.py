@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from napari_survpgc.core.bundle import EncoderSpec
+from napari_survpgc.core.bundle import UNKNOWN_ENCODER, EncoderSpec
 from napari_survpgc.core.clinical import clinical_tokens, load_templates
 from napari_survpgc.core.cohort import Cohort
 from napari_survpgc.core.encoders import load_gene_encoder, load_text_encoder
@@ -206,7 +206,13 @@ def load_dataset(
             clinic[case] = torch.from_numpy(tokens.embeddings)
         encoders["clinic"] = EncoderSpec(encoder.id, encoder.dim, 6)
     if "pathology" in wanted:
-        encoders["pathology"] = _pathology_encoder(cohort, cases)
+        encoders["pathology"] = _pathology_encoder(cohort, cases, settings.image_encoder)
+        if encoders["pathology"].id == UNKNOWN_ENCODER:
+            notes = (
+                *notes,
+                "The feature files do not say which encoder made them: a bundle of this run will ask for features; say"
+                " --set image_encoder=ID to have it make them.",
+            )
     genomic = {c: values.loc[c].to_numpy(np.float32) for c in cases if c in values.index}
     genomic_tokens: dict[str, Tensor] = {}
     if gene_encoder is not None:
@@ -339,8 +345,13 @@ def _expression_itself(
     )
 
 
-def _pathology_encoder(cohort: Cohort, cases: Sequence[str]) -> EncoderSpec:
-    """Look at every feature file before training starts: damage and mixed encoders are told all at once."""
+def _pathology_encoder(cohort: Cohort, cases: Sequence[str], said: str) -> EncoderSpec:
+    """Look at every feature file before training starts: damage and mixed encoders are told all at once.
+
+    Parameters
+    ----------
+    said : by the user, for files that do not say.
+    """
     found: dict[tuple[str, int], FeatureSummary] = {}
     problems = []
     for case in cases:
@@ -350,7 +361,7 @@ def _pathology_encoder(cohort: Cohort, cases: Sequence[str]) -> EncoderSpec:
             except FeatureError as error:
                 problems.append(f"patient {case}: {error.problem}")
             else:
-                found.setdefault((summary.encoder or "unknown", summary.width), summary)
+                found.setdefault((summary.encoder or said or UNKNOWN_ENCODER, summary.width), summary)
     if len(found) > 1:
         listed = "; ".join(f"{s.path.name}: {name}, width {width}" for (name, width), s in found.items())
         problems.append(f"the features come from different encoders ({listed})")
@@ -360,5 +371,10 @@ def _pathology_encoder(cohort: Cohort, cases: Sequence[str]) -> EncoderSpec:
             "Make those again with 'survpgc features', all with one encoder",
         )
     (encoder, width), first = next(iter(found.items()))
+    if said and encoder != said:
+        raise CohortError(
+            f"The features of {cohort.name} were made with {encoder}, not with {said} ({first.path.name})",
+            "Leave image_encoder out, or make the features again",
+        )
     known = np.isfinite(first.mpp)
     return EncoderSpec(encoder, width, 0, first.patch_px or None, float(first.mpp) if known else None)

@@ -47,6 +47,7 @@ class Settings:
         lack a modality that is dropped are then trained on without it, and predicted.
     modalities : what the model is given; fewer than it takes for an ablation.
     templates : wording of the sentences.   text_encoder, gene_encoder : ids.   clip : of z-scores.
+    image_encoder : id of the encoder that made the features, where the files do not say (CLAM); "" takes their word.
     precision : "float32" or "bfloat16" (autocast while training; predictions are always float32).
     tensorboard : also write the log for TensorBoard.
     """
@@ -78,6 +79,7 @@ class Settings:
     modalities: tuple[str, ...] = ("pathology", "clinic", "genomic")
     templates: str = "default"
     n_templates: int = 1
+    image_encoder: str = ""
     text_encoder: str = "minilm"
     gene_encoder: str = "gene-projection"
     clip: float = 5.0

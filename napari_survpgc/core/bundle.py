@@ -48,6 +48,8 @@ if TYPE_CHECKING:
     from .models.base import SurvivalModel
 
 FORMAT = 1
+UNKNOWN_ENCODER = "unknown"
+"""Id of an image encoder that no feature file named."""
 MAX_JSON_BYTES = 4 << 20
 MAX_WEIGHT_BYTES = 4 << 30
 _FOLD_FILE = re.compile(r"fold_(\d+)\.safetensors")

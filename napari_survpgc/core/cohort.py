@@ -251,16 +251,23 @@ def _features(
     if not place.is_dir() or "slide_ids" not in patients.columns:
         return {c: () for c in case}
     found: dict[str, tuple[Path, ...]] = {}
+    # Ours; CLAM's folders; TRIDENT's, which may stand there for one encoder and one way to cut patches.
+    trident = sorted(p for p in (*place.glob("features_*"), *place.glob("*x_*px_*/features_*")) if p.is_dir())
+    places = [(place, "h5"), (place / "h5_files", "h5"), (place, "pt"), (place / "pt_files", "pt")]
+    places += [(folder, "h5") for folder in trident[:1]]
+    if len(trident) > 1:
+        names = ", ".join(p.relative_to(place).as_posix() for p in trident)
+        problems.append(f"features holds several sets of features ({names}); keep the one to train on")
     for c, text in zip(case, patients["slide_ids"], strict=True):
         files = []
         for slide in filter(None, (part.strip() for part in text.split(";"))):
-            # Slide ids come with or without the slide's own extension; folders are CLAM's.
+            # Slide ids come with or without the slide's own extension.
             file = next(
                 (
-                    place / folder / f"{name}.{kind}"
-                    for folder, kind in (("", "h5"), ("h5_files", "h5"), ("", "pt"), ("pt_files", "pt"))
+                    sub / f"{name}.{kind}"
+                    for sub, kind in places
                     for name in (slide, Path(slide).stem)
-                    if (place / folder / f"{name}.{kind}").is_file()
+                    if (sub / f"{name}.{kind}").is_file()
                 ),
                 None,
             )

@@ -101,7 +101,7 @@ def _device() -> list[Finding]:
     if device.type == "cpu":
         from .encoders.base import cpu_has_bf16
 
-        how = "bf16 arithmetic" if cpu_has_bf16() else "fp32 arithmetic (this processor has no bf16)"
+        how = "bf16 arithmetic" if cpu_has_bf16() else "fp32 arithmetic (the fastest here)"
         found.append(Finding("Device", f"image encoders run in {how} on {torch.get_num_threads()} threads"))
     return found
 
@@ -122,39 +122,24 @@ def _slides() -> list[Finding]:
 
 
 def _encoders() -> list[Finding]:
-    from .encoder_status import Readiness, encoder_statuses, expected_rate, measured_rate
-    from .encoders import load_text_encoder, weight_sources
+    from .encoder_status import Readiness, encoder_statuses
+    from .encoders import load_gene_encoder, load_image_encoder, load_text_encoder
 
+    load = {"image": load_image_encoder, "text": load_text_encoder, "gene": load_gene_encoder}
     found = []
-    for status in encoder_statuses():
-        embedded = not weight_sources(status.encoder_id)
-        ready = status.readiness is Readiness.READY
-        text = f"{status.kind}: {status.encoder_id}"
-        try:
-            if ready and status.kind == "image":
-                text += f", {measured_rate(status.encoder_id):.3g} patches a second on this machine"
-            elif ready and status.kind == "text" and embedded:
-                text += f", {load_text_encoder(status.encoder_id, 'cpu').dim} numbers a token"
-            elif status.kind == "image":
-                rate = expected_rate(status.encoder_id)
-                text += f", about {rate:.2g} patches a second to be expected here" if rate else ""
-        except SurvPGCError as error:
-            found.append(Finding("Encoders", f"{text}: {error}", False))
-            continue
-        if ready and status.licence:
-            text += f" ({status.licence})"
-        if not ready:
+    for status in encoder_statuses(device="auto"):
+        text, ready = status.line(), status.readiness is Readiness.READY
+        if not status.embedded:
             # Nobody needs all of them: only what comes along must be there.
-            found.append(
-                Finding(
-                    "Encoders",
-                    f"[{status.readiness}] {text}: {status.next_step}",
-                    False if embedded else None,
-                )
-            )
+            found.append(Finding("Encoders", text, True if ready else None))
+            continue
+        try:
+            load[status.kind](status.encoder_id, "cpu")
+        except SurvPGCError as error:
+            found.append(Finding("Encoders", f"{status.kind}: {error}", False))
         else:
             found.append(Finding("Encoders", text, True))
-    found.append(Finding("Encoders", "gene: gene-sets (trained within the model; needs no file)", True))
+    found.append(Finding("Encoders", "gene: gene-sets, ready (trained within the model)", True))
     return found
 
 

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import importlib
-import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from .encoders import (
-    GENE_ENCODERS,
-    IMAGE_ENCODERS,
-    TEXT_ENCODERS,
-    load_image_encoder,
-    weight_sources,
-)
-from .encoders.weights import WeightSource, find_weights
+from .encoder_speed import expected_speed
+from .encoders import GENE_ENCODERS, IMAGE_ENCODERS, TEXT_ENCODERS, encoder_module, weight_sources
+from .encoders.weights import DamagedWeightsError, MissingWeightsError, WeightSource, find_weights
 from .errors import EncoderError
 
-_ACHIEVED = 0.5  # share of a matrix product's rate that a vision transformer reaches
+_REGISTRIES = {"image": IMAGE_ENCODERS, "text": TEXT_ENCODERS, "gene": GENE_ENCODERS}
+_WITHOUT_FILES = ("gene-sets", "expression", "one-hot")
+"""What bundles name as encoders and models compute themselves."""
 
 
 class Readiness(StrEnum):
@@ -38,8 +33,12 @@ class EncoderStatus:
     ----------
     kind : "image", "text" or "gene".
     title : what its authors call it.
-    next_step : what to do; empty when it is ready.
+    next_step : what to do on the command line; empty when it is ready.
+    where : to get what is missing; empty when nothing is.
     licence : in one line; empty for encoders that come along.
+    page : where to read about it and ask for access.   on_hub : it can be fetched from the Hugging Face hub.
+    files : names of the files that it needs; () for encoders that come along.
+    speed : to be expected here, in words; "" where it was not asked for or nothing is known.
     """
 
     kind: str
@@ -47,98 +46,86 @@ class EncoderStatus:
     title: str
     readiness: Readiness
     next_step: str = ""
+    where: str = ""
     licence: str = ""
+    page: str = ""
+    on_hub: bool = False
+    files: tuple[str, ...] = ()
+    speed: str = ""
+
+    @property
+    def embedded(self) -> bool:
+        return not self.files
 
     def line(self) -> str:
-        """Return it in one sentence."""
+        """Return it in one or two sentences."""
         text = f"{self.kind}: {self.encoder_id}, {self.readiness}"
-        return text + (f". {self.next_step}." if self.next_step else "")
+        if self.speed:
+            text += f", {self.speed}"
+        if self.next_step:
+            return f"{text}. {self.next_step}."
+        return f"{text} ({self.licence})" if self.licence else text
 
 
 def known_encoders() -> list[tuple[str, str]]:
     """Return (kind, id) of all that have a file of their own."""
-    registries = (("image", IMAGE_ENCODERS), ("text", TEXT_ENCODERS), ("gene", GENE_ENCODERS))
-    return [(kind, encoder_id) for kind, registry in registries for encoder_id in registry]
+    return [(kind, encoder_id) for kind, registry in _REGISTRIES.items() for encoder_id in registry]
 
 
-def encoder_statuses(wanted: Iterable[tuple[str, str]] | None = None) -> list[EncoderStatus]:
-    """Look for the weights of encoders, all of them by default; files in the hub's cache are checked by their SHA-256.
+def kinds_of(encoder_id: str, kind: str | None = None) -> list[tuple[str, str]]:
+    """Return (kind, id) of all encoders that an id stands for; of one of a hub, the image encoder unless ``kind`` says."""
+    known = [each for each in known_encoders() if each[1] == encoder_id and kind in (None, each[0])]
+    return known or [(kind or "image", encoder_id)]
+
+
+def encoder_statuses(
+    wanted: Iterable[tuple[str, str]] | None = None, *, device: str | None = None
+) -> list[EncoderStatus]:
+    """Look for the weights of encoders, all of them by default; large files are not read for it.
 
     Parameters
     ----------
     wanted : (kind, id); kinds are "image", "text", "gene".
+    device : also estimate how fast each will be there, which takes a few seconds; None does not.
     """
-    return [_status(kind, encoder_id) for kind, encoder_id in (wanted or known_encoders())]
+    return [_status(kind, encoder_id, device) for kind, encoder_id in (wanted or known_encoders())]
 
 
-def _status(kind: str, encoder_id: str) -> EncoderStatus:
-    try:
-        source = _source(kind, encoder_id)
-    except EncoderError as error:
-        return EncoderStatus(kind, encoder_id, encoder_id, Readiness.NEEDS_FILE, str(error).rstrip("."))
-    if source is None:
+def _status(kind: str, encoder_id: str, device: str | None) -> EncoderStatus:
+    if encoder_id in _WITHOUT_FILES:
         return EncoderStatus(kind, encoder_id, encoder_id, Readiness.READY)
     try:
-        find_weights(source)
-    except EncoderError as error:
-        if "damaged" in error.problem:
-            state = Readiness.DAMAGED
-        else:
-            state = Readiness.NEEDS_ACCESS if source.gated else Readiness.NEEDS_FILE
-        return EncoderStatus(kind, encoder_id, source.title, state, error.next_step, source.licence)
-    return EncoderStatus(kind, encoder_id, source.title, Readiness.READY, licence=source.licence)
+        source = _source(kind, encoder_id)
+        speed = "" if device is None else expected_speed(kind, encoder_id, device)
+    except EncoderError as error:  # unknown, or a package that came along is gone
+        return EncoderStatus(kind, encoder_id, encoder_id, Readiness.NEEDS_FILE, str(error).rstrip("."))
+    if source is None:
+        return EncoderStatus(kind, encoder_id, encoder_id, Readiness.READY, speed=speed)
+    state, step, where = Readiness.READY, "", ""
+    try:
+        find_weights(source, check=False)
+    except MissingWeightsError as error:
+        state = Readiness.NEEDS_ACCESS if error.by_request else Readiness.NEEDS_FILE
+        step, where = error.next_step, error.where
+    except DamagedWeightsError as error:
+        state, step = Readiness.DAMAGED, error.next_step
+    return EncoderStatus(
+        kind,
+        encoder_id,
+        source.title,
+        state,
+        step,
+        where,
+        source.licence,
+        source.page,
+        source.repository is not None,
+        source.files,
+        speed,
+    )
 
 
 def _source(kind: str, encoder_id: str) -> WeightSource | None:
-    registry = {"image": IMAGE_ENCODERS, "text": TEXT_ENCODERS, "gene": GENE_ENCODERS}[kind]
-    if encoder_id in registry:
-        module = importlib.import_module(f".encoders.{registry[encoder_id]}", __package__)
+    module = encoder_module(kind, encoder_id)
+    if module is not None:
         return getattr(module, "SOURCE", None)
-    if kind == "text" and encoder_id.startswith("hf:"):
-        from .encoders.hub_text import source_of
-
-        return source_of(encoder_id)
-    if kind == "gene" and encoder_id == "gene-sets":
-        return None  # trained within the model
-    sources = weight_sources(encoder_id)
-    return sources[0] if sources else None
-
-
-def measured_rate(encoder_id: str, device: str = "auto", patches: int = 4) -> float:
-    """Return patches a second of an image encoder that is ready, reading of the slide not counted."""
-    import numpy as np
-
-    encoder = load_image_encoder(encoder_id, device)
-    batch = np.zeros((patches, encoder.input_px, encoder.input_px, 3), np.uint8)
-    encoder.encode(batch[:1])
-    start = time.perf_counter()
-    encoder.encode(batch)
-    return patches / (time.perf_counter() - start)
-
-
-def expected_rate(encoder_id: str, device: str = "auto") -> float | None:
-    """Estimate patches a second of a vision transformer from its size and a matrix product timed here.
-
-    Returns None for networks whose size is known only from their files.
-    """
-    import torch
-
-    from .encoders.base import resolve_device
-    from .encoders.vision_transformer import ImageSpec, build_transformer, precision
-
-    name = IMAGE_ENCODERS.get(encoder_id)
-    spec = getattr(importlib.import_module(f".encoders.{name}", __package__), "SPEC", None) if name else None
-    if not isinstance(spec, ImageSpec) or not spec.architecture:
-        return None
-    where = resolve_device(device)
-    with torch.device("meta"):
-        network = build_transformer(spec)
-    weights = sum(parameter.numel() for parameter in network.parameters())
-    tokens = (spec.input_px // int(spec.arguments.get("patch_size", 14))) ** 2
-    matrix = torch.ones(1024, 1024, device=where, dtype=precision(where, spec.half))
-    best = float("inf")
-    for _ in range(4):
-        start = time.perf_counter()
-        float((matrix @ matrix)[0, 0])  # waits for a GPU
-        best = min(best, time.perf_counter() - start)
-    return _ACHIEVED * 2 * 1024**3 / best / (2.0 * weights * tokens)
+    return weight_sources(encoder_id, kind)[0]

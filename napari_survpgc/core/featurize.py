@@ -28,8 +28,8 @@ def slide_features(
     encoder: ImageEncoder,
     out: Path,
     *,
-    patch_px: int = 256,
-    mpp: float = 0.5,
+    patch_px: int | None = None,
+    mpp: float | None = None,
     mpp_override: float | None = None,
     tissue: Path | None = None,
     workers: int | None = None,
@@ -41,6 +41,7 @@ def slide_features(
 
     Parameters
     ----------
+    patch_px, mpp : how patches are cut; by default as the encoder wants them.
     out : the .h5 file; one that was made from the same slide, grid and encoder is used as it is.
     mpp_override : µm per level-0 px given by the user.
     tissue : GeoJSON outlines to use instead of the automatic ones.
@@ -70,8 +71,8 @@ def featurize(
     encoder: ImageEncoder,
     out: Path,
     *,
-    patch_px: int = 256,
-    mpp: float = 0.5,
+    patch_px: int | None = None,
+    mpp: float | None = None,
     tissue: TissueMask | Path | None = None,
     workers: int | None = None,
     batch_size: int | None = None,
@@ -80,6 +81,7 @@ def featurize(
 ) -> SlideFeatures:
     """The same as :func:`slide_features` for a slide that is open already."""
     require_mpp(slide.info)
+    patch_px, mpp = patch_px or encoder.patch_px, mpp or encoder.mpp
     if isinstance(tissue, TissueMask):
         mask = tissue
     else:

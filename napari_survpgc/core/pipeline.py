@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from .attention_maps import AttentionMaps
-from .bundle import Bundle
+from .bundle import UNKNOWN_ENCODER, Bundle
 from .case_file import SavedCase, save_case
 from .encoders import load_image_encoder
 from .errors import BundleError, FeatureError, OutputError, SurvPGCError, writing
@@ -163,6 +163,11 @@ def bundle_features(
         raise BundleError(
             f"The model of bundle {bundle.path.name} does not look at slides",
             "Choose a bundle with a pathology encoder",
+        )
+    if spec.id == UNKNOWN_ENCODER:
+        raise BundleError(
+            f"Bundle {bundle.path.name} does not know which encoder made the features that it was trained on",
+            "Give the features of the slide (--features), or train again with --set image_encoder=ID",
         )
     encoder = load_image_encoder(spec.id, device)
     return featurize(

@@ -20,7 +20,7 @@ from torch import Tensor
 from napari_survpgc import __version__
 
 from .attribution import average_attributions, logits_of, path_attribution, token_attribution
-from .bundle import Bundle
+from .bundle import UNKNOWN_ENCODER, Bundle, EncoderSpec
 from .clinical import clinical_tokens, field_warnings, load_templates, parse_record, unknown_fields
 from .drift import drift
 from .encoders import load_gene_encoder, load_text_encoder
@@ -124,7 +124,9 @@ class Predictor:
 
     def __init__(self, bundle: Bundle, device: str = "auto") -> None:
         self.bundle = bundle
-        self.device = resolve_device(device)
+        self.device = resolve_device(
+            device.partition(",")[0]
+        )  # of several, which only the image encoder uses
         self.models = bundle.load_models(self.device)
         self.templates = load_templates(str(bundle.templates) if bundle.templates else "default")
         self._text_encoder: TextEncoder | None = None
@@ -255,17 +257,22 @@ class Predictor:
         if spec is None:
             return ()
         width = features.features.shape[1]
-        if features.encoder is not None and features.encoder != spec.id:
+        again = f"Make them again with 'survpgc features --encoder {spec.id}{_cut(spec)}', or choose another bundle"
+        if spec.id == UNKNOWN_ENCODER:
+            again = (
+                "Give features of the encoder that its training data were made with, or choose another bundle"
+            )
+        elif features.encoder is not None and features.encoder != spec.id:
             raise FeatureError(
                 f"The features were made with the encoder {features.encoder}, but bundle"
                 f" {self.bundle.path.name} was trained with {spec.id}",
-                f"Make them again with 'survpgc features --encoder {spec.id}', or choose another bundle",
+                again,
             )
         if width != spec.dim:
             raise FeatureError(
                 f"The features are {width} numbers wide, but bundle {self.bundle.path.name} was trained with"
                 f" {spec.dim} ({spec.id})",
-                f"Make them again with 'survpgc features --encoder {spec.id}', or choose another bundle",
+                again,
             )
         if len(features.grid) == 0:
             raise FeatureError("The feature file holds no patch", "Make the features again")
@@ -275,7 +282,12 @@ class Predictor:
                 "Give the features of this slide, or leave --features out to make them",
             )
         warnings = []
-        if features.encoder is None:
+        if spec.id == UNKNOWN_ENCODER:
+            warnings.append(
+                f"The bundle does not know which encoder its training features were made with; {features.encoder or 'the'}"
+                " features are taken because of their width."
+            )
+        elif features.encoder is None:
             warnings.append(
                 f"The feature file does not say which encoder made it; {spec.id} is assumed from its width."
             )
@@ -283,6 +295,11 @@ class Predictor:
         if spec.mpp and np.isfinite(mpp) and abs(mpp / spec.mpp - 1) > 0.1:
             warnings.append(
                 f"Patches were taken at {mpp:g} µm/px, the model was trained at {spec.mpp:g} µm/px."
+            )
+        side = features.grid.patch_px
+        if spec.patch_px and side and np.isfinite(mpp) and side != spec.patch_px:
+            warnings.append(
+                f"Patches are {side} px wide, the model was trained on patches of {spec.patch_px} px."
             )
         if self.bundle.feature_profile is not None:
             found = drift(self.bundle.feature_profile, features.features)
@@ -624,3 +641,9 @@ def _changed_expression(
     if reference.scale is None:
         values = np.clip(values, -reference.clip, reference.clip)
     return values.astype(np.float32)
+
+
+def _cut(spec: EncoderSpec) -> str:
+    """Return the options that cut patches as a bundle's were cut."""
+    patch_px = f" --patch-px {spec.patch_px}" if spec.patch_px else ""
+    return patch_px + (f" --mpp {spec.mpp:g}" if spec.mpp else "")

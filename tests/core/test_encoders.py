@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import importlib
 import json
 import os
@@ -28,18 +27,19 @@ from napari_survpgc.core.encoders import (
     vision_transformer,
     weight_sources,
 )
-from napari_survpgc.core.encoders.vision_transformer import ImageSpec, Pooling, build_transformer
-from napari_survpgc.core.encoders.weights import install_weights, weights_folder
+from napari_survpgc.core.encoders.vision_transformer import Pooling, build_transformer
+from napari_survpgc.core.encoders.weight_files import install_weights
+from napari_survpgc.core.encoders.weights import weights_folder
 from napari_survpgc.core.errors import EncoderError
 from napari_survpgc.core.slide import open_slide
 from tests.builders import write_tiff
+from tests.small_encoders import small_spec
 
 VISION = [
     i
     for i, name in IMAGE_ENCODERS.items()
     if hasattr(importlib.import_module(f"napari_survpgc.core.encoders.{name}"), "SPEC") and i != "conch"
 ]
-SMALL = {"depth": 1, "embed_dim": 48, "num_heads": 2}
 
 
 @pytest.fixture(autouse=True)
@@ -50,18 +50,6 @@ def _own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     _load.cache_clear()
     yield
     _load.cache_clear()
-
-
-def _small(encoder_id: str, monkeypatch: pytest.MonkeyPatch) -> ImageSpec:
-    """Shrink a vision transformer, layout and all else as it is."""
-    module = importlib.import_module(f"napari_survpgc.core.encoders.{IMAGE_ENCODERS[encoder_id]}")
-    spec = module.SPEC
-    wide = 2 if spec.pooling is Pooling.CLASS_AND_MEAN else 1
-    small = dataclasses.replace(spec, arguments={**spec.arguments, **SMALL}, dim=48 * wide)
-    monkeypatch.setattr(
-        module, "load", lambda device="auto": vision_transformer.load_transformer(small, device)
-    )
-    return small
 
 
 def _save(encoder_id: str, name: str, content: object) -> Path:
@@ -75,7 +63,7 @@ def _save(encoder_id: str, name: str, content: object) -> Path:
 def test_a_vision_transformer_loads_its_file_and_encodes(
     encoder_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    spec = _small(encoder_id, monkeypatch)
+    spec = small_spec(encoder_id, monkeypatch)
     torch.manual_seed(0)
     network = build_transformer(spec).eval()
     state = network.state_dict()
@@ -87,7 +75,11 @@ def test_a_vision_transformer_loads_its_file_and_encodes(
     assert rows.shape == (2, spec.dim)
     # By hand: /255, mean and std of the card, tokens after the last normalization, pooling.
     network.load_state_dict({k: v.half().float() for k, v in state.items()})
-    pixels = torch.from_numpy(patches).permute(0, 3, 1, 2) / 255
+    margin = 16 if encoder_id == "prov-gigapath" else 0  # resized to 256, the middle 224 is seen
+    pixels = (
+        torch.from_numpy(patches).permute(0, 3, 1, 2)[:, :, margin : margin + 224, margin : margin + 224]
+        / 255
+    )
     pixels = (pixels - torch.tensor(spec.mean).view(3, 1, 1)) / torch.tensor(spec.std).view(3, 1, 1)
     with torch.no_grad():
         tokens = network.forward_features(pixels)  # type: ignore[operator]
@@ -104,10 +96,23 @@ def test_a_vision_transformer_loads_its_file_and_encodes(
 def test_no_tensor_of_a_vision_transformer_stays_behind(
     encoder_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    spec = _small(encoder_id, monkeypatch)
+    spec = small_spec(encoder_id, monkeypatch)
     encoder = vision_transformer.wrap(build_transformer(spec), spec, torch.device("meta"))
     out = encoder.network(torch.empty(2, spec.input_px, spec.input_px, 3, dtype=torch.uint8, device="meta"))
     assert out.shape == (2, spec.dim)
+
+
+PUBLISHED_MILLIONS = {"uni": 303, "uni2-h": 681, "virchow2": 631, "h-optimus-0": 1135, "prov-gigapath": 1135}
+
+
+@pytest.mark.parametrize("encoder_id", VISION)
+def test_a_vision_transformer_is_as_large_and_as_wide_as_published(encoder_id: str) -> None:
+    module = importlib.import_module(f"napari_survpgc.core.encoders.{IMAGE_ENCODERS[encoder_id]}")
+    with torch.device("meta"):
+        network = build_transformer(module.SPEC)
+    millions = sum(parameter.numel() for parameter in network.parameters()) / 1e6
+    assert millions == pytest.approx(PUBLISHED_MILLIONS[encoder_id], rel=2e-3)
+    vision_transformer.wrap(network, module.SPEC, torch.device("meta"))  # checks the width
 
 
 @pytest.mark.parametrize("encoder_id", sorted({*IMAGE_ENCODERS, *TEXT_ENCODERS, *GENE_ENCODERS}))
@@ -143,7 +148,7 @@ def _without(state: dict[str, Any]) -> dict[str, Any]:
 def test_other_weights_are_refused_with_the_first_differences(
     change: Callable[[dict[str, Any]], dict[str, Any]], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    spec = _small("uni", monkeypatch)
+    spec = small_spec("uni", monkeypatch)
     _save("uni", "pytorch_model.bin", change(build_transformer(spec).state_dict()))
     with pytest.raises(EncoderError, match=message):
         load_image_encoder("uni", "cpu")
@@ -181,7 +186,7 @@ def test_unknown_encoders_are_answered_with_the_known_ones() -> None:
 def test_a_users_file_is_kept_under_the_name_that_is_looked_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    spec = _small("uni", monkeypatch)
+    spec = small_spec("uni", monkeypatch)
     torch.save(build_transformer(spec).state_dict(), tmp_path / "my uni.pth")
     install_weights(spec.source, {"pytorch_model.bin": tmp_path / "my uni.pth"})
     assert load_image_encoder("uni", "cpu").id == "uni"
@@ -199,10 +204,11 @@ def test_a_timm_encoder_is_loaded_by_its_name() -> None:
     network = timm.create_model("resnet18", num_classes=7).eval()  # a classifier, as published
     _save("timm:resnet18", "pytorch_model.bin", network.state_dict())
     encoder = load_image_encoder("timm:resnet18", "cpu")
-    assert (encoder.id, encoder.dim, encoder.input_px) == ("timm:resnet18", 512, 224)
-    patches = np.random.default_rng(0).integers(0, 256, (2, 224, 224, 3), dtype=np.uint8)
+    # As timm's own transform for it: resized to 224 / 0.95, the middle 224 is seen.
+    assert (encoder.id, encoder.dim, encoder.input_px) == ("timm:resnet18", 512, 235)
+    patches = np.random.default_rng(0).integers(0, 256, (2, 235, 235, 3), dtype=np.uint8)
     mean, std = (torch.tensor(network.pretrained_cfg[k]).view(3, 1, 1) for k in ("mean", "std"))
-    pixels = (torch.from_numpy(patches).permute(0, 3, 1, 2) / 255 - mean) / std
+    pixels = (torch.from_numpy(patches[:, 6:230, 6:230]).permute(0, 3, 1, 2) / 255 - mean) / std
     with torch.no_grad():
         expected = network.forward_head(network.forward_features(pixels), pre_logits=True).numpy()
     tolerance = 1e-4 if encoder.dtype == torch.float32 else 0.1  # type: ignore[attr-defined]

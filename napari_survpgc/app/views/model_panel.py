@@ -1,4 +1,4 @@
-"""Model: which bundle, its encoders, which device."""
+"""Model: which bundle, which device, which encoders are ready and what the others need."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from qtpy.QtWidgets import QComboBox, QFileDialog, QFormLayout, QWidget
 from napari_survpgc.app.session import Session
 from napari_survpgc.core.encoders.base import resolve_device
 
+from .encoders_view import EncodersView
 from .parts import note, panel, push, row
 
 
@@ -35,12 +36,18 @@ class ModelPanel(QWidget):
             self.device.addItem(text, name)
         self.device.setToolTip("Where the model runs; the graphics processor is used when there is one")
         self.device.setAccessibleName("Device")
-        self.device.currentIndexChanged.connect(lambda: session.set_device(self.device.currentData()))
+        self.device.currentIndexChanged.connect(self._device_changed)
         form = QFormLayout()
         form.addRow("Device", self.device)
         layout.addLayout(form)
+        self.encoders = EncodersView(session)
+        layout.addWidget(self.encoders)
         session.bundle_changed.connect(self.refresh)
         self.refresh()
+
+    def _device_changed(self) -> None:
+        self.session.set_device(self.device.currentData())
+        self.encoders.look()
 
     def refresh(self) -> None:
         bundle = self.session.bundle

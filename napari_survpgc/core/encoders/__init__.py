@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 from napari_survpgc.core.errors import EncoderError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from .base import GeneEncoder, ImageEncoder, TextEncoder
     from .weights import WeightSource
 
@@ -86,25 +88,54 @@ def parse_hub_id(encoder_id: str) -> bool:
     return kind in ("hf", "timm") and bool(name) and ".." not in name
 
 
-def weight_sources(encoder_id: str) -> list[WeightSource]:
+def weight_sources(encoder_id: str, kind: str | None = None) -> list[WeightSource]:
     """Return where the weights of an encoder come from, one source a kind that has this id; none for embedded ones.
+
+    Parameters
+    ----------
+    kind : "image", "text" or "gene"; None for all that have the id, and for the image encoder of a hub's id.
 
     Raises
     ------
     EncoderError : an unknown id.
     """
-    known = [kind for kind, registry in _REGISTRIES.items() if encoder_id in registry]
+    known = [
+        each for each, registry in _REGISTRIES.items() if encoder_id in registry and kind in (None, each)
+    ]
     if known:
-        found = [getattr(_module(kind, encoder_id), "SOURCE", None) for kind in known]
+        found = [getattr(_module(each, encoder_id), "SOURCE", None) for each in known]
         return [source for source in found if source is not None]
-    if not parse_hub_id(encoder_id):
+    if not parse_hub_id(encoder_id) or kind == "gene":
         raise EncoderError(
-            f"There is no encoder named {encoder_id}",
-            f"Choose one of: {', '.join(sorted({i for r in _REGISTRIES.values() for i in r}))}",
+            f"There is no {kind or ''} encoder named {encoder_id}",
+            f"Choose one of: {', '.join(sorted({i for r in _REGISTRIES.values() for i in r}))}, or hf:<owner>/<name>",
         )
-    from . import hub_image
+    from . import hub_image, hub_text
 
-    return [hub_image.source_of(encoder_id)]
+    return [(hub_text if kind == "text" else hub_image).source_of(encoder_id)]
+
+
+def check_weights(encoder_id: str, name: str, path: Path, kind: str | None = None) -> None:
+    """Check that a file is one of an encoder's: keys and shapes, without building the network.
+
+    Parameters
+    ----------
+    name : in the source's ``files``.   kind : as for :func:`weight_sources`.
+
+    Raises
+    ------
+    EncoderError : naming the first differences.
+    """
+    for each, registry in _REGISTRIES.items():
+        if encoder_id in registry and kind in (None, each):
+            check = getattr(_module(each, encoder_id), "check_file", None)
+            if check is not None:
+                check(name, path)
+
+
+def encoder_module(kind: str, encoder_id: str) -> Any:
+    """Return the module of an encoder that has a file of its own; None for one of a hub."""
+    return _module(kind, encoder_id) if encoder_id in _REGISTRIES[kind] else None
 
 
 def _module(kind: str, encoder_id: str) -> Any:

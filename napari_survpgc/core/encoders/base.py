@@ -6,6 +6,7 @@ import ctypes
 import functools
 import hashlib
 import importlib.util
+import platform
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -168,8 +169,14 @@ def resolve_device(device: str = "auto") -> torch.device:
 
 
 def cpu_has_bf16() -> bool:
-    """Return True when the processor multiplies bfloat16 in hardware; elsewhere bf16 is many times slower."""
-    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    """Return True when the processor multiplies bfloat16 faster than float32.
+
+    On x86 those are the ones with AMX. AVX-512 alone has bf16 instructions too, but there float32 is as fast for a small
+    CNN and nearly twice as fast for a vision transformer (torch 2.14); elsewhere bf16 is many times slower.
+    """
+    if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        return False
+    return platform.machine().lower() not in ("x86_64", "amd64") or bool(torch.cpu._is_amx_tile_supported())
 
 
 @functools.cache

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +22,7 @@ from .vision_transformer import (
     Pooling,
     TransformerEncoder,
 )
-from .weights import WeightSource, find_weights, load_strictly, read_checkpoint, state_dict_of
+from .weights import WeightSource, check_state, find_weights, load_strictly, read_checkpoint, state_dict_of
 
 SOURCE = WeightSource(
     encoder_id="conch",
@@ -43,7 +44,11 @@ SPEC = ImageSpec(
     half=torch.float32,
 )
 PREFIX = "visual."
+_TOWER = "CONCH's image tower"
 _CAPTION = ("attn_pool_caption.", "ln_caption.", "proj_contrast")
+
+WORK = 2.0 * 88e6 * (448 / 16) ** 2
+"""Floating-point operations a patch."""
 
 
 @dataclass(frozen=True)
@@ -108,18 +113,30 @@ def load_image_tower(network: nn.Module, state: Mapping[str, Tensor]) -> None:
     ------
     EncoderError : naming the first differences.
     """
-    own = {
+    load_strictly(network, _own(state), _TOWER)
+
+
+def _own(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {
         key.removeprefix(PREFIX): value
         for key, value in state.items()
         if key.startswith(PREFIX) and not key.removeprefix(PREFIX).startswith(_CAPTION)
     }
-    load_strictly(network, own, "CONCH's image tower")
+
+
+def check_file(name: str, path: Path) -> None:
+    """Raise EncoderError unless a file holds the image tower: checked before it is kept."""
+    if name == SOURCE.files[0]:
+        with torch.device("meta"):
+            network = ConchImageTower(ConchImageSizes())
+        check_state(network, _own(state_dict_of(read_checkpoint(path), path)), _TOWER)
 
 
 def load(device: str = "auto") -> TransformerEncoder:
     """Load the encoder; EncoderError says what is missing."""
     where = resolve_device(device)
     (path,) = find_weights(SOURCE)
-    network = ConchImageTower(ConchImageSizes())
+    with torch.device("meta"):
+        network = ConchImageTower(ConchImageSizes())
     load_image_tower(network, state_dict_of(read_checkpoint(path), path))
     return TransformerEncoder(PixelEncoder(network, SPEC), SPEC, where)

@@ -21,6 +21,7 @@ from .base import check_sha256, resolve_device
 from .embedding_cache import EmbeddingCache
 from .weights import (
     WeightSource,
+    check_state,
     find_weights,
     load_strictly,
     read_checkpoint,
@@ -31,6 +32,7 @@ from .weights import (
 TOKENIZER_FILE = "conch_byte_level_bpe_uncased.json"
 _TOKENIZER_SHA256 = "a3861e67c64d32670eb6725a8e52d7dbdd2a06646a4a3c7463052ae7110760fb"
 _END, _PAD = 2, 0
+_TOWER = "CONCH's text tower"
 PREFIX = "text."
 SOURCE = WeightSource(
     encoder_id="conch",
@@ -43,6 +45,9 @@ SOURCE = WeightSource(
         TOKENIZER_FILE: "https://github.com/mahmoodlab/CONCH, folder conch/open_clip_custom/tokenizers",
     },
 )
+
+WORK = 2.0 * 86e6 * 128
+"""Floating-point operations a sentence."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +131,7 @@ class ConchTokenizer:
     def __init__(self, path: Path, context: int = 128) -> None:
         from tokenizers import Tokenizer
 
-        check_sha256(path, _TOKENIZER_SHA256, f"Get it again from {SOURCE.elsewhere[TOKENIZER_FILE]}")
+        check_tokenizer(path)
         self._tokenizer = Tokenizer.from_file(str(path))
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
@@ -185,14 +190,33 @@ def load_text_tower(tower: ConchTextTower, state: Mapping[str, Tensor]) -> None:
     ------
     EncoderError : naming the first differences.
     """
-    own = {key.removeprefix(PREFIX): value for key, value in state.items() if key.startswith(PREFIX)}
-    load_strictly(tower, own, "CONCH's text tower")
+    load_strictly(tower, _own(state), _TOWER)
+
+
+def _own(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {key.removeprefix(PREFIX): value for key, value in state.items() if key.startswith(PREFIX)}
+
+
+def check_file(name: str, path: Path) -> None:
+    """Raise EncoderError unless a file is the tokenizer, or holds the text tower: checked before it is kept."""
+    if name == TOKENIZER_FILE:
+        check_tokenizer(path)
+        return
+    with torch.device("meta"):
+        tower = ConchTextTower(ConchTextSizes())
+    check_state(tower, _own(state_dict_of(read_checkpoint(path), path)), _TOWER)
+
+
+def check_tokenizer(path: Path) -> None:
+    """Raise EncoderError unless a file is CONCH's tokenizer."""
+    check_sha256(path, _TOKENIZER_SHA256, f"Get it again from {SOURCE.elsewhere[TOKENIZER_FILE]}")
 
 
 def load(device: str = "auto") -> ConchText:
     """Load the encoder in float32; EncoderError says what is missing."""
     where = resolve_device(device)
     weights, tokenizer = find_weights(SOURCE)
-    tower = ConchTextTower(ConchTextSizes())
+    with torch.device("meta"):
+        tower = ConchTextTower(ConchTextSizes())
     load_text_tower(tower, state_dict_of(read_checkpoint(weights), weights))
     return ConchText(tower, ConchTokenizer(tokenizer), where, sha256_of(weights))

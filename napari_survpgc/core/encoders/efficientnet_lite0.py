@@ -50,7 +50,7 @@ class EfficientNetLite0:
 
 
 def load(device: str = "auto") -> EfficientNetLite0:
-    """Load the encoder: bf16 on processors that multiply it, float16 on CUDA, float32 elsewhere."""
+    """Load the encoder: bf16 on processors that are faster with it, float16 on CUDA, float32 elsewhere."""
     where = resolve_device(device)
     if where.type == "cpu":
         tune_allocator()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 
 from .vision_transformer import OPTIMUS_MEAN, OPTIMUS_STD, ImageSpec, load_transformer
+from .vision_transformer import check_file as vision_check
 from .weights import WeightSource
 
 SPEC = ImageSpec(
@@ -35,3 +36,4 @@ SPEC = ImageSpec(
 )
 SOURCE = SPEC.source
 load = functools.partial(load_transformer, SPEC)
+check_file = functools.partial(vision_check, SPEC)

@@ -1,13 +1,15 @@
 """Any other image encoder by its id: ``hf:<owner>/<name>`` (transformers) and ``timm:<model>`` or ``timm:<owner>/<name>``.
 
-What the id does not say is read from the configuration that comes with the weights: input size, channel statistics,
-resampling. The feature is the class token (transformers), or timm's own pooling. Patches are 256 px at 20x. No code of
-a repository is ever run (``trust_remote_code`` stays off), so encoders that need it are refused.
+What the id does not say is read from the configuration that comes with the weights: input size and the part of it that
+is cut out, channel statistics, resampling. The feature is the class token (transformers), or timm's own pooling. Patches
+are 256 px at 20x. No code of a repository is ever run (``trust_remote_code`` stays off), so encoders that need it are
+refused.
 """
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,9 +87,18 @@ def load_hub_image(encoder_id: str, device: str = "auto") -> TransformerEncoder:
 
 
 def load_transformers(
-    source: WeightSource, files: tuple[Path, ...], device: torch.device, dim: int | None = None
+    source: WeightSource,
+    files: tuple[Path, ...],
+    device: torch.device,
+    *,
+    dim: int | None = None,
+    patch_px: int = 256,
 ) -> TransformerEncoder:
     """Load an encoder of transformers from its config, preprocessor config and weights.
+
+    Parameters
+    ----------
+    dim : width that is expected of it; None for any.
 
     Raises
     ------
@@ -95,11 +106,23 @@ def load_transformers(
     """
     config_file, processor_file, _ = files
     network = load_network(config_file.parent, source.title)
+    width = hidden_size(network)
+    if dim is not None and width != dim:
+        raise EncoderError(
+            f"The files are not those of {source.title}: they give {width} numbers a patch instead of {dim}",
+            f"Get configuration and weights from {source.page}",
+        )
     facts = read_config(processor_file)
+    whole = _side(facts.get("size") or facts.get("crop_size"))
+    seen = (
+        _side(facts["crop_size"]) if facts.get("crop_size") and facts.get("do_center_crop", True) else whole
+    )
     spec = ImageSpec(
         source=source,
-        dim=dim or hidden_size(network),
-        input_px=_side(facts.get("crop_size") or facts.get("size")),
+        dim=width,
+        patch_px=patch_px,
+        input_px=max(whole, seen),
+        crop_px=seen,
         resampling="bicubic" if facts.get("resample") == 3 else "bilinear",
         mean=_three(facts.get("image_mean"), (0.5, 0.5, 0.5)),
         std=_three(facts.get("image_std"), (0.5, 0.5, 0.5)),
@@ -145,10 +168,15 @@ def _load_timm(
     state = {k: v for k, v in state.items() if k in expected or not k.startswith(_HEADS)}
     load_strictly(network, state, source.title)
     facts = {**network.pretrained_cfg, **(config.get("pretrained_cfg") or {})}
+    seen = _side(facts.get("input_size"))
+    share = facts.get("crop_pct") if facts.get("crop_mode", "center") == "center" else None
+    if not isinstance(share, (int, float)) or not 0.5 <= share <= 1:
+        share = 1
     spec = ImageSpec(
         source=source,
         dim=int(getattr(network, "head_hidden_size", None) or network.num_features),
-        input_px=_side(facts.get("input_size")),
+        input_px=math.floor(seen / share),
+        crop_px=seen,
         resampling="bicubic" if facts.get("interpolation") == "bicubic" else "bilinear",
         mean=_three(facts.get("mean"), (0.5, 0.5, 0.5)),
         std=_three(facts.get("std"), (0.5, 0.5, 0.5)),

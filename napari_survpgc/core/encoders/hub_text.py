@@ -1,7 +1,7 @@
 """Any sentence encoder of the Hugging Face hub by its id, ``hf:<owner>/<name>``, e.g. hf:pritamdeka/S-PubMedBert-MS-MARCO.
 
 Repositories laid out as sentence-transformers does: network, tokenizer and ``1_Pooling/config.json`` (mean over the
-words, or the class token). Vectors are brought to length 1, as those of the other text encoders. No code of a
+words, or the class token; the mean where it is missing). Vectors are brought to length 1, as those of the other text encoders. No code of a
 repository is run.
 """
 
@@ -21,9 +21,10 @@ from .base import resolve_device
 from .embedding_cache import EmbeddingCache
 from .hub_image import hidden_size, parse_id, read_config
 from .transformers_loading import load_network
-from .weights import WeightSource, find_weights, sha256_of
+from .weights import WeightSource, find_optional, find_weights, sha256_of
 
 _MAX_TOKENS = 512
+_POOLING = "1_Pooling/config.json"
 
 
 def source_of(encoder_id: str) -> WeightSource:
@@ -34,7 +35,9 @@ def source_of(encoder_id: str) -> WeightSource:
     return WeightSource(
         encoder_id=encoder_id,
         title=hub.name,
-        files=("config.json", "tokenizer.json", "1_Pooling/config.json", "model.safetensors"),
+        files=("config.json", "tokenizer.json", "model.safetensors"),
+        optional=(_POOLING,),
+        kind="text",
         repository=hub.name,
         page=f"https://huggingface.co/{hub.name}",
         licence="see its page",
@@ -97,7 +100,8 @@ def load_hub_text(encoder_id: str, device: str = "auto") -> HubText:
 
     source = source_of(encoder_id)
     where = resolve_device(device)
-    config_file, tokenizer_file, pooling_file, weights = find_weights(source)
+    config_file, tokenizer_file, weights = find_weights(source)
+    pooling_file = find_optional(source, _POOLING)
     network = load_network(config_file.parent, source.title)
     try:
         tokenizer = Tokenizer.from_file(str(tokenizer_file))
@@ -109,5 +113,8 @@ def load_hub_text(encoder_id: str, device: str = "auto") -> HubText:
     limit = int(getattr(config, "max_position_embeddings", _MAX_TOKENS))
     tokenizer.enable_truncation(min(limit, _MAX_TOKENS))
     tokenizer.no_padding()
-    by_class_token = bool(read_config(pooling_file).get("pooling_mode_cls_token", False))
+    pooling = (
+        read_config(pooling_file) if pooling_file else {}
+    )  # the mean, as sentence-transformers does without
+    by_class_token = bool(pooling.get("pooling_mode_cls_token", False))
     return HubText(encoder_id, network, tokenizer, by_class_token, where, sha256_of(weights))

@@ -1,6 +1,6 @@
 """The tile encoder of Prov-GigaPath (Xu et al., Nature 2024): ViT-g/16 with SwiGLU, 1536 wide, class token.
 
-Its authors resize 256 px at 20x to 256 and cut the middle 224: the same pixels as patches of 224 px at 20x.
+Patches of 256 px at 20x, resized to 256 (bicubic), of which the network sees the middle 224, as its authors do.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 
 from .vision_transformer import ImageSpec, load_transformer
+from .vision_transformer import check_file as vision_check
 from .weights import WeightSource
 
 SPEC = ImageSpec(
@@ -33,8 +34,10 @@ SPEC = ImageSpec(
         "num_classes": 0,
         "dynamic_img_size": True,
     },
-    patch_px=224,
+    input_px=256,
+    crop_px=224,
     resampling="bicubic",
 )
 SOURCE = SPEC.source
 load = functools.partial(load_transformer, SPEC)
+check_file = functools.partial(vision_check, SPEC)

@@ -51,6 +51,8 @@ genes, under whichever symbols; panels and curated subsets have less than half, 
 then describe the choice of the genes rather than the sample.
 """
 GENE_LIST_SHA256 = "bb337ea195d94e7b033543abc02a42e7060d6562eba97deb077f7dcecec62661"
+WORK = 12 * (2.0 * 7.1e6 * 16_000 + 4.0 * 768 * 16_000**2)
+"""Floating-point operations a patient with 16,000 expressed genes, in float32."""
 _IGNORED = (
     "decoder.",
     "decoder_embed.",
@@ -400,6 +402,14 @@ def load(device: str = "auto") -> SCFoundation:
             f"Take both files from {SOURCE.page}",
         )
     return SCFoundation(network, genes, where, sha256_of(checkpoint))
+
+
+def check_file(name: str, path: Path) -> None:
+    """Raise EncoderError unless a file is the gene list, or the checkpoint: checked before it is kept."""
+    if name == SOURCE.files[1]:
+        check_sha256(path, GENE_LIST_SHA256, f"Take the list from {SOURCE.page}")
+    else:
+        read_network(path)
 
 
 def read_gene_list(path: Path) -> tuple[str, ...]:

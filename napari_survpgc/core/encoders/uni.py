@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 
 from .vision_transformer import ImageSpec, load_transformer
+from .vision_transformer import check_file as vision_check
 from .weights import WeightSource
 
 SPEC = ImageSpec(
@@ -31,3 +32,4 @@ SPEC = ImageSpec(
 )
 SOURCE = SPEC.source
 load = functools.partial(load_transformer, SPEC)
+check_file = functools.partial(vision_check, SPEC)

@@ -11,6 +11,7 @@ import timm.layers
 import torch
 
 from .vision_transformer import ImageSpec, load_transformer
+from .vision_transformer import check_file as vision_check
 from .weights import WeightSource
 
 SPEC = ImageSpec(
@@ -43,3 +44,4 @@ SPEC = ImageSpec(
 )
 SOURCE = SPEC.source
 load = functools.partial(load_transformer, SPEC)
+check_file = functools.partial(vision_check, SPEC)

@@ -1,6 +1,7 @@
 """Virchow2 (Zimmermann et al., 2024): ViT-H/14 with SwiGLU and 4 registers, 2560 wide.
 
-The feature is the class token followed by the mean of the patch tokens (registers left out), as its model card says.
+Patches of 224 px at 20x, as it was trained. The feature is the class token followed by the mean of the patch tokens
+(registers left out), as its model card says.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import timm.layers
 import torch
 
 from .vision_transformer import ImageSpec, Pooling, load_transformer
+from .vision_transformer import check_file as vision_check
 from .weights import WeightSource
 
 SPEC = ImageSpec(
@@ -36,8 +38,10 @@ SPEC = ImageSpec(
         "act_layer": torch.nn.SiLU,
         "dynamic_img_size": True,
     },
+    patch_px=224,
     resampling="bicubic",
     pooling=Pooling.CLASS_AND_MEAN,
 )
 SOURCE = SPEC.source
 load = functools.partial(load_transformer, SPEC)
+check_file = functools.partial(vision_check, SPEC)

@@ -21,7 +21,7 @@ from napari_survpgc.core.errors import EncoderError
 from napari_survpgc.core.types import Resampling
 
 from .base import cpu_has_bf16, resolve_device, tune_allocator
-from .weights import WeightSource, find_weights, load_strictly, read_checkpoint, state_dict_of
+from .weights import WeightSource, check_state, find_weights, load_strictly, read_checkpoint, state_dict_of
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 OPTIMUS_MEAN, OPTIMUS_STD = (0.707223, 0.578729, 0.703617), (0.211883, 0.230117, 0.177517)
@@ -45,6 +45,7 @@ class ImageSpec:
     dim : width of a feature row.
     architecture, arguments : of ``timm.create_model``.
     patch_px, mpp : how patches are cut.   input_px, resampling : how they are resampled.
+    crop_px : side of the middle that the network sees of ``input_px``; None for all of it.
     mean, std : of the channels, of values in 0..1.
     half : precision on CUDA, as its authors or TRIDENT run it.
     """
@@ -56,11 +57,17 @@ class ImageSpec:
     patch_px: int = 256
     mpp: float = 0.5
     input_px: int = 224
+    crop_px: int | None = None
     resampling: Resampling = "bilinear"
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
     pooling: Pooling = Pooling.CLASS
     half: torch.dtype = torch.float16
+
+    @property
+    def seen_px(self) -> int:
+        """Side of what the network sees."""
+        return self.crop_px or self.input_px
 
 
 class PixelEncoder(nn.Module):
@@ -78,12 +85,15 @@ class PixelEncoder(nn.Module):
     def __init__(self, tokens: nn.Module, spec: ImageSpec, prefix: int = 1) -> None:
         super().__init__()
         self.tokens, self.prefix, self.pooling = tokens, prefix, spec.pooling
+        margin = round((spec.input_px - spec.seen_px) / 2)  # as torchvision cuts
+        self._seen = slice(margin, margin + spec.seen_px) if margin else slice(None)
         self.register_buffer("mean", torch.tensor(spec.mean).view(1, 3, 1, 1) * 255, persistent=False)
         self.register_buffer("std", torch.tensor(spec.std).view(1, 3, 1, 1) * 255, persistent=False)
 
     def forward(self, patches: Tensor) -> Tensor:
         """Encode (b, h, w, 3) uint8 into (b, dim) float32."""
-        pixels = (patches.permute(0, 3, 1, 2).to(self.mean.dtype) - self.mean) / self.std
+        seen = patches[:, self._seen, self._seen].permute(0, 3, 1, 2)
+        pixels = (seen.to(self.mean.dtype) - self.mean) / self.std
         found = self.tokens(pixels)
         if self.pooling is Pooling.CLASS:
             found = found[:, 0]
@@ -112,12 +122,12 @@ class TransformerEncoder:
 def _patch_bytes(network: nn.Module, spec: ImageSpec, dtype: torch.dtype) -> int:
     """Estimate the memory of the activations of one patch: the widest layer of a block on all tokens, a few at a time."""
     widest = max((p.shape[0] for p in network.parameters() if p.ndim == 2), default=spec.dim)
-    tokens = (spec.input_px // int(spec.arguments.get("patch_size", 14))) ** 2 + 16
+    tokens = (spec.seen_px // int(spec.arguments.get("patch_size", 14))) ** 2 + 16
     return 6 * widest * tokens * dtype.itemsize
 
 
 def precision(device: torch.device, half: torch.dtype) -> torch.dtype:
-    """Return ``half`` on CUDA, bfloat16 on processors that multiply it, float32 elsewhere."""
+    """Return ``half`` on CUDA, bfloat16 on processors that are faster with it, float32 elsewhere."""
     if device.type == "cuda":
         return half
     return torch.bfloat16 if device.type == "cpu" and cpu_has_bf16() else torch.float32
@@ -139,7 +149,8 @@ def load_transformer(spec: ImageSpec, device: str = "auto") -> TransformerEncode
     """
     where = resolve_device(device)
     (path,) = find_weights(spec.source)
-    network = build_transformer(spec)
+    with torch.device("meta"):
+        network = build_transformer(spec)
     load_strictly(network, state_dict_of(read_checkpoint(path), path), spec.source.title)
     return wrap(network, spec, where)
 
@@ -172,6 +183,8 @@ class _Features(nn.Module):
         return self.network.forward_features(pixels)  # type: ignore[operator]
 
 
-def is_file_of(path: Path, spec: ImageSpec) -> None:
+def check_file(spec: ImageSpec, name: str, path: Path) -> None:
     """Raise EncoderError unless a file holds the weights of an encoder: checked before it is kept."""
-    load_strictly(build_transformer(spec), state_dict_of(read_checkpoint(path), path), spec.source.title)
+    with torch.device("meta"):
+        network = build_transformer(spec)
+    check_state(network, state_dict_of(read_checkpoint(path), path), spec.source.title)

@@ -1,8 +1,8 @@
-"""Weights that a user must obtain: where they lie, how they are fetched when asked for, and strict loading.
+"""Weights that a user must obtain: where they lie, and strict loading.
 
 They are looked for in ``<weights folder>/<encoder id>/<file>`` (SURVPGC_WEIGHTS names another folder) and in the cache
-of the Hugging Face hub, which TRIDENT and others fill too. Nothing is downloaded but by :func:`download_weights`; the
-hub's own library finds the user's access token, and we neither read, print nor keep it.
+of the Hugging Face hub, which TRIDENT and others fill too. Nothing here uses the network; :mod:`.weight_files` fetches
+them when the user asks for it.
 """
 
 from __future__ import annotations
@@ -11,9 +11,8 @@ import functools
 import hashlib
 import os
 import re
-import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +20,10 @@ import platformdirs
 import torch
 from torch import Tensor, nn
 
-from napari_survpgc.core.errors import EncoderError, OutputError, writing
+from napari_survpgc.core.errors import EncoderError
 
 _MAX_BYTES = 32 << 30
+_ALWAYS_CHECKED = 64 << 20
 _WRAPPERS = ("state_dict", "model", "model_state_dict", "teacher")
 _SHOWN = 3
 
@@ -41,6 +41,8 @@ class WeightSource:
     page : where to read about it and to ask for access.
     licence : in one line.
     gated : the authors grant access one by one.
+    optional : files that not every repository has, see :func:`find_optional`.
+    kind : "text" where the id alone does not tell that a text encoder is meant.
     also : name in ``files`` -> another name under which repositories keep the same.
     elsewhere : name in ``files`` -> where to get it, if not from ``repository``.
     """
@@ -52,6 +54,8 @@ class WeightSource:
     page: str
     licence: str
     gated: bool = True
+    optional: tuple[str, ...] = ()
+    kind: str = ""
     also: Mapping[str, str] = field(default_factory=dict)
     elsewhere: Mapping[str, str] = field(default_factory=dict)
 
@@ -59,6 +63,11 @@ class WeightSource:
     def folder(self) -> str:
         """Name of the folder of local files: the id with nothing in it that a file system may refuse."""
         return re.sub(r"[^\w.-]", "_", self.encoder_id)
+
+    @property
+    def command(self) -> str:
+        """What to run to fetch or keep the files."""
+        return f"survpgc weights {self.encoder_id}" + (f" --kind {self.kind}" if self.kind else "")
 
 
 def weights_folder() -> Path:
@@ -69,38 +78,73 @@ def weights_folder() -> Path:
     return Path(platformdirs.user_data_dir("napari-survpgc", appauthor=False)) / "weights"
 
 
-def find_weights(source: WeightSource) -> tuple[Path, ...]:
-    """Return the files of an encoder, in the order of ``source.files``; no network is used.
+class MissingWeightsError(EncoderError):
+    """Files of an encoder are not on this machine.
+
+    Attributes
+    ----------
+    by_request : one of them is given out by the authors to those who ask.   where : to get them.
+    """
+
+    by_request = False
+    where = ""
+
+
+class DamagedWeightsError(EncoderError):
+    """A file is not what the hub says it is; ``path`` is where it lies."""
+
+    path: Path
+
+
+def find_weights(source: WeightSource, *, check: bool = True) -> tuple[Path, ...]:
+    """Return the files of an encoder, in the order of ``source.files``.
+
+    Parameters
+    ----------
+    check : compare files of the hub's cache with their SHA-256; large ones take seconds. Those up to 64 MiB always are.
 
     Raises
     ------
-    EncoderError : a file is missing (the message says where to ask for it and where to put it), or is not what the
-        hub says it is.
+    MissingWeightsError : the message says where to ask for them and where to put them.
+    DamagedWeightsError : a file is not what the hub says it is.
     """
-    found = tuple(_find(source, name) for name in source.files)
+    found = tuple(_find(source, name, check) for name in source.files)
     missing = [name for name, path in zip(source.files, found, strict=True) if path is None]
     if missing:
-        raise EncoderError(
+        error = MissingWeightsError(
             f"The weights of {source.title} are not on this machine ({', '.join(missing)})",
             next_step(source, missing),
         )
+        error.where = where_to_get(source, missing)
+        error.by_request = source.gated and any(name not in source.elsewhere for name in missing)
+        raise error
     return tuple(path for path in found if path is not None)
 
 
-def next_step(source: WeightSource, missing: Sequence[str]) -> str:
-    """Say in one sentence where to get what is missing and what to do with it."""
+def find_optional(source: WeightSource, name: str) -> Path | None:
+    """Return one of ``source.optional`` if it is on this machine."""
+    return _find(source, name, True)
+
+
+def where_to_get(source: WeightSource, missing: Sequence[str]) -> str:
+    """Say where to get what is missing, without a full stop."""
     steps = []
     if any(name not in source.elsewhere for name in missing):
         steps.append(f"{'Ask for access at' if source.gated else 'See'} {source.page} ({source.licence})")
     steps += [f"get {name} from {source.elsewhere[name]}" for name in missing if name in source.elsewhere]
-    local = f"give the file with 'survpgc weights {source.encoder_id} --file FILE'"
-    fetched = source.repository is not None and any(name not in source.elsewhere for name in missing)
-    steps.append(f"then run 'survpgc weights {source.encoder_id}' or {local}" if fetched else f"then {local}")
     text = "; ".join(steps)
     return text[0].upper() + text[1:]
 
 
-def _find(source: WeightSource, name: str) -> Path | None:
+def next_step(source: WeightSource, missing: Sequence[str]) -> str:
+    """Say in one sentence where to get what is missing and what to do with it."""
+    local = f"give the file with '{source.command} --file FILE'"
+    fetched = source.repository is not None and any(name not in source.elsewhere for name in missing)
+    then = f"run '{source.command}' or {local}" if fetched else local
+    return f"{where_to_get(source, missing)}; then {then}"
+
+
+def _find(source: WeightSource, name: str, check: bool) -> Path | None:
     names = [name] + ([source.also[name]] if name in source.also else [])
     for each in names:
         local = weights_folder() / source.folder / each
@@ -113,8 +157,10 @@ def _find(source: WeightSource, name: str) -> Path | None:
     for each in names:
         cached = try_to_load_from_cache(source.repository, each)
         if isinstance(cached, str):
-            _check_blob(Path(cached), source)
-            return Path(cached)
+            path = Path(cached)
+            if check or path.stat().st_size <= _ALWAYS_CHECKED:
+                _check_blob(path, source)
+            return path
     return None
 
 
@@ -122,11 +168,13 @@ def _check_blob(path: Path, source: WeightSource) -> None:
     """Check a cached file against the SHA-256 by which the hub's library names large files; small ones have none."""
     blob = path.resolve()
     if re.fullmatch(r"[0-9a-f]{64}", blob.name) and sha256_of(blob) != blob.name:
-        raise EncoderError(
+        error = DamagedWeightsError(
             f"The weights of {source.title} are damaged: {path.name} in the Hugging Face cache has another SHA-256"
             " than the hub gave",
-            f"Delete {blob} and get it again with 'survpgc weights {source.encoder_id}'",
+            f"Delete {blob} and get it again with '{source.command}'",
         )
+        error.path = blob
+        raise error
 
 
 def sha256_of(path: Path) -> str:
@@ -139,115 +187,6 @@ def sha256_of(path: Path) -> str:
 def _sha256(path: Path, size: int, mtime_ns: int) -> str:
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def download_weights(source: WeightSource) -> tuple[Path, ...]:
-    """Fetch what is missing from the hub with the user's own access, because the user asked for it.
-
-    Raises
-    ------
-    EncoderError : no access, no network, a broken or altered file.
-    """
-    if source.repository is None:
-        raise EncoderError(f"{source.title} is not on the Hugging Face hub", next_step(source, source.files))
-    for name in source.files:
-        if _find(source, name) is None and name not in source.elsewhere:
-            _download(source, source.repository, name)
-    return find_weights(source)
-
-
-def _download(source: WeightSource, repository: str, name: str) -> None:
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import (
-        EntryNotFoundError,
-        GatedRepoError,
-        LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-    )
-
-    local = f"put the file into {weights_folder() / source.folder}"
-    try:
-        with writing(weights_folder()):
-            hf_hub_download(repository, name)
-    except (GatedRepoError, RepositoryNotFoundError) as error:
-        # The hub answers 'not found' to those who are not logged in.
-        raise EncoderError(
-            f"The hub gives no access to {source.title}",
-            f"Ask for it at {source.page} ({source.licence}), log in with 'hf auth login', and try again",
-        ) from error
-    except LocalEntryNotFoundError as error:
-        raise EncoderError(
-            f"{source.title} could not be downloaded: the hub cannot be reached",
-            f"Check the network (and HF_HUB_OFFLINE), or {local}",
-        ) from error
-    except EntryNotFoundError as error:
-        if name in source.also:
-            return _download(replace(source, also={}), repository, source.also[name])
-        raise EncoderError(
-            f"{source.title} has no file {name} on the hub any more", f"See {source.page}, and {local}"
-        ) from error
-    except OutputError:
-        raise
-    except (
-        Exception
-    ) as error:  # the hub's library has changed its HTTP library, and with it its errors, twice
-        raise EncoderError(
-            f"{source.title} could not be downloaded ({(str(error) or type(error).__name__).splitlines()[0]})",
-            f"Try again (a broken download is taken up where it stopped), or {local}",
-        ) from error
-
-
-def match_files(sources: Sequence[WeightSource], given: Sequence[Path]) -> dict[str, Path]:
-    """Say which of the files that an encoder needs each given file is: by its name, or else by its kind.
-
-    Raises
-    ------
-    EncoderError : a file that could be any of several, or none.
-    """
-    names = list(
-        dict.fromkeys(n for s in sources for f in s.files for n in (f, *filter(None, [s.also.get(f)])))
-    )
-    tables = {".json", ".tsv", ".txt"}
-    found: dict[str, Path] = {}
-    for path in given:
-        same = [name for name in names if name == path.name or name.endswith(f"/{path.name}")]
-        alike = [n for n in names if (Path(n).suffix in tables) == (path.suffix.lower() in tables)]
-        if path.suffix.lower() == ".safetensors" or len(alike) > 1:
-            alike = [n for n in alike if Path(n).suffix == path.suffix.lower()] or alike
-        fitting = same or [n for n in alike if n not in found]
-        if len(fitting) != 1:
-            raise EncoderError(
-                f"{path.name} could be none or several of the files of {sources[0].title} ({', '.join(names)})",
-                "Give it the name under which its authors publish it",
-            )
-        found[fitting[0]] = path
-    return found
-
-
-def install_weights(source: WeightSource, files: Mapping[str, Path]) -> None:
-    """Copy files that the user has into the weights folder, under the names that are looked for.
-
-    Parameters
-    ----------
-    files : name in ``source.files`` -> the user's file.
-
-    Raises
-    ------
-    EncoderError : a file that is not there.   OutputError : it cannot be written.
-    """
-    folder = weights_folder() / source.folder
-    for name, path in files.items():
-        if not path.is_file():
-            raise EncoderError(f"There is no file {path}", "Check the name and the folder")
-        target = folder / name
-        with writing(target):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            partial = target.with_name(f".{target.name}.partial")
-            try:
-                shutil.copyfile(path, partial)
-                partial.replace(target)
-            finally:
-                partial.unlink(missing_ok=True)
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -302,9 +241,26 @@ def state_dict_of(content: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
 def load_strictly(network: nn.Module, state: Mapping[str, Tensor], what: str) -> None:
     """Put tensors into a network whose keys and shapes must be the same.
 
+    A network made on the device "meta" comes to life on the CPU: a billion random numbers are not drawn first.
+
     Raises
     ------
     EncoderError : naming the first differences.
+    """
+    check_state(network, state, what)
+    expected = network.state_dict()
+    if any(tensor.is_meta for tensor in expected.values()):
+        # A copy, so that nothing hangs on the file, in the network's own precision: a published one may be in float16.
+        own = {key: state[key].to(tensor.dtype, copy=True) for key, tensor in expected.items()}
+        network.load_state_dict(own, strict=True, assign=True)
+    else:
+        network.load_state_dict(dict(state), strict=True)
+
+
+def check_state(network: nn.Module, state: Mapping[str, Tensor], what: str) -> None:
+    """Raise EncoderError, naming the first differences, unless keys and shapes are those of a network.
+
+    The network may be on the device "meta", where it takes neither time nor memory.
     """
     problems = differences(network.state_dict(), state)
     if problems:
@@ -312,8 +268,6 @@ def load_strictly(network: nn.Module, state: Mapping[str, Tensor], what: str) ->
             f"The file is not the weights of {what}: {'; '.join(problems)}",
             f"Choose the checkpoint that the authors of {what} publish",
         )
-    # Casts to the network's own precision: a published file may be in float16.
-    network.load_state_dict(dict(state), strict=True)
 
 
 def differences(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> list[str]:

@@ -1,0 +1,25 @@
+"""The encoders that need weights, shrunk: their own layout and key names, few and narrow layers."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import importlib
+
+import pytest
+
+from napari_survpgc.core.encoders import IMAGE_ENCODERS, vision_transformer
+from napari_survpgc.core.encoders.vision_transformer import ImageSpec, Pooling
+
+SMALL = {"depth": 1, "embed_dim": 48, "num_heads": 2}
+
+
+def small_spec(encoder_id: str, monkeypatch: pytest.MonkeyPatch) -> ImageSpec:
+    """Shrink a vision transformer, layout and all else as it is."""
+    module = importlib.import_module(f"napari_survpgc.core.encoders.{IMAGE_ENCODERS[encoder_id]}")
+    spec = module.SPEC
+    wide = 2 if spec.pooling is Pooling.CLASS_AND_MEAN else 1
+    small = dataclasses.replace(spec, arguments={**spec.arguments, **SMALL}, dim=48 * wide)
+    monkeypatch.setattr(module, "load", functools.partial(vision_transformer.load_transformer, small))
+    monkeypatch.setattr(module, "check_file", functools.partial(vision_transformer.check_file, small))
+    return small
