@@ -30,8 +30,8 @@ from .bootstrap import (
     interval,
     uno_pairs,
 )
-from .fit import seed_of
 from .run_folder import FoldPredictions, Run
+from .seeds import seed_of
 
 HORIZONS = (12.0, 36.0, 60.0)
 """Months: 1, 3 and 5 years."""

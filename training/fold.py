@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +22,7 @@ from napari_survpgc.core.metrics import c_index
 from napari_survpgc.core.survival import TimeBins, cut_bins, risk, survival
 
 from .dataset import Dataset
+from .seeds import seed_of
 from .settings import Settings
 
 
@@ -80,12 +80,6 @@ class FoldResult:
     edges: tuple[float, ...]
     epoch: int
     test_c_index: float
-
-
-def seed_of(*parts: object) -> int:
-    """Return a 63-bit seed that depends on all parts and nothing else."""
-    text = "|".join(map(str, parts)).encode()
-    return zlib.crc32(text) << 31 | zlib.crc32(text[::-1])
 
 
 def usable_bins(data: Dataset, folds: Sequence[Fold], n_bins: int) -> int:
