@@ -218,6 +218,12 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--endpoint", metavar="NAME", help="<NAME>_months, <NAME>_event of patients.csv")
     train.add_argument("--seed", type=int, help="default: 0")
     train.add_argument(
+        "--shuffle-labels",
+        action="store_true",
+        default=None,
+        help="exchange the outcomes among the patients: a check that nothing leaks (C-index about 0.5)",
+    )
+    train.add_argument(
         "--risk-run", type=Path, metavar="RUN", help="cox_clinic_risk: the run whose risk it adds"
     )
     train.add_argument(
@@ -240,7 +246,9 @@ def _parser() -> argparse.ArgumentParser:
     reproduce = commands.add_parser(
         "reproduce", help="a table or figure of the paper: cohort folder -> CSV, Markdown, HTML, figures"
     )
-    reproduce.add_argument("experiment", metavar="WHAT", help="table1 ... table5, fig3, fig4, fig5, cosine")
+    reproduce.add_argument(
+        "experiment", metavar="WHAT", help="table1 ... table5, fig3, fig4, fig5, cosine, baselines"
+    )
     reproduce.add_argument("cohort", type=Path, metavar="COHORT", help="cohort folder (see README)")
     reproduce.add_argument("--out", type=Path, required=True, metavar="DIR", help="gets the files and runs/")
     reproduce.add_argument(
@@ -664,6 +672,7 @@ def _train(options: argparse.Namespace) -> int:
             seed=options.seed,
             device=options.device,
             folds=folds,
+            shuffle_labels=options.shuffle_labels,
         )
         progress = _ProgressBar()
         try:

@@ -41,6 +41,7 @@ from .systems import build_system
 from .systems.base import System
 
 _POLL_SECONDS = 0.5
+_SHUFFLED = "The outcomes were exchanged among the patients: anything far from 0.5 is a leak"
 
 
 @dataclass(frozen=True)
@@ -315,6 +316,7 @@ def _summarize(
         "vocabulary": vocabulary,
         "optional": sorted(data.forms.optional),
         **_expression_facts(data),
+        "labels_shuffled": settings.shuffle_labels,
         "simulated": (cohort.path / "truth" / "settings.json").is_file(),
     }
     with writing(out):
@@ -322,4 +324,5 @@ def _summarize(
         temporary = out / ".run.json.partial"
         temporary.write_text(json.dumps(document, indent=1, allow_nan=False) + "\n", encoding="utf-8")
         temporary.replace(out / "run.json")
-    return RunSummary(out, settings.model, settings.protocol, scores, pooled, data.left_out, data.notes)
+    notes = (*data.notes, _SHUFFLED) if settings.shuffle_labels else data.notes
+    return RunSummary(out, settings.model, settings.protocol, scores, pooled, data.left_out, notes)

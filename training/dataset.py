@@ -38,6 +38,7 @@ from napari_survpgc.core.types import (
     ProgressCallback,
 )
 
+from .seeds import seed_of
 from .settings import Settings
 from .wordings import draw_wordings
 
@@ -219,7 +220,7 @@ def load_dataset(
         encoders["genomic"] = EncoderSpec(gene_encoder.id, gene_encoder.dim, gene_encoder.n_tokens)
     return Dataset(
         forms=forms,
-        patients=cohort.patients,
+        patients=shuffled(cohort.patients, settings.seed) if settings.shuffle_labels else cohort.patients,
         records=cohort.records,
         cases=cases,
         left_out=left_out,
@@ -233,6 +234,14 @@ def load_dataset(
         templates=templates,
         notes=notes,
     )
+
+
+def shuffled(patients: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """Return the patients with their outcomes exchanged: months and event stay together, whose they are is chance."""
+    rng = np.random.default_rng(seed_of(seed, "shuffled"))
+    order = rng.permutation(len(patients))
+    names = ("survival_months", "event")
+    return patients.assign(**{name: patients[name].to_numpy()[order] for name in names})
 
 
 def _expression(
