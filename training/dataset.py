@@ -18,7 +18,7 @@ from napari_survpgc.core.clinical import clinical_tokens, load_templates
 from napari_survpgc.core.cohort import Cohort
 from napari_survpgc.core.encoders import load_gene_encoder, load_text_encoder
 from napari_survpgc.core.encoders.base import ExpressionEncoder, GeneEncoder
-from napari_survpgc.core.errors import CohortError, ExpressionError, FeatureError, too_many
+from napari_survpgc.core.errors import CohortError, ExpressionError, FeatureError, counted, too_many
 from napari_survpgc.core.feature_file import FeatureSummary, read_rows, summarize_features
 from napari_survpgc.core.genes import bundled_gene_sets
 from napari_survpgc.core.genomics import (
@@ -365,7 +365,7 @@ def _pathology_encoder(cohort: Cohort, cases: Sequence[str]) -> EncoderSpec:
         problems.append(f"the features come from different encoders ({listed})")
     if problems:
         raise CohortError(
-            f"The features of {cohort.name} have {len(problems)} problems: {too_many(problems)}",
+            f"The features of {cohort.name} have {counted(problems)}: {too_many(problems)}",
             "Make those again with 'survpgc features', all with one encoder",
         )
     (encoder, width), first = next(iter(found.items()))

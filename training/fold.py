@@ -25,6 +25,8 @@ from .dataset import Dataset
 from .seeds import seed_of
 from .settings import Settings
 
+_LEAST_DEATHS = 2
+
 
 @dataclass(frozen=True)
 class FoldSplit:
@@ -98,6 +100,23 @@ def usable_bins(data: Dataset, folds: Sequence[Fold], n_bins: int) -> int:
     return 1
 
 
+def check_folds(data: Dataset, folds: Sequence[Fold], settings: Settings) -> None:
+    """Look at every fold before the first is trained.
+
+    Raises
+    ------
+    CohortError : all that is wrong with any of them.
+    """
+    errors = []
+    for fold in folds:
+        try:
+            split_fold(data, fold, settings, settings.n_bins)
+        except CohortError as error:
+            errors.append(error)
+    if errors:
+        raise CohortError("; ".join(error.problem for error in errors), errors[0].next_step)
+
+
 def split_fold(data: Dataset, fold: Fold, settings: Settings, n_bins: int) -> FoldSplit:
     """Keep the patients that can be used, set the inner split aside, and cut follow-up into bins.
 
@@ -116,6 +135,13 @@ def split_fold(data: Dataset, fold: Fold, settings: Settings, n_bins: int) -> Fo
         raise CohortError(
             f"Fold {fold.number} has no val patients apart from its test patients",
             "Choose stopping inner or last, or give the folds a val part",
+        )
+    deaths = int(data.patients["event"].loc[list(train)].sum())
+    if deaths < _LEAST_DEATHS:
+        raise CohortError(
+            f"Fold {fold.number} has {deaths} death{'' if deaths == 1 else 's'} among its training patients,"
+            f" at least {_LEAST_DEATHS} are needed",
+            "Make other folds (--folds-by event), or choose another endpoint",
         )
     bins = _cut(data, train, n_bins)
     edges = (0.0, *bins.edges[1:-1].tolist(), float(data.patients["survival_months"].loc[list(train)].max()))
