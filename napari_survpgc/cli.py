@@ -221,6 +221,12 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--endpoint", metavar="NAME", help="<NAME>_months, <NAME>_event of patients.csv")
     train.add_argument("--seed", type=int, help="default: 0")
     train.add_argument(
+        "--shuffle-labels",
+        action="store_true",
+        default=None,
+        help="exchange the outcomes among the patients: a check that nothing leaks (C-index about 0.5)",
+    )
+    train.add_argument(
         "--risk-run", type=Path, metavar="RUN", help="cox_clinic_risk: the run whose risk it adds"
     )
     train.add_argument(
@@ -243,7 +249,9 @@ def _parser() -> argparse.ArgumentParser:
     reproduce = commands.add_parser(
         "reproduce", help="a table or figure of the paper: cohort folder -> CSV, Markdown, HTML, figures"
     )
-    reproduce.add_argument("experiment", metavar="WHAT", help="table1 ... table5, fig3, fig4, fig5, cosine")
+    reproduce.add_argument(
+        "experiment", metavar="WHAT", help="table1 ... table5, fig3, fig4, fig5, cosine, baselines"
+    )
     reproduce.add_argument("cohort", type=Path, metavar="COHORT", help="cohort folder (see README)")
     reproduce.add_argument("--out", type=Path, required=True, metavar="DIR", help="gets the files and runs/")
     reproduce.add_argument(
@@ -271,6 +279,35 @@ def _parser() -> argparse.ArgumentParser:
     )
     reproduce.add_argument("--device", help="default: auto")
     reproduce.set_defaults(run=_reproduce)
+
+    evaluate = commands.add_parser(
+        "evaluate", help="finished runs -> C-index, AUC(t), Brier, calibration, Kaplan-Meier; runs compared"
+    )
+    evaluate.add_argument(
+        "run_folders",
+        nargs="+",
+        type=Path,
+        metavar="RUN",
+        help="folders made by 'survpgc train'; the first is compared with each of the others",
+    )
+    evaluate.add_argument(
+        "--out", type=Path, metavar="DIR", help="also write CSV, Markdown, HTML and figures there"
+    )
+    evaluate.add_argument(
+        "--horizons",
+        type=_numbers,
+        default=(12.0, 36.0, 60.0),
+        metavar="12,36,60",
+        help="months of AUC(t) and calibration (default: 12,36,60)",
+    )
+    evaluate.add_argument(
+        "--tau", type=_positive, default=60.0, help="months at which Uno's C and Brier end (default: 60)"
+    )
+    evaluate.add_argument(
+        "--resamples", type=_positive_int, default=1000, help="of the bootstrap (default: %(default)s)"
+    )
+    evaluate.add_argument("--seed", type=int, default=0, help="of the bootstrap (default: %(default)s)")
+    evaluate.set_defaults(run=_evaluate)
 
     simulate = commands.add_parser(
         "simulate", help="a cohort with known truth: records, expression and H&E slides"
@@ -648,6 +685,7 @@ def _train(options: argparse.Namespace) -> int:
     from .core.cohort import read_cohort
     from .training.crossval import train
     from .training.settings import load_settings
+    from .training.systems import build_system
 
     folds = None
     if options.folds is not None:
@@ -661,9 +699,8 @@ def _train(options: argparse.Namespace) -> int:
     if options.risk_run is not None:
         changes.append(f"model_config.run={options.risk_run}")
     names = options.model.split(",")
-    cohort = read_cohort(options.cohort, endpoint=options.endpoint or "survival")
-    for name in names:
-        settings = load_settings(
+    plans = [
+        load_settings(
             options.settings,
             changes,
             model=name,
@@ -675,15 +712,30 @@ def _train(options: argparse.Namespace) -> int:
             seed=options.seed,
             device=options.device,
             folds=folds,
+            shuffle_labels=options.shuffle_labels,
         )
+        for name in names
+    ]
+    for settings in plans:
+        build_system(settings)  # a wrong name is said before anything is trained
+    cohort = read_cohort(options.cohort, endpoint=options.endpoint or "survival", open_features=True)
+    failed = 0
+    for name, settings in zip(names, plans, strict=True):
         progress = _ProgressBar()
         try:
             out = options.out if len(names) == 1 else options.out / name
             result = train(cohort, settings, out, processes=options.processes, progress=progress)
+        except OutputError:
+            raise  # the next model would meet the same full disk
+        except SurvPGCError as error:
+            progress.close()
+            print(f"survpgc: {name}: {error}" if len(names) > 1 else f"survpgc: {error}", file=sys.stderr)
+            failed += 1
+            continue
         finally:
             progress.close()
-        print(result.describe())
-    return 0
+        print(result.describe(), flush=True)
+    return 2 if failed else 0
 
 
 def _reproduce(options: argparse.Namespace) -> int:
@@ -699,7 +751,7 @@ def _reproduce(options: argparse.Namespace) -> int:
     try:
         product, files = reproduce(
             options.experiment,
-            read_cohort(options.cohort),
+            read_cohort(options.cohort, open_features=True),
             options.out,
             settings_file=options.settings,
             runs=options.runs,
@@ -716,6 +768,26 @@ def _reproduce(options: argparse.Namespace) -> int:
         progress.close()
     print(product.text())
     print("Files:", *(f"  {path}" for path in files), sep="\n")
+    return 0
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    from .training.run_report import evaluate_runs
+    from .training.table_writer import OPTIMISTIC, write_product
+
+    product, optimistic = evaluate_runs(
+        options.run_folders,
+        horizons=options.horizons,
+        tau=options.tau,
+        resamples=options.resamples,
+        seed=options.seed,
+    )
+    print(product.list_text())
+    if optimistic:
+        print(OPTIMISTIC)
+    if options.out is not None:
+        files = write_product(product, "evaluation", options.out, optimistic=optimistic)
+        print("Files:", *(f"  {path}" for path in files), sep="\n")
     return 0
 
 

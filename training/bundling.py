@@ -33,6 +33,10 @@ def make_bundle(run: Path, out: Path, *, name: str | None = None) -> Bundle:
             f"{run} is not a finished run: it has no run.json", "Finish it with 'survpgc train'"
         )
     document = json.loads(manifest.read_text(encoding="utf-8"))
+    if document.get("labels_shuffled"):
+        raise BundleError(
+            f"The run {run} was trained on exchanged outcomes", "Train again without shuffle_labels"
+        )
     if document["model"] not in MODELS:
         raise BundleError(
             f"The run {run} cannot become a bundle: {document['model']} is not one network that predict could run",

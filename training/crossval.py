@@ -35,12 +35,13 @@ from napari_survpgc.core.metrics import c_index
 from napari_survpgc.core.types import CLINICAL_FIELDS, ProgressCallback
 
 from .dataset import Dataset, load_dataset
-from .fold import FoldResult, finish_fold, read_fold, split_fold, usable_bins
+from .fold import FoldResult, check_folds, finish_fold, read_fold, split_fold, usable_bins
 from .settings import Settings, settings_toml
 from .systems import build_system
 from .systems.base import System
 
 _POLL_SECONDS = 0.5
+_SHUFFLED = "The outcomes were exchanged among the patients: anything far from 0.5 is a leak"
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,7 @@ def train(
         raise CohortError(f"{out} is not empty and holds no run", "Choose a new --out folder")
     folds = choose_folds(cohort, settings)
     data = load_dataset(cohort, settings, system.forms, progress)
+    check_folds(data, folds, settings)
     n_bins = usable_bins(data, folds, settings.n_bins)
     config = system.config(data, n_bins)
     if settings.folds is not None:
@@ -115,10 +117,6 @@ def train(
         if missing:
             raise CohortError(f"There is no fold {missing[0]}", f"Choose from {sorted(known)}")
         folds = tuple(fold for fold in folds if fold.number in settings.folds)
-    for fold in folds:
-        split_fold(
-            data, fold, settings, n_bins
-        )  # what is wrong with the last fold is said before the first is trained
     with writing(out):
         out.mkdir(parents=True, exist_ok=True)
         kept.write_text(text, encoding="utf-8")
@@ -315,6 +313,7 @@ def _summarize(
         "vocabulary": vocabulary,
         "optional": sorted(data.forms.optional),
         **_expression_facts(data),
+        "labels_shuffled": settings.shuffle_labels,
         "simulated": (cohort.path / "truth" / "settings.json").is_file(),
     }
     with writing(out):
@@ -322,4 +321,5 @@ def _summarize(
         temporary = out / ".run.json.partial"
         temporary.write_text(json.dumps(document, indent=1, allow_nan=False) + "\n", encoding="utf-8")
         temporary.replace(out / "run.json")
-    return RunSummary(out, settings.model, settings.protocol, scores, pooled, data.left_out, data.notes)
+    notes = (*data.notes, _SHUFFLED) if settings.shuffle_labels else data.notes
+    return RunSummary(out, settings.model, settings.protocol, scores, pooled, data.left_out, notes)

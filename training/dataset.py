@@ -18,7 +18,7 @@ from napari_survpgc.core.clinical import clinical_tokens, load_templates
 from napari_survpgc.core.cohort import Cohort
 from napari_survpgc.core.encoders import load_gene_encoder, load_text_encoder
 from napari_survpgc.core.encoders.base import ExpressionEncoder, GeneEncoder
-from napari_survpgc.core.errors import CohortError, ExpressionError, FeatureError, too_many
+from napari_survpgc.core.errors import CohortError, ExpressionError, FeatureError, counted, too_many
 from napari_survpgc.core.feature_file import FeatureSummary, read_rows, summarize_features
 from napari_survpgc.core.genes import bundled_gene_sets
 from napari_survpgc.core.genomics import (
@@ -38,6 +38,7 @@ from napari_survpgc.core.types import (
     ProgressCallback,
 )
 
+from .seeds import seed_of
 from .settings import Settings
 from .wordings import draw_wordings
 
@@ -225,7 +226,7 @@ def load_dataset(
         encoders["genomic"] = EncoderSpec(gene_encoder.id, gene_encoder.dim, gene_encoder.n_tokens)
     return Dataset(
         forms=forms,
-        patients=cohort.patients,
+        patients=shuffled(cohort.patients, settings.seed) if settings.shuffle_labels else cohort.patients,
         records=cohort.records,
         cases=cases,
         left_out=left_out,
@@ -239,6 +240,14 @@ def load_dataset(
         templates=templates,
         notes=notes,
     )
+
+
+def shuffled(patients: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """Return the patients with their outcomes exchanged: months and event stay together, whose they are is chance."""
+    rng = np.random.default_rng(seed_of(seed, "shuffled"))
+    order = rng.permutation(len(patients))
+    names = ("survival_months", "event")
+    return patients.assign(**{name: patients[name].to_numpy()[order] for name in names})
 
 
 def _expression(
@@ -367,7 +376,7 @@ def _pathology_encoder(cohort: Cohort, cases: Sequence[str], said: str) -> Encod
         problems.append(f"the features come from different encoders ({listed})")
     if problems:
         raise CohortError(
-            f"The features of {cohort.name} have {len(problems)} problems: {too_many(problems)}",
+            f"The features of {cohort.name} have {counted(problems)}: {too_many(problems)}",
             "Make those again with 'survpgc features', all with one encoder",
         )
     (encoder, width), first = next(iter(found.items()))

@@ -7,31 +7,27 @@ the paper: mean and standard deviation (ddof 0). What cannot be computed is NaN,
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from napari_survpgc.core.errors import CohortError
-from napari_survpgc.core.groups import kaplan_meier, risk_groups
+from napari_survpgc.core.groups import kaplan_meier
 from napari_survpgc.core.metrics import censoring_survival, integrated_brier
 
 from .bootstrap import (
     Interval,
     PairScore,
     auc_pairs,
-    bootstrap_p,
     c_index_pairs,
-    corrected_t_test,
     draw_counts,
     interval,
     uno_pairs,
 )
-from .fit import seed_of
 from .run_folder import FoldPredictions, Run
+from .seeds import seed_of
 
 HORIZONS = (12.0, 36.0, 60.0)
 """Months: 1, 3 and 5 years."""
@@ -199,18 +195,6 @@ def fold_percentiles(run: Run) -> pd.DataFrame:
     return table
 
 
-def halves(run: Run) -> pd.DataFrame:
-    """Return the test patients of all folds with ``group``: "high" above the median risk of their test fold.
-
-    The outcome is not looked at, so that a log-rank test of the groups stays valid.
-    """
-    table = run.pooled.copy()
-    table["group"] = ""
-    for _, part in table.groupby("fold"):
-        table.loc[part.index, "group"] = risk_groups(part["risk"], [float(part["risk"].median())])
-    return table
-
-
 def supported_tau(months: ArrayLike, event: ArrayLike, tau: float = TAU) -> float:
     """Return ``tau``, or the last time at which at least 1/MAX_WEIGHT of the training fold would still be uncensored."""
     times = np.unique(np.asarray(months, np.float64))
@@ -300,126 +284,3 @@ def _score(values: NDArray[np.float64], band: Interval) -> Score:
     if len(known) == 0:
         return Score(float("nan"), float("nan"), 0, band)
     return Score(float(known.mean()), float(known.std()), len(known), band)
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Does a system rank better than another one? ``a`` minus ``b`` throughout.
-
-    Attributes
-    ----------
-    n_patients : test patients that both have; only they are compared.
-    difference : of the mean C-index over the folds, with its 95 % interval over resampled patients.
-    p_bootstrap : two-sided, of that difference.   p_folds : corrected t-test over the folds.
-    fold_differences, fold_p : in each fold, p by the bootstrap, as the paper tests (its supplement, section 6, has
-        the exact procedure; testing the resamples as if they were patients would make any difference significant).
-    """
-
-    a: str
-    b: str
-    n_patients: int
-    difference: float
-    interval: Interval
-    p_bootstrap: float
-    p_folds: float
-    fold_differences: tuple[float, ...] = field(default=())
-    fold_p: tuple[float, ...] = field(default=())
-
-
-def compare(a: Run, b: Run, *, resamples: int = RESAMPLES, seed: int = 0) -> Comparison:
-    """Compare the C-index of two runs on the test patients that they share, resampled together.
-
-    Raises
-    ------
-    CohortError : the runs do not have the same folds.
-    """
-    others = {fold.number: fold for fold in b.folds}
-    differences, resampled, shares = [], [], []
-    n = 0
-    for fold in a.folds:
-        other = others.get(fold.number)
-        shared = fold.test.index if other is None else fold.test.index.intersection(other.test.index)
-        if other is None or len(shared) == 0:
-            raise CohortError(
-                f"The runs {a.path.name} and {b.path.name} do not test the same patients in fold {fold.number}",
-                "Train them on the same folds",
-            )
-        first, second = fold.test.loc[shared], other.test.loc[shared]
-        outcome = (first["survival_months"], first["event"])
-        if not np.allclose(outcome[0], second["survival_months"]) or (outcome[1] != second["event"]).any():
-            raise CohortError(
-                f"The runs {a.path.name} and {b.path.name} do not have the same survival times",
-                "Train them on the same cohort",
-            )
-        pairs = [c_index_pairs(*outcome, part["risk"]) for part in (first, second)]
-        weights = draw_counts(
-            len(shared), resamples, np.random.default_rng(seed_of(seed, fold.number, "paired"))
-        )
-        differences.append(pairs[0].value() - pairs[1].value())
-        resampled.append(pairs[0].resampled(weights) - pairs[1].resampled(weights))
-        shares.append(len(shared) / len(fold.train))
-        n += len(shared)
-    usable = [r for r, d in zip(resampled, differences, strict=True) if np.isfinite(d)]
-    over_folds = np.mean(usable, axis=0) if usable else np.full(resamples, np.nan)
-    with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore", RuntimeWarning
-        )  # no fold with a number: the mean is NaN, as it should be
-        difference = float(np.nanmean(differences))
-    return Comparison(
-        a=a.model,
-        b=b.model,
-        n_patients=n,
-        difference=difference,
-        interval=interval(over_folds),
-        p_bootstrap=bootstrap_p(over_folds),
-        p_folds=corrected_t_test(differences, float(np.mean(shares))),
-        fold_differences=tuple(float(d) for d in differences),
-        fold_p=tuple(bootstrap_p(r) for r in resampled),
-    )
-
-
-@dataclass(frozen=True)
-class CalibrationGroup:
-    """Patients of similar predicted survival at a horizon.
-
-    Attributes
-    ----------
-    predicted : mean predicted P(alive).   observed, lower, upper : Kaplan-Meier at the horizon, 95 % band.
-    """
-
-    n: int
-    deaths: int
-    predicted: float
-    observed: float
-    lower: float
-    upper: float
-
-
-def calibration(run: Run, horizon: float, n_groups: int = 5) -> tuple[CalibrationGroup, ...]:
-    """Compare predicted with observed survival in groups of test patients (all folds, each predicted by its own).
-
-    Raises
-    ------
-    CohortError : the system gives no hazards.
-    """
-    parts = []
-    for fold in run.folds:
-        predicted = fold.survival_at([horizon])[:, 0]
-        parts.append(fold.test[["survival_months", "event"]].assign(predicted=predicted))
-    table = pd.concat(parts)
-    table = table[~table.index.duplicated()].sort_values("predicted", kind="stable")
-    groups = []
-    for index in np.array_split(np.arange(len(table)), n_groups):
-        part = table.iloc[index]
-        if part.empty:
-            continue
-        curve = kaplan_meier(part["survival_months"], part["event"])
-        # Beyond the follow-up of the group nothing was observed.
-        known = part["survival_months"].max() >= horizon
-        at = int(np.searchsorted(curve.months, horizon, side="right")) - 1
-        values = [float(c[at]) if known else float("nan") for c in (curve.survival, curve.lower, curve.upper)]
-        groups.append(
-            CalibrationGroup(len(part), int(part["event"].sum()), float(part["predicted"].mean()), *values)
-        )
-    return tuple(groups)

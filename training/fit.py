@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from napari_survpgc.core.clinical_encoding import ClinicalEncoding, encoding_to_json, fit_encoding
-from napari_survpgc.core.encoders.base import resolve_device
+from napari_survpgc.core.encoders.base import resolve_device, tune_allocator
 from napari_survpgc.core.errors import CohortError, writing
 from napari_survpgc.core.models import build_model
 from napari_survpgc.core.models.base import ModelOutput, SurvivalModel
@@ -23,7 +23,9 @@ from napari_survpgc.core.survival import cosine_loss, hazards, nll_loss
 from napari_survpgc.core.types import InputForm, Modality, ProgressCallback
 
 from .dataset import Dataset
-from .fold import FoldModel, FoldSplit, fold_score, seed_of, write_log
+from .fold import FoldModel, FoldSplit, fold_score, write_log
+from .optimizer import radam
+from .seeds import seed_of
 from .settings import Settings
 
 
@@ -78,6 +80,8 @@ def fit_network(
     CohortError : training diverged.
     """
     device = resolve_device(settings.device)
+    if device.type == "cpu":
+        tune_allocator()
     encoding: ClinicalEncoding | None = None
     config = dict(model_config)
     facts: dict[str, Any] = {}
@@ -87,9 +91,7 @@ def fit_network(
         facts["clinical_encoding"] = encoding_to_json(encoding)
     torch.manual_seed(seed_of(settings.seed, split.number, "init"))
     model = build_model(settings.model, **config).to(device)
-    optimizer = torch.optim.RAdam(
-        [flatten(model)], lr=settings.lr, weight_decay=settings.weight_decay, decoupled_weight_decay=True
-    )
+    optimizer = radam(flatten(model), settings.lr, settings.weight_decay)
     with writing(out):
         out.mkdir(parents=True, exist_ok=True)
     feed = _Feed(data, settings, model, encoding, device)

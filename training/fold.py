@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,7 +22,10 @@ from napari_survpgc.core.metrics import c_index
 from napari_survpgc.core.survival import TimeBins, cut_bins, risk, survival
 
 from .dataset import Dataset
+from .seeds import seed_of
 from .settings import Settings
+
+_LEAST_DEATHS = 2
 
 
 @dataclass(frozen=True)
@@ -82,12 +84,6 @@ class FoldResult:
     test_c_index: float
 
 
-def seed_of(*parts: object) -> int:
-    """Return a 63-bit seed that depends on all parts and nothing else."""
-    text = "|".join(map(str, parts)).encode()
-    return zlib.crc32(text) << 31 | zlib.crc32(text[::-1])
-
-
 def usable_bins(data: Dataset, folds: Sequence[Fold], n_bins: int) -> int:
     """Return the largest number of bins, up to ``n_bins``, that the deaths of every training fold can fill.
 
@@ -102,6 +98,23 @@ def usable_bins(data: Dataset, folds: Sequence[Fold], n_bins: int) -> int:
         if all(len(cut.edges) - 1 == count for cut in cuts):
             return count
     return 1
+
+
+def check_folds(data: Dataset, folds: Sequence[Fold], settings: Settings) -> None:
+    """Look at every fold before the first is trained.
+
+    Raises
+    ------
+    CohortError : all that is wrong with any of them.
+    """
+    errors = []
+    for fold in folds:
+        try:
+            split_fold(data, fold, settings, settings.n_bins)
+        except CohortError as error:
+            errors.append(error)
+    if errors:
+        raise CohortError("; ".join(error.problem for error in errors), errors[0].next_step)
 
 
 def split_fold(data: Dataset, fold: Fold, settings: Settings, n_bins: int) -> FoldSplit:
@@ -122,6 +135,13 @@ def split_fold(data: Dataset, fold: Fold, settings: Settings, n_bins: int) -> Fo
         raise CohortError(
             f"Fold {fold.number} has no val patients apart from its test patients",
             "Choose stopping inner or last, or give the folds a val part",
+        )
+    deaths = int(data.patients["event"].loc[list(train)].sum())
+    if deaths < _LEAST_DEATHS:
+        raise CohortError(
+            f"Fold {fold.number} has {deaths} death{'' if deaths == 1 else 's'} among its training patients,"
+            f" at least {_LEAST_DEATHS} are needed",
+            "Make other folds (--folds-by event), or choose another endpoint",
         )
     bins = _cut(data, train, n_bins)
     edges = (0.0, *bins.edges[1:-1].tolist(), float(data.patients["survival_months"].loc[list(train)].max()))

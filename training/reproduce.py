@@ -18,6 +18,7 @@ from .experiments import EXPERIMENTS
 from .run_folder import Run
 from .run_store import RunStore, Unavailable
 from .settings import Settings, load_settings
+from .systems import SYSTEMS
 from .table_writer import Product, write_product
 
 
@@ -146,10 +147,10 @@ def reproduce(
             f"There is no table or figure named {name}", f"Choose from {', '.join(EXPERIMENTS)}"
         )
     common, by_system = read_plan_settings(settings_file)
-    unknown = sorted({*(systems or ()), *by_system} - set(_PUBLISHED))
+    unknown = sorted({*(systems or ()), *by_system} - set(SYSTEMS))
     if unknown:
         raise CohortError(
-            f"The paper has no system named {unknown[0]}", f"Choose from {', '.join(sorted(_PUBLISHED))}"
+            f"There is no system named {unknown[0]}", f"Choose from {', '.join(sorted(SYSTEMS))}"
         )
     store = RunStore(cohort, runs or out / "runs", processes, progress)
     plan = Plan(

@@ -14,7 +14,8 @@ from napari_survpgc.core.errors import CohortError
 from napari_survpgc.core.plots import CLINIC, GHOST
 
 from .bootstrap import Interval
-from .evaluation import RESAMPLES, TAU, Comparison, Evaluation, Score, compare, evaluate
+from .comparison import Comparison, compare
+from .evaluation import RESAMPLES, TAU, Evaluation, Score, evaluate
 from .paper import CITATION, PaperValue, paper_cohort, paper_value
 from .reproduce import PaperSystem, Plan
 from .run_store import Unavailable

@@ -46,6 +46,7 @@ class Settings:
     genomic_dropout, clinic_dropout : share of the steps in which the model goes without that modality; patients who
         lack a modality that is dropped are then trained on without it, and predicted.
     modalities : what the model is given; fewer than it takes for an ablation.
+    shuffle_labels : exchange the outcomes among the patients, by the seed: a check that nothing leaks (C-index 0.5).
     templates : wording of the sentences.   text_encoder, gene_encoder : ids.   clip : of z-scores.
     image_encoder : id of the encoder that made the features, where the files do not say (CLAM); "" takes their word.
     precision : "float32" or "bfloat16" (autocast while training; predictions are always float32).
@@ -77,6 +78,7 @@ class Settings:
     genomic_dropout: float = 0.0
     clinic_dropout: float = 0.0
     modalities: tuple[str, ...] = ("pathology", "clinic", "genomic")
+    shuffle_labels: bool = False
     templates: str = "default"
     n_templates: int = 1
     image_encoder: str = ""

@@ -62,6 +62,13 @@ class Product:
         lines = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in cells]
         return "\n".join([self.title, RESEARCH_NOTICE, *lines])
 
+    def list_text(self) -> str:
+        """Return title, rows as columns (for few rows with many cells) and notes for a terminal."""
+        cells = [list(row) for row in zip(self.table.columns, *self.table.rows, strict=True)]
+        widths = [max(len(row[k]) for row in cells) for k in range(len(cells[0]))]
+        lines = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in cells]
+        return "\n".join([self.title, RESEARCH_NOTICE, *lines, *(f"- {note}" for note in self.notes)])
+
 
 def write_product(product: Product, name: str, out: Path, *, optimistic: bool) -> list[Path]:
     """Write all files of an experiment as ``<name>[_<suffix>].<kind>``; each is whole or not there.

@@ -6,6 +6,7 @@ patients.csv, expression.csv.gz, gene_sets.gmt, expression_reference.csv (option
 from __future__ import annotations
 
 import re
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,17 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from .clinical import parse_record
-from .errors import ClinicalError, CohortError, ExpressionError, too_many
+from .errors import (
+    ClinicalError,
+    CohortError,
+    ExpressionError,
+    FeatureError,
+    counted,
+    several,
+    some,
+    too_many,
+)
+from .feature_file import summarize_features
 from .genes import read_gmt
 from .types import CLINICAL_FIELDS, ClinicalRecord, GeneSet
 
@@ -60,12 +71,13 @@ class Cohort:
         return self.path.resolve().name
 
 
-def read_cohort(folder: Path, *, endpoint: str = "survival") -> Cohort:
+def read_cohort(folder: Path, *, endpoint: str = "survival", open_features: bool = False) -> Cohort:
     """Read and check a cohort folder.
 
     Parameters
     ----------
     endpoint : "survival" (survival_months, event) or the name of a further one (<name>_months, <name>_event).
+    open_features : look into every feature file too, so that damage is listed with the other problems.
 
     Raises
     ------
@@ -83,33 +95,26 @@ def read_cohort(folder: Path, *, endpoint: str = "survival") -> Cohort:
         )
     months_column = "survival_months" if endpoint == "survival" else f"{endpoint}_months"
     event_column = "event" if endpoint == "survival" else f"{endpoint}_event"
-    problems = [
-        f"patients.csv has no column {c}" for c in (months_column, event_column) if c not in patients.columns
-    ]
-    if problems:
-        raise CohortError("; ".join(problems), "Add them, or choose another endpoint")
+    problems: list[str] = []
     case = patients["case_id"].str.strip()
-    problems += [f"patient {c} is listed twice" for c in sorted(set(case[case.duplicated()]))]
+    problems += several(
+        "patient {} is listed twice", "patients {} are listed twice", set(case[case.duplicated()])
+    )
     if case.eq("").any():
         problems.append(f"{int(case.eq('').sum())} rows have no case_id")
-    months = pd.to_numeric(patients[months_column], errors="coerce")
-    event = pd.to_numeric(patients[event_column], errors="coerce")
-    for c, m, e in zip(case, months, event, strict=True):
-        if not np.isfinite(m) or m < 0:
-            problems.append(f"patient {c} has no usable {months_column} (a number of months, 0 or more)")
-        if e not in (0, 1):
-            problems.append(f"patient {c} has no usable {event_column} (1 = death, 0 = censored)")
-    deaths = int((event == 1).sum())
-    if deaths < 2:
-        problems.append(f"the cohort has {deaths} deaths, at least 2 are needed")
+    if patients.empty:
+        problems.append("patients.csv has no patients")
+    months, event = _outcome(patients, case, months_column, event_column, problems)
     records: dict[str, ClinicalRecord] = {}
     columns = [c for c in CLINICAL_FIELDS if c in patients.columns]
+    unusable = []
     for c, row in zip(case, patients[columns].to_dict("records"), strict=True):
         try:
             records[c] = parse_record({str(k): v for k, v in row.items()})
         except ClinicalError as error:
-            problems.append(f"patient {c}: {error.problem}")
-    features = _features(folder, case, patients, problems)
+            unusable.append(f"patient {c}: {error.problem}")
+    problems += some(unusable)
+    features = _features(folder, case, patients, open_features, problems)
     expression = _expression(folder, set(case), problems)
     folds = _folds(folder, set(case), problems)
     gene_sets: tuple[GeneSet, ...] = ()
@@ -120,7 +125,7 @@ def read_cohort(folder: Path, *, endpoint: str = "survival") -> Cohort:
             problems.append(str(error))
     if problems:
         raise CohortError(
-            f"The cohort {folder} has {len(problems)} problems: {too_many(problems)}", "Correct the files"
+            f"The cohort {folder} has {counted(problems)}: {too_many(problems, 40)}", "Correct the files"
         )
     clean = patients.assign(survival_months=months, event=event.astype(int), case_id=case).set_index(
         "case_id"
@@ -236,16 +241,46 @@ def _balanced(
     return part_of[where]
 
 
+def _outcome(
+    patients: pd.DataFrame, case: pd.Series, months_column: str, event_column: str, problems: list[str]
+) -> tuple[pd.Series, pd.Series]:
+    """Return months and event as numbers; what is wrong with them goes into ``problems``."""
+    absent = [c for c in (months_column, event_column) if c not in patients.columns]
+    problems += [f"patients.csv has no column {c} (add it, or choose another endpoint)" for c in absent]
+    if absent or patients.empty:
+        return pd.Series(dtype=float), pd.Series(dtype=float)
+    months = pd.to_numeric(patients[months_column], errors="coerce")
+    event = pd.to_numeric(patients[event_column], errors="coerce")
+    usable = np.isfinite(months) & (months >= 0)
+    rule = f"no usable {months_column} (a number of months, 0 or more)"
+    problems += several(f"patient {{}} has {rule}", f"patients {{}} have {rule}", case[~usable])
+    rule = f"no usable {event_column} (1 = death, 0 = censored)"
+    problems += several(f"patient {{}} has {rule}", f"patients {{}} have {rule}", case[~event.isin((0, 1))])
+    deaths = int((event == 1).sum())
+    if deaths < 2:
+        problems.append(f"the cohort has {deaths} death{'' if deaths == 1 else 's'}, at least 2 are needed")
+    elif usable.all() and months[event == 1].nunique() < 2:
+        problems.append(f"all deaths have the same {months_column}, so that nobody can be ranked")
+    return months, event
+
+
 def _read_csv(path: Path) -> pd.DataFrame:
     """Read everything as text: site "05" stays "05"."""
     try:
-        return pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+        # Without a header, since pandas would rename the second of two columns of one name.
+        frame = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig", header=None)
     except (OSError, ValueError, UnicodeDecodeError) as error:
-        raise CohortError(f"{path} is not a readable table", "Save it as CSV (UTF-8)") from error
+        reason = " ".join(str(error).split())[:120]
+        raise CohortError(f"{path} is not a readable table ({reason})", "Save it as CSV (UTF-8)") from error
+    names = frame.iloc[0].str.strip()
+    twice = sorted(set(names[names.duplicated() & (names != "")]))
+    if twice:
+        raise CohortError(f"{path} has the column {twice[0]} twice", "Keep one of them")
+    return frame.iloc[1:].fillna("").set_axis(names.to_numpy(), axis=1).reset_index(drop=True)
 
 
 def _features(
-    folder: Path, case: pd.Series, patients: pd.DataFrame, problems: list[str]
+    folder: Path, case: pd.Series, patients: pd.DataFrame, open_files: bool, problems: list[str]
 ) -> dict[str, tuple[Path, ...]]:
     place = folder / "features"
     if not place.is_dir() or "slide_ids" not in patients.columns:
@@ -258,9 +293,13 @@ def _features(
     if len(trident) > 1:
         names = ", ".join(p.relative_to(place).as_posix() for p in trident)
         problems.append(f"features holds several sets of features ({names}); keep the one to train on")
+    missing, shared, damaged = [], [], []
+    owner: dict[str, str] = {}
     for c, text in zip(case, patients["slide_ids"], strict=True):
         files = []
         for slide in filter(None, (part.strip() for part in text.split(";"))):
+            if owner.setdefault(slide, c) != c:
+                shared.append(f"slide {slide} belongs to the patients {owner[slide]} and {c}")
             # Slide ids come with or without the slide's own extension.
             file = next(
                 (
@@ -272,10 +311,16 @@ def _features(
                 None,
             )
             if file is None:
-                problems.append(f"patient {c} has no features for slide {slide}")
-            else:
-                files.append(file)
+                missing.append(f"patient {c} has no features for slide {slide}")
+                continue
+            files.append(file)
+            if open_files:
+                try:
+                    summarize_features(file)
+                except FeatureError as error:
+                    damaged.append(f"patient {c}: {error.problem}")
         found[c] = tuple(files)
+    problems += [*some(missing), *some(shared), *some(damaged)]
     return found
 
 
@@ -284,20 +329,36 @@ def _expression(folder: Path, cases: set[str], problems: list[str]) -> pd.DataFr
     if path is None:
         return None
     try:
+        names = pd.read_csv(path, header=None, nrows=1, dtype=str, keep_default_na=False).iloc[0, 1:]
         frame = pd.read_csv(path, index_col=0, dtype={0: str}, low_memory=False)
-    except (OSError, ValueError, EOFError) as error:
-        problems.append(f"{path.name} is not a readable table ({type(error).__name__})")
+    except (OSError, ValueError, EOFError, zlib.error) as error:
+        problems.append(f"{path.name} is damaged or not a table ({' '.join(str(error).split())[:80]})")
         return None
-    frame.index = frame.index.astype(str)
-    if frame.index.duplicated().any():
-        problems.append(f"{path.name} lists {frame.index[frame.index.duplicated()][0]} twice")
+    frame.index = frame.index.astype(str).str.strip()
+    # pandas renames the second column of one name, and a gene twice in a model would be one too many.
+    problems += several(
+        f"{path.name} has the gene {{}} twice",
+        f"{path.name} has the genes {{}} twice",
+        set(names[names.duplicated()]),
+    )
+    again = set(frame.index[frame.index.duplicated()])
+    problems += several(f"{path.name} lists {{}} twice", f"{path.name} lists {{}} twice", again)
     text = [str(c) for c in frame.columns if not pd.api.types.is_numeric_dtype(frame[c])]
     if text:
-        problems.append(f"{path.name} has values that are not numbers, e.g. in gene {text[0]}")
+        cells = frame[text[0]]
+        place = pd.to_numeric(cells, errors="coerce").isna() & cells.notna()
+        example = (
+            f"{str(cells[place].iloc[0])[:20]!r} of {cells.index[place][0]}" if place.any() else "no number"
+        )
+        problems.append(
+            f"{path.name} has values that are not numbers in {len(text)} gene{'s' if len(text) > 1 else ''},"
+            f" e.g. {text[0]}: {example}"
+        )
         return None
-    if np.isinf(frame.to_numpy(float)).any():
-        problems.append(f"{path.name} has infinite values")
-    if not cases & set(frame.index):
+    infinite = np.isinf(frame.to_numpy(float))
+    if infinite.any():
+        problems.append(f"{path.name} has infinite values, e.g. in gene {frame.columns[infinite.any(0)][0]}")
+    if cases and not cases & set(frame.index):
         problems.append(f"{path.name} holds none of the patients")
     return frame
 
@@ -314,7 +375,7 @@ def _reference(path: Path) -> pd.DataFrame:
 def _folds(folder: Path, cases: set[str], problems: list[str]) -> tuple[Fold, ...]:
     place = folder / "folds"
     files = sorted(place.glob("fold_*.csv"), key=lambda p: (len(p.stem), p.stem)) if place.is_dir() else []
-    folds = []
+    folds: list[Fold] = []
     for path in files:
         name = re.fullmatch(r"fold_(\d+)", path.stem)
         if name is None:
@@ -335,7 +396,11 @@ def _folds(folder: Path, cases: set[str], problems: list[str]) -> tuple[Fold, ..
             problems.append(f"{path.name} has the split {other[0]!r}, known are {', '.join(SPLITS)}")
         unknown = sorted(set(table["case_id"]) - cases)
         if unknown:
-            problems.append(f"{path.name} names {len(unknown)} unknown patients, e.g. {unknown[0]}")
+            problems += several(
+                f"{path.name} names the unknown patient {{}}",
+                f"{path.name} names the unknown patients {{}}",
+                unknown,
+            )
         # The published folds have val == test; the honest protocol then simply does not use val.
         if (shared := set(parts["val"]) & set(parts["test"])) and set(parts["val"]) != set(parts["test"]):
             problems.append(f"{path.name} has {len(shared)} patients in val and in test, e.g. {min(shared)}")
@@ -349,5 +414,7 @@ def _folds(folder: Path, cases: set[str], problems: list[str]) -> tuple[Fold, ..
                 problems += [f"{path.name} repeats a patient in {split}"]
         if not parts["train"] or not parts["test"]:
             problems.append(f"{path.name} has no train or no test patients")
+        if number in {fold.number for fold in folds}:
+            problems.append(f"two files of folds/ have the number {number}")
         folds.append(Fold(number, tuple(parts["train"]), tuple(parts["val"]), tuple(parts["test"])))
     return tuple(folds)

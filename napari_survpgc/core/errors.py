@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -76,6 +76,31 @@ def too_many(problems: Sequence[str], shown: int = 12) -> str:
     """Return the first problems in one line, and how many more there are."""
     more = f"; and {len(problems) - shown} more" if len(problems) > shown else ""
     return "; ".join(problems[:shown]) + more
+
+
+def counted(problems: Sequence[str]) -> str:
+    """Return "1 problem" or "3 problems"."""
+    return f"{len(problems)} problem{'' if len(problems) == 1 else 's'}"
+
+
+def several(one: str, more: str, names: Iterable[str], shown: int = 5) -> list[str]:
+    """Return one sentence for all names with the same problem; none without a name.
+
+    Parameters
+    ----------
+    one, more : sentences with {} for the name, or for the first names and how many there are.
+    """
+    chosen = sorted(map(str, names))
+    if len(chosen) < 2:
+        return [one.format(name) for name in chosen]
+    rest = f" and {len(chosen) - shown} more" if len(chosen) > shown else ""
+    return [more.format(", ".join(chosen[:shown]) + rest)]
+
+
+def some(problems: Sequence[str], shown: int = 5) -> list[str]:
+    """Return the first problems of one kind and how many more there are, so that other kinds are still read."""
+    rest = len(problems) - shown
+    return [*problems[:shown], *([f"{rest} more of that kind"] if rest > 0 else [])]
 
 
 @contextmanager

@@ -16,7 +16,8 @@ from napari_survpgc.core.attribution import integrated_gradients
 from napari_survpgc.core.metrics import auc_at, brier, c_index, c_index_ipcw, integrated_auc, integrated_brier
 from napari_survpgc.core.models import build_model, load_published_state_dict
 from napari_survpgc.core.survival import cosine_loss, cut_bins, hazards, nll_loss, risk, survival
-from napari_survpgc.training.fit import learning_rate_factor
+from napari_survpgc.training.fit import flatten, learning_rate_factor
+from napari_survpgc.training.optimizer import radam
 
 Load = Callable[[str], dict[str, Any]]
 
@@ -82,7 +83,7 @@ def test_training_steps(load_golden: Load, name: str) -> None:
     )
     load_published_state_dict(model, {k: torch.from_numpy(v) for k, v in case["weights"].items()})
     model.train()
-    optimizer = torch.optim.RAdam(model.parameters(), lr=5e-4, weight_decay=1e-3, decoupled_weight_decay=True)
+    optimizer = radam(flatten(model), lr=5e-4, weight_decay=1e-3)
     x = {k: torch.from_numpy(v) for k, v in case["in"].items()}
     combined = "diff" in name
     losses = []
@@ -96,7 +97,7 @@ def test_training_steps(load_golden: Load, name: str) -> None:
         losses.append(float(loss.detach()))
         for group in optimizer.param_groups:
             group["lr"] = float(rate)
-        optimizer.zero_grad()
+        optimizer.zero_grad(set_to_none=False)
         loss.backward()
         optimizer.step()
     _close(case, "loss", losses)

@@ -13,6 +13,7 @@ from sksurv.metrics import concordance_index_ipcw, cumulative_dynamic_auc
 from sksurv.metrics import integrated_brier_score as sksurv_brier
 from sksurv.util import Surv
 
+from napari_survpgc.cli import run as run_cli
 from napari_survpgc.core.errors import CohortError
 from napari_survpgc.core.metrics import auc_at, c_index, c_index_ipcw
 from napari_survpgc.training import evaluation as ev
@@ -25,7 +26,11 @@ from napari_survpgc.training.bootstrap import (
     interval,
     uno_pairs,
 )
+from napari_survpgc.training.calibration import calibration
+from napari_survpgc.training.comparison import compare
 from napari_survpgc.training.run_folder import Run, read_run
+from napari_survpgc.training.stratification import halves
+from napari_survpgc.training.table_writer import OPTIMISTIC
 
 EDGES = (0.0, 12.0, 30.0, 55.0, 150.0)
 
@@ -139,7 +144,7 @@ def test_what_cannot_be_computed_is_nan_and_not_zero(tmp_path: Path) -> None:
     assert np.isnan(plain.scores["brier"].mean)
     assert np.isfinite(plain.scores["auc_12"].mean)
     with pytest.raises(CohortError, match="no hazards"):
-        ev.calibration(plain.run, 12)
+        calibration(plain.run, 12)
 
 
 def test_intervals_hold_the_mean_and_repeat(run: Run) -> None:
@@ -158,29 +163,29 @@ def test_intervals_hold_the_mean_and_repeat(run: Run) -> None:
 def test_a_better_system_is_told_from_a_worse_one(tmp_path: Path) -> None:
     good = read_run(write_run(tmp_path / "good", noise=0.3))
     bad = read_run(write_run(tmp_path / "bad", noise=50, model="snn_clinic"))
-    found = ev.compare(good, bad)
+    found = compare(good, bad)
     assert found.n_patients == 120
     assert found.difference > 0.15
     assert found.interval.lower > 0
     assert found.p_bootstrap < 0.01
     assert all(p < 0.05 for p in found.fold_p)
-    back = ev.compare(bad, good)
+    back = compare(bad, good)
     assert back.difference == pytest.approx(-found.difference)
     assert back.p_bootstrap == pytest.approx(found.p_bootstrap)
-    same = ev.compare(good, good)
+    same = compare(good, good)
     assert (same.difference, same.p_bootstrap, same.p_folds) == (0, 1, 1)
 
 
 def test_two_equally_good_systems_are_seldom_significant(tmp_path: Path) -> None:
     runs = [read_run(write_run(tmp_path / str(s), noise=1.5, seed=s)) for s in range(12)]
-    p = [ev.compare(a, b, resamples=300).p_bootstrap for a, b in zip(runs[::2], runs[1::2], strict=True)]
+    p = [compare(a, b, resamples=300).p_bootstrap for a, b in zip(runs[::2], runs[1::2], strict=True)]
     assert sum(value < 0.05 for value in p) <= 2
 
 
 def test_runs_of_other_patients_are_not_compared(tmp_path: Path) -> None:
     one, other = read_run(write_run(tmp_path / "a")), read_run(write_run(tmp_path / "b", scale=20))
     with pytest.raises(CohortError, match="same survival times"):
-        ev.compare(one, other)
+        compare(one, other)
 
 
 def test_p_values_by_hand() -> None:
@@ -207,19 +212,19 @@ def test_survival_is_read_on_the_bins_of_the_fold(run: Run) -> None:
 
 
 def test_calibration_groups_hold_everyone_once(run: Run) -> None:
-    groups = ev.calibration(run, 24)
+    groups = calibration(run, 24)
     assert sum(g.n for g in groups) == 120
     assert sum(g.deaths for g in groups) == run.pooled["event"].sum()
     predicted = [g.predicted for g in groups]
     assert predicted == sorted(predicted)
     assert groups[0].observed < groups[-1].observed
     assert all(g.lower <= g.observed <= g.upper for g in groups)
-    late = ev.calibration(run, 1000)
+    late = calibration(run, 1000)
     assert all(np.isnan(g.observed) for g in late)
 
 
 def test_halves_are_cut_within_each_fold(run: Run) -> None:
-    table = ev.halves(run)
+    table = halves(run)
     counts = table.groupby(["fold", "group"]).size()
     assert counts.to_dict() == {(0, "high"): 30, (0, "low"): 30, (1, "high"): 30, (1, "low"): 30}
     for _, part in table.groupby("fold"):
@@ -278,3 +283,56 @@ def test_errors_come_out_of_a_worker_process_as_they_were() -> None:
     assert (type(error), error.problem, error.next_step, str(error)) == (
         CohortError, "It is wrong", "Mend it", "It is wrong. Mend it.",
     )  # fmt: skip
+
+
+# --- survpgc evaluate ---------------------------------------------------------------------------------------
+
+
+def test_runs_are_evaluated_and_compared_from_their_predictions_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good = write_run(tmp_path / "good", noise=0.3)
+    poor = write_run(
+        tmp_path / "poor", noise=3.0, seed=1, protocol="published", model="cox_clinic", hazards=False
+    )
+    line = ["evaluate", str(good), str(poor), "--out", str(tmp_path / "out"), "--resamples", "200"]
+    assert run_cli([*line, "--horizons", "12,36", "--tau", "48"]) == 0
+    shown = capsys.readouterr().out
+    assert "tau = 48 months" in shown
+    assert "published (optimistic)" in shown
+    assert OPTIMISTIC in shown
+    table = pd.read_csv(tmp_path / "out" / "evaluation.csv").set_index(["run", "measure"])
+    expected = ev.evaluate(read_run(good), horizons=(12, 36), tau=48, resamples=200)
+    for name, score in expected.scores.items():
+        assert table.loc[("good", name), "mean"] == pytest.approx(score.mean)
+        if name != "brier":
+            assert table.loc[("good", name), "lower"] == pytest.approx(score.interval.lower)
+    assert np.isfinite(table.loc[("good", "brier_of_kaplan_meier"), "mean"])
+    assert np.isnan(table.loc[("poor", "brier"), "mean"])  # no hazards: not available, and not 0
+    assert table.loc[("good", "log_rank_p_of_halves"), "mean"] < 0.001
+    pairs = pd.read_csv(tmp_path / "out" / "evaluation_comparisons.csv").iloc[0]
+    c = compare(read_run(good), read_run(poor), resamples=200)
+    assert (pairs["a"], pairs["b"], pairs["n_patients"]) == ("good", "poor", 120)
+    assert (pairs["difference"], pairs["p_bootstrap"]) == pytest.approx((c.difference, c.p_bootstrap))
+    assert pairs["difference"] > 0.1
+    folds = pd.read_csv(tmp_path / "out" / "evaluation_folds.csv")
+    assert list(folds["run"]) == ["good", "good", "poor", "poor"]
+    assert (tmp_path / "out" / "evaluation_calibration.svg").is_file()
+    assert OPTIMISTIC in (tmp_path / "out" / "evaluation.md").read_text()
+
+
+def test_what_cannot_be_evaluated_is_said_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, other = write_run(tmp_path / "a" / "run"), write_run(tmp_path / "b" / "run", n=100)
+    for folders, message in (
+        ([first, first], "The same run is given twice"),
+        ([first, other], "do not have the same survival times"),
+        ([tmp_path / "none"], "is not a finished run"),
+    ):
+        assert run_cli(["evaluate", *map(str, folders)]) == 2
+        said = capsys.readouterr().err
+        assert message in said
+        assert said.count("\n") == 1
+    assert run_cli(["evaluate", str(first), "--horizons", "0,12"]) == 2
+    assert "months above 0" in capsys.readouterr().err

@@ -14,9 +14,10 @@ import pytest
 from napari_survpgc.cli import run as run_cli
 from napari_survpgc.core.clinical import load_templates
 from napari_survpgc.core.cohort import read_cohort
-from napari_survpgc.core.errors import CancelledError, CohortError
+from napari_survpgc.core.errors import BundleError, CancelledError, CohortError
+from napari_survpgc.training.bundling import make_bundle
 from napari_survpgc.training.crossval import train
-from napari_survpgc.training.experiments import EXPERIMENTS, cosine, fig4, fig5, table5
+from napari_survpgc.training.experiments import EXPERIMENTS, baselines, cosine, fig4, fig5, table5
 from napari_survpgc.training.experiments.table3 import path_shares
 from napari_survpgc.training.held_out import HeldOutPredictor
 from napari_survpgc.training.paper import _values, paper_cohort, paper_value
@@ -53,6 +54,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def small_sweeps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cosine, "BETAS", (0.0, 0.5))
+    monkeypatch.setattr(baselines, "N_SEEDS", 2)
     for module in (table5, fig5):
         monkeypatch.setattr(module, "N_TEMPLATES", (1, 20))
 
@@ -72,6 +74,7 @@ def _bytes(folder: Path) -> dict[str, bytes]:
 def test_every_table_and_figure_of_the_paper_is_there() -> None:
     assert set(EXPERIMENTS) == {
         "table1", "table2", "table3", "table4", "table5", "fig3", "fig4", "fig5", "cosine",
+        "baselines",
     }  # fmt: skip
 
 
@@ -97,6 +100,30 @@ def test_an_experiment_writes_whole_files_that_repeat_and_say_what_they_are(
     kept = _bytes(place / "runs") if (place / "runs").is_dir() else {}
     assert _make(place, name, tmp_path / "second") == files
     assert (_bytes(place / "runs") if kept else {}) == kept
+
+
+def test_baselines_average_over_seeds_and_shuffle_the_outcomes(place: Path, tmp_path: Path) -> None:
+    files = _make(place, "baselines", tmp_path, systems=("cox_clinic",))
+    table = pd.read_csv(tmp_path / "baselines.csv").set_index("row")
+    assert list(table.index) == [r.key for r in baselines.RECIPES]
+    assert table.loc["cox_six", "seeds"] == 1
+    row = table.loc["shuffled_cox"]
+    assert row["seeds"] == 2
+    folds = pd.read_csv(tmp_path / "baselines_folds.csv").query("row == 'shuffled_cox'")
+    by_seed = folds.groupby("run")["c_index"].mean()
+    assert len(by_seed) == 2
+    assert row["c_index"] == pytest.approx(by_seed.mean())
+    assert (row["c_index_lowest_seed"], row["c_index_highest_seed"]) == pytest.approx(
+        (by_seed.min(), by_seed.max())
+    )
+    assert table.loc["mlp_clinic", "reason"] == "It is not among the systems asked for."
+    assert "Elastic-net Cox on expression | not available" in files["baselines.md"].decode()
+    run = read_run(place / "runs" / by_seed.index[0])
+    original = read_cohort(place / "lihc").patients.loc[run.pooled.index]
+    assert run.facts["labels_shuffled"]
+    assert (run.pooled["survival_months"] != original["survival_months"]).mean() > 0.8
+    with pytest.raises(BundleError, match="exchanged outcomes"):
+        make_bundle(run.path, tmp_path / "bundle")
 
 
 def test_systems_that_cannot_run_are_listed_with_the_reason(place: Path, tmp_path: Path) -> None:

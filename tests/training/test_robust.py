@@ -30,6 +30,7 @@ from napari_survpgc.training.bundling import make_bundle
 from napari_survpgc.training.crossval import train
 from napari_survpgc.training.dataset import load_dataset
 from napari_survpgc.training.fit import flatten
+from napari_survpgc.training.optimizer import radam
 from napari_survpgc.training.settings import Settings, load_settings
 from napari_survpgc.training.systems import build_system
 
@@ -335,7 +336,7 @@ def test_a_training_step_stays_on_its_device(model: str) -> None:
     accepted = inspect.signature(model_class(model)).parameters
     network = build_model(model, **{k: v for k, v in sizes.items() if k in accepted}).to("meta")
     whole = flatten(network)
-    optimizer = torch.optim.RAdam([whole], decoupled_weight_decay=True)
+    optimizer = radam(whole, lr=5e-4, weight_decay=1e-3)
 
     def made(shape: Any) -> Any:
         return [made(s) for s in shape] if isinstance(shape, list) else torch.zeros(shape, device="meta")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import h5py
@@ -11,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from napari_survpgc.cli import run as run_cli
 from napari_survpgc.core.bundle import load_bundle
 from napari_survpgc.core.cohort import make_folds, read_cohort
 from napari_survpgc.core.errors import BundleError, CancelledError, CohortError
@@ -22,7 +24,7 @@ from napari_survpgc.core.types import ClinicalRecord
 from napari_survpgc.training.bundling import make_bundle
 from napari_survpgc.training.crossval import train
 from napari_survpgc.training.fit import sample_patches
-from napari_survpgc.training.fold import seed_of
+from napari_survpgc.training.seeds import seed_of
 from napari_survpgc.training.settings import Settings, load_settings, settings_toml
 
 GENES = [f"GENE{i}" for i in range(8)]
@@ -208,14 +210,14 @@ def test_all_problems_of_a_cohort_are_told_at_once(cohort_dir: Path, tmp_path: P
     with pytest.raises(CohortError) as error:
         read_cohort(bad)
     for words in (
-        "P00 has no usable survival_months", "P01 has no usable", "P02 has no usable event", "P03: ", "P05 is listed twice",
-        "P10 has no features for slide P10.svs", "unknown patients, e.g. P99", "1 patients in train and in val or test",
+        "patients P00, P01 have no usable survival_months", "patient P02 has no usable event", "P03: ", "P05 is listed twice",
+        "P10 has no features for slide P10.svs", "names the unknown patient P99", "1 patients in train and in val or test",
     ):  # fmt: skip
         assert words in str(error.value)
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize(("events", "message"), [(0, "0 deaths"), (1, "1 deaths")])
+@pytest.mark.parametrize(("events", "message"), [(0, "0 deaths"), (1, "1 death, at least 2")])
 def test_too_few_deaths_are_said_before_training(
     cohort_dir: Path, tmp_path: Path, events: int, message: str
 ) -> None:
@@ -225,6 +227,93 @@ def test_too_few_deaths_are_said_before_training(
     table.to_csv(tmp_path / "c" / "patients.csv", index=False)
     with pytest.raises(CohortError, match=message):
         read_cohort(tmp_path / "c")
+
+
+def test_damage_and_contradictions_are_told_together_before_training(
+    cohort_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bad = tmp_path / "bad"
+    shutil.copytree(cohort_dir, bad)
+    table = pd.read_csv(bad / "patients.csv", dtype=str)
+    table.loc[1, "slide_ids"] = "P00.svs"
+    table.to_csv(bad / "patients.csv", index=False)
+    cut = bad / "features" / "P02.h5"
+    cut.write_bytes(cut.read_bytes()[:900])
+    for i in range(3, 12):
+        (bad / "features" / f"P{i:02d}.h5").unlink()
+    frame = pd.read_csv(bad / "expression.csv.gz", index_col=0)
+    frame.columns = [*frame.columns[:-1], frame.columns[0]]
+    frame.to_csv(bad / "expression.csv.gz")
+    (bad / "folds").mkdir()
+    for name in ("fold_1", "fold_01"):
+        (bad / "folds" / f"{name}.csv").write_text("case_id,split\nP20,train\nP21,test\n")
+    assert (
+        run_cli(["train", str(bad), "--model", "mlp_genomic,cox_clinic", "--out", str(tmp_path / "run")]) == 2
+    )
+    said = capsys.readouterr().err
+    for words in (
+        "slide P00.svs belongs to the patients P00 and P01", "patient P02: ", "P07 has no features", "4 more of that kind",
+        "has the gene GENE0 twice", "two files of folds/ have the number 1",
+    ):  # fmt: skip
+        assert words in said
+    assert said.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
+def _damage(raw: bytes) -> bytes:
+    return raw[:60] + bytes(255 - b for b in raw[60:120]) + raw[120:]
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "message"),
+    [
+        ("expression.csv.gz", _damage, "expression.csv.gz is damaged"),
+        ("expression.csv.gz", lambda raw: raw[: len(raw) // 2], "expression.csv.gz is damaged"),
+        ("expression.csv.gz", lambda raw: b"hello", "expression.csv.gz is damaged"),
+        ("patients.csv", lambda raw: b"", "patients.csv is not a readable table"),
+        ("patients.csv", lambda raw: raw.splitlines()[0] + b"\n", "patients.csv has no patients"),
+        ("patients.csv", lambda raw: raw.replace(b"race", b"event", 1), "has the column event twice"),
+        ("patients.csv", lambda raw: raw.replace(b"\nP05,", b"\nP05,x,y,z,", 1), "is not a readable table .*line 7"),
+        ("patients.csv", lambda raw: raw.replace(b"survival_months", b"months", 1), "has no column survival_months"),
+    ],
+)  # fmt: skip
+def test_a_damaged_table_is_refused_in_one_sentence(
+    cohort_dir: Path, tmp_path: Path, file: str, change: Callable[[bytes], bytes], message: str
+) -> None:
+    bad = tmp_path / "bad"
+    shutil.copytree(cohort_dir, bad)
+    (bad / file).write_bytes(change((bad / file).read_bytes()))
+    with pytest.raises(CohortError, match=message) as error:
+        read_cohort(bad)
+    assert "\n" not in str(error.value)
+
+
+def test_a_fold_without_deaths_to_learn_from_is_named(cohort_dir: Path, tmp_path: Path) -> None:
+    bad = tmp_path / "bad"
+    shutil.copytree(cohort_dir, bad)
+    patients = read_cohort(bad).patients
+    dead, alive = patients.index[patients["event"] == 1], patients.index[patients["event"] == 0]
+    (bad / "folds").mkdir()
+    for number, learned in enumerate((list(alive), [*alive, dead[0]])):
+        tested = [case for case in patients.index if case not in learned]
+        rows = ["case_id,split", *(f"{c},train" for c in learned), *(f"{c},test" for c in tested)]
+        (bad / "folds" / f"fold_{number}.csv").write_text("\n".join(rows) + "\n")
+    with pytest.raises(CohortError, match="Fold 0 has 0 deaths .*; Fold 1 has 1 death among its training"):
+        train(read_cohort(bad), _settings(model="cox_clinic", model_config={}), tmp_path / "run")
+
+
+def test_one_model_that_cannot_be_fed_does_not_stop_the_others(
+    cohort_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bare = tmp_path / "bare"
+    shutil.copytree(cohort_dir, bare, ignore=shutil.ignore_patterns("expression*"))
+    line = ["train", str(bare), "--out", str(tmp_path / "runs"), "--n-folds", "2", "--model"]
+    assert run_cli([*line, "mlp_genomic,cox_clinic"]) == 2
+    shown = capsys.readouterr()
+    assert "survpgc: mlp_genomic: The cohort bare has no expression" in shown.err
+    assert "cox_clinic: C-index" in shown.out
+    assert run_cli([*line, "cox_clinic,nonsense"]) == 2
+    assert "There is no model named nonsense" in capsys.readouterr().err
 
 
 def test_sites_stay_text_and_folds_keep_them_together(cohort_dir: Path) -> None:

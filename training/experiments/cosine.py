@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..evaluation import Comparison
+from ..comparison import Comparison
 from ..reproduce import MULTIMODAL, TWO_PATH, Plan
 from ..score_table import (
     Result,

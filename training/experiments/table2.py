@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
-from matplotlib.figure import Figure
 
-from napari_survpgc.core.plots import CLINIC
-
-from ..evaluation import HORIZONS, calibration
+from ..calibration import calibration_figure
+from ..evaluation import HORIZONS
 from ..paper import paper_value
 from ..reproduce import MULTIMODAL, Plan
 from ..score_table import (
@@ -49,9 +45,10 @@ def make(plan: Plan) -> Product:
         *notes(plan, found),
     ]
     figures = {"": dot_figure(found, plan, "table2", "iauc", f"iAUC{mark}", title=title)}
-    calibrated = [r for r in found if r.evaluation and all(f.has_hazards for f in r.evaluation.run.folds)]
-    if calibrated:
-        figures["calibration"] = _calibration_figure(calibrated)
+    named = [(r.label.split(" (")[0], r.evaluation.run) for r in found if r.evaluation]
+    calibrated = calibration_figure(named, HORIZONS)
+    if calibrated is not None:
+        figures["calibration"] = calibrated
     rows = tuple(_cells(r, plan) for r in found)
     frame = score_frame(found, plan, "table2", MEASURES)
     return Product(
@@ -82,22 +79,3 @@ def _cells(r: Result, plan: Plan) -> tuple[str, ...]:
         score(e.scores["brier"], n),
         number(float(known.mean())) if len(known) else number(float("nan")),
     )
-
-
-def _calibration_figure(found: Sequence[Result]) -> Figure:
-    """One panel a system and horizon: predicted against observed survival."""
-    figure = Figure(figsize=(2.4 * len(HORIZONS) + 0.6, 2.3 * len(found) + 0.4), layout="constrained")
-    grid = figure.subplots(len(found), len(HORIZONS), squeeze=False, sharex=True, sharey=True)
-    for row, r in zip(grid, found, strict=True):
-        assert r.evaluation is not None
-        for axes, horizon in zip(row, HORIZONS, strict=True):
-            groups = [g for g in calibration(r.evaluation.run, horizon) if np.isfinite(g.observed)]
-            axes.plot([0, 1], [0, 1], color="#BBBBBB", lw=1, ls=":")
-            x, y = [g.predicted for g in groups], np.array([g.observed for g in groups])
-            error = [y - [g.lower for g in groups], [g.upper for g in groups] - y]
-            axes.errorbar(x, y, yerr=np.clip(error, 0, None), fmt="o-", color=CLINIC, ms=4, lw=1, capsize=2)
-            axes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
-            axes.set_title(f"{r.label.split(' (')[0]}, {horizon / 12:g} y", fontsize=8)
-    figure.supxlabel("Predicted survival", fontsize=9)
-    figure.supylabel("Observed survival (Kaplan-Meier, 95 %)", fontsize=9)
-    return figure

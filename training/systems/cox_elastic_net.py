@@ -14,7 +14,8 @@ from napari_survpgc.core.types import ProgressCallback
 
 from ..dataset import Dataset, InputForms
 from ..elastic_net import fit_cross_validated
-from ..fold import FoldModel, FoldSplit, seed_of
+from ..fold import FoldModel, FoldSplit
+from ..seeds import seed_of
 from ..settings import Settings
 from .base import check_options
 from .cox import follow_up, with_baseline
