@@ -333,8 +333,8 @@ class Session(QObject):
         if record == self.record:
             return
         self.record = record
+        self._ask_what_if()  # first: the model computes while the panels follow
         self.patient_changed.emit()
-        self._ask_what_if()
 
     def set_record(self, record: ClinicalRecord) -> None:
         """Replace the record, e.g. from a file: another patient, so an earlier result is out of date."""
@@ -506,14 +506,12 @@ class Session(QObject):
         fields = dataclasses.asdict(self.record)
         shifts = dict(self.programme_shifts)
         if self.record == self._record_of_result and not shifts:
-            self._what_if.submit(
-                lambda: (original, original, result.maps if not result.changed else AttentionMaps(original))
-            )
+            self._what_if.submit(lambda: (original, original, AttentionMaps(original, result.maps).ranked()))
             return
 
         def answer() -> tuple[Prediction, Prediction, AttentionMaps]:
-            prediction = what_if(original, fields, gene_sets=shifts)
-            return original, prediction, AttentionMaps(prediction).ranked()
+            prediction = what_if(original, fields, gene_sets=shifts, latest=result.shown)
+            return original, prediction, AttentionMaps(prediction, result.maps).ranked()
 
         self._what_if.submit(answer)
 
@@ -530,8 +528,8 @@ class Session(QObject):
             return
         self.record = self._record_of_result
         self.programme_shifts = {}
-        self.patient_changed.emit()
         self._ask_what_if()
+        self.patient_changed.emit()
 
     def changes(self) -> tuple[str, ...]:
         """Return what differs from the patient at Run, in words."""

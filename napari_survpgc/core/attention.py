@@ -58,7 +58,13 @@ def top_k(scores: ArrayLike | torch.Tensor, k: int) -> NDArray[np.int64]:
     values = _array(scores)
     if np.isnan(values).any():
         raise ValueError("scores hold values that are not numbers")
-    return np.argsort(-values, kind="stable")[: max(0, k)]
+    k = min(max(0, k), len(values))
+    if k == 0:
+        return np.zeros(0, np.int64)
+    # Sort only what can be among them: whoever reaches the k-th largest, ties included.
+    smallest = np.partition(values, len(values) - k)[len(values) - k]
+    reaching = np.flatnonzero(values >= smallest)
+    return reaching[np.argsort(-values[reaching], kind="stable")][:k]
 
 
 def bottom_k(scores: ArrayLike | torch.Tensor, k: int) -> NDArray[np.int64]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,12 +37,29 @@ class MapValues:
 
 
 class AttentionMaps:
-    """Maps of a prediction, by name ("clinic", "genomic", "difference") and row (None: the mean of all rows)."""
+    """Maps of a prediction, by name ("clinic", "genomic", "difference") and row (None: the mean of all rows).
 
-    def __init__(self, prediction: Prediction) -> None:
+    Parameters
+    ----------
+    like : maps of an earlier answer; those of a matrix that has not changed since are taken from there.
+    """
+
+    def __init__(self, prediction: Prediction, like: AttentionMaps | None = None) -> None:
         self._prediction = prediction
         self._rows: dict[str, NDArray[np.float64]] = {}
         self._maps: dict[tuple[str, int | None], AttentionMap] = {}
+        self._cells: PatchCells | None = None
+        if like is not None:
+            self._take_over(like)
+
+    def _take_over(self, like: AttentionMaps) -> None:
+        before, now = like._prediction, self._prediction
+        same = {name for name in self.names if before.attention.get(name) is now.attention[name]}
+        # Copies: the other thread may be adding to them.
+        self._rows = {name: rows for name, rows in like._rows.copy().items() if name in same}
+        self._maps = {key: found for key, found in like._maps.copy().items() if key[0] in same}
+        if before.coords is now.coords and before.patch_px_level0 == now.patch_px_level0:
+            self._cells = like._cells
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -92,10 +108,12 @@ class AttentionMaps:
         _ = self.cells
         return self
 
-    @cached_property
+    @property
     def cells(self) -> PatchCells:
         """Where each patch lies in the grid image."""
-        return PatchCells(self._prediction.coords, self._prediction.patch_px_level0)
+        if self._cells is None:
+            self._cells = PatchCells(self._prediction.coords, self._prediction.patch_px_level0)
+        return self._cells
 
 
 class PatchCells:

@@ -8,9 +8,11 @@ first and recomputes only the path whose input changed. Models without two paths
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import Any
+from types import MappingProxyType
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -32,6 +34,7 @@ from .models.base import GenomicInput, ModelOutput, PathOutput, SurvivalModel, T
 from .survival import hazards as hazards_of
 from .survival import risk as risk_of
 from .survival import survival as survival_of
+from .threads import one_core, side_by_side
 from .types import (
     CLINICAL_FIELDS,
     Attribution,
@@ -45,6 +48,7 @@ from .types import (
     SlideInfo,
 )
 
+R = TypeVar("R")
 MAX_STATE_BYTES = 2 << 30
 """Projected patches above this size are not kept for what-if; they are computed again then."""
 
@@ -340,22 +344,22 @@ class Predictor:
         size = (
             len(self.models) * len(features.grid) * int(self.bundle.config.model_config.get("dim", 256)) * 4
         )
-        folds: list[_FoldState] = []
-        attributions: list[Attribution] = []
-        for number, model in enumerate(self.models):
-            if progress:
-                progress("prediction", number, len(self.models))
-            clinic = self._clinic_input(patient, number)
-            fold = _run(model, pathology, clinic, genomic)
+
+        def run(number: int) -> tuple[_FoldState, Attribution | None]:
+            fold = _run(self.models[number], pathology, self._clinic_input(patient, number), genomic)
+            found = None
             if attribution:
-                attributions.append(
-                    self._attribution(number, fold, patient, pathology, genomic, genomic_average)
-                )
-                if progress:
-                    progress("prediction", number + 1, len(self.models))
-            folds.append(fold if size <= MAX_STATE_BYTES else dataclasses.replace(fold, patches=None))
-        if progress:
-            progress("prediction", len(self.models), len(self.models))
+                found = self._attribution(number, fold, patient, pathology, genomic, genomic_average)
+            return fold if size <= MAX_STATE_BYTES else dataclasses.replace(fold, patches=None), found
+
+        def done(count: int) -> None:
+            if progress:
+                progress("prediction", count, len(self.models))
+
+        done(0)
+        found = self._each_fold(run, done)
+        folds = [fold for fold, _ in found]
+        attributions = [one for _, one in found if one is not None]
         state = _State(self, patient, features, info, tuple(folds), slide_warnings)
         averaged = average_attributions(attributions) if attributions else None
         return self._prediction(state, averaged, keep_state)
@@ -401,7 +405,14 @@ class Predictor:
         clinic = ("record",) if self.bundle.config.clinical_encodings else CLINICAL_FIELDS
         return {"clinic": clinic, "genomic": genomic}
 
-    def _prediction(self, state: _State, attribution: Attribution | None, keep_state: bool) -> Prediction:
+    def _prediction(
+        self,
+        state: _State,
+        attribution: Attribution | None,
+        keep_state: bool,
+        same: Mapping[str, NDArray[np.float32]] = MappingProxyType({}),
+    ) -> Prediction:
+        """Return what the folds say together; ``same`` is the attention that is known already, by name."""
         with torch.no_grad():
             logits = torch.cat(
                 [f.logits(model) for model, f in zip(self.models, state.folds, strict=True)]
@@ -411,6 +422,9 @@ class Predictor:
             risks = risk_of(survival)
             attention = {}
             for name in ("clinic", "genomic"):
+                if name in same:
+                    attention[name] = same[name]
+                    continue
                 blocks = [block[0] for f in state.folds if (block := f.attention(name)) is not None]
                 if len(blocks) == len(state.folds):
                     attention[name] = torch.stack(blocks).mean(0).float().cpu().numpy()
@@ -496,31 +510,49 @@ class Predictor:
     # --- what if -------------------------------------------------------------------------------------------
 
     def _changed(
-        self, state: _State, patient: Patient, clinic_changed: bool, genomic_changed: bool
-    ) -> Prediction:
-        genomic = self._genomic_input(patient.expression)
-        pathology: Tensor | None = None
-        folds = []
-        for number, (model, fold) in enumerate(zip(self.models, state.folds, strict=True)):
-            if pathology is None and (fold.whole is not None or fold.patches is None):
-                bag = np.asarray(state.features.features, np.float32)
-                pathology = torch.from_numpy(bag).to(self.device)[None]
-            clinic = self._clinic_input(patient, number)
+        self, state: _State, patient: Patient, clinic: _State | None, genomic: _State | None
+    ) -> _State:
+        """Run the case again for another patient; a path whose input is that of an earlier state is taken from there."""
+        inputs = self._genomic_input(patient.expression) if genomic is None or not self._two_paths else None
+        bag: Tensor | None = None
+        if not self._two_paths or any(fold.patches is None for fold in state.folds):
+            features = np.asarray(state.features.features, np.float32)
+            bag = torch.from_numpy(features).to(self.device)[None]
+
+        def run(number: int) -> _FoldState:
+            model, fold = self.models[number], state.folds[number]
+            record = self._clinic_input(patient, number)
             if not isinstance(model, TwoPathModel):
-                assert pathology is not None
-                folds.append(_run(model, pathology, clinic, genomic))
-                continue
+                assert bag is not None
+                return _run(model, bag, record, inputs)
             with torch.no_grad():
                 patches = fold.patches
-                if patches is None:
-                    assert pathology is not None
-                    patches = model.encode_pathology(pathology)
-                if clinic_changed:
-                    fold = dataclasses.replace(fold, clinic=model.clinic_path(patches, clinic))
-                if genomic_changed:
-                    fold = dataclasses.replace(fold, genomic=model.genomic_path(patches, genomic))
-            folds.append(fold)
-        return self._prediction(dataclasses.replace(state, patient=patient, folds=tuple(folds)), None, True)
+                if patches is None and (clinic is None or genomic is None):
+                    assert bag is not None
+                    patches = model.encode_pathology(bag)
+                return _FoldState(
+                    fold.patches,
+                    model.clinic_path(patches, record) if clinic is None else clinic.folds[number].clinic,
+                    model.genomic_path(patches, inputs) if genomic is None else genomic.folds[number].genomic,
+                )
+
+        return dataclasses.replace(state, patient=patient, folds=tuple(self._each_fold(run)))
+
+    def _each_fold(self, run: Callable[[int], R], done: Callable[[int], None] | None = None) -> list[R]:
+        """Return ``run`` of the number of each fold: side by side on a processor, one after the other on a GPU."""
+        numbers = range(len(self.models))
+        if self.device.type == "cpu":
+            return side_by_side(run, numbers, done)
+        results = []
+        for number in numbers:
+            results.append(run(number))
+            if done is not None:
+                done(number + 1)
+        return results
+
+    @property
+    def _two_paths(self) -> bool:
+        return isinstance(self.models[0], TwoPathModel)
 
 
 def _run(
@@ -575,6 +607,8 @@ def what_if(
     fields: Mapping[str, object] | None = None,
     genes: Mapping[str, float] | None = None,
     gene_sets: Mapping[str, float] | None = None,
+    *,
+    latest: Prediction | None = None,
 ) -> Prediction:
     """Predict again with some fields or genes changed, recomputing only the path whose input changed.
 
@@ -584,6 +618,7 @@ def what_if(
     fields : clinical field -> new value (None for unknown), validated like a record.
     genes : gene symbol -> new z-score.
     gene_sets : gene-set name -> shift of all its genes, in standard deviations, relative to ``prediction``.
+    latest : an earlier answer for ``prediction``; a path whose input is the same as there is taken from it.
 
     Returns
     -------
@@ -598,17 +633,39 @@ def what_if(
     if not isinstance(state, _State):
         raise BundleError("This prediction was loaded or made without its models", "Predict again first")
     predictor, patient = state.predictor, state.patient
-    clinic_changed = genomic_changed = False
     if fields:
         record = parse_record({**dataclasses.asdict(patient.record), **fields})
-        clinic_changed = record != patient.record
-        if clinic_changed:
-            patient = predictor.with_record(patient, record)
+        if record != patient.record:
+            with one_core() if predictor.device.type == "cpu" else nullcontext():
+                patient = predictor.with_record(patient, record)
     if genes or gene_sets:
         expression = _changed_expression(predictor.bundle, patient, genes or {}, gene_sets or {})
-        genomic_changed = patient.expression is None or not np.array_equal(expression, patient.expression)
         patient = dataclasses.replace(patient, expression=expression)
-    return predictor._changed(state, patient, clinic_changed, genomic_changed)
+    known = [p for p in (prediction, latest) if p is not None and _same_case(p.state, state)]
+    clinic = next((p for p in known if p.state.patient.record == patient.record), None)
+    genomic = next((p for p in known if _equal(p.state.patient.expression, patient.expression)), None)
+    changed = predictor._changed(
+        state,
+        patient,
+        None if clinic is None else clinic.state,
+        None if genomic is None else genomic.state,
+    )
+    same = {}
+    if predictor._two_paths:
+        for name, source in (("clinic", clinic), ("genomic", genomic)):
+            if source is not None and name in source.attention:
+                same[name] = source.attention[name]
+    return predictor._prediction(changed, None, True, same)
+
+
+def _same_case(one: Any, other: _State) -> bool:
+    return isinstance(one, _State) and one.predictor is other.predictor and one.features is other.features
+
+
+def _equal(one: NDArray[np.float32] | None, other: NDArray[np.float32] | None) -> bool:
+    if one is None or other is None:
+        return one is other
+    return np.array_equal(one, other)
 
 
 def _changed_expression(

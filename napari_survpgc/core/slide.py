@@ -109,6 +109,14 @@ class Slide:
             if leave is not None:
                 leave.slide.close()
 
+    def source(self, level: int) -> tuple[int, int]:
+        """Return the number of the stored level that a level is read from, and by how much it is reduced."""
+        return self._sources[level]
+
+    def level_of(self, stored: int) -> int:
+        """Return the place of a stored level in ``info.levels``."""
+        return self._sources.index((stored, 1))
+
     # --- pixels --------------------------------------------------------------------------------------------
 
     def read_region(self, x: int, y: int, level: int, size: tuple[int, int]) -> NDArray[np.uint8]:

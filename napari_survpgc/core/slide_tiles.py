@@ -16,9 +16,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from .errors import SlideError
 from .slide import LazyLevel, Slide
+from .stored_tiles import stored_tiles
 
 TILE_PX = 512
 CACHE_BYTES = 384 << 20
@@ -41,6 +43,17 @@ class TileCache:
         self._lock = threading.Lock()
         self._pool: ThreadPoolExecutor | None = None
         self._closed = False
+        self._stored = stored_tiles(slide)
+        self._side = [self._side_of(level) for level in range(len(slide.info.levels))]
+
+    def _side_of(self, level: int) -> int:
+        """Return the side of the tiles kept of a level: about TILE_PX, and whole stored tiles."""
+        side = self._stored.side(self.slide.source(level)[0]) if self._stored is not None else None
+        return TILE_PX if side is None else side * max(1, round(TILE_PX / side))
+
+    def side(self, level: int) -> int:
+        """Return the side in px of the tiles of a level."""
+        return self._side[level]
 
     def close(self) -> None:
         """Forget the tiles and stop the readers; later reads give background."""
@@ -51,17 +64,20 @@ class TileCache:
             pool, self._pool = self._pool, None
         if pool is not None:
             pool.shutdown(wait=True, cancel_futures=True)
+        if self._stored is not None:
+            self._stored.close()
 
     def region(self, level: int, x: int, y: int, width: int, height: int) -> NDArray[np.uint8]:
         """Return (height, width, 3) of a level, (x, y) in px of that level and inside it."""
         out = np.empty((height, width, 3), np.uint8)
+        side = self._side[level]
         wanted = [
             (level, row, column)
-            for row in range(y // TILE_PX, math.ceil((y + height) / TILE_PX))
-            for column in range(x // TILE_PX, math.ceil((x + width) / TILE_PX))
+            for row in range(y // side, math.ceil((y + height) / side))
+            for column in range(x // side, math.ceil((x + width) / side))
         ]
         for (_, row, column), tile in zip(wanted, self._get(wanted), strict=True):
-            top, left = row * TILE_PX, column * TILE_PX
+            top, left = row * side, column * side
             y0, y1 = max(y, top), min(y + height, top + tile.shape[0])
             x0, x1 = max(x, left), min(x + width, left + tile.shape[1])
             out[y0 - y : y1 - y, x0 - x : x1 - x] = tile[y0 - top : y1 - top, x0 - left : x1 - left]
@@ -94,15 +110,21 @@ class TileCache:
 
     def _read(self, key: tuple[int, int, int]) -> NDArray[np.uint8]:
         level, row, column = key
-        info = self.slide.info
+        info, side = self.slide.info, self._side[level]
         width, height = info.levels[level].size
-        size = (min(TILE_PX, width - column * TILE_PX), min(TILE_PX, height - row * TILE_PX))
+        size = (min(side, width - column * side), min(side, height - row * side))
         if self._closed:
             return np.full((size[1], size[0], 3), info.background, np.uint8)
+        stored, factor = self.slide.source(level)
+        if self._stored is not None and self._stored.side(stored) is not None:
+            x, y = column * side * factor, row * side * factor
+            pixels = self._stored.region(stored, x, y, size[0] * factor, size[1] * factor)
+            if pixels is not None:
+                return pixels if factor == 1 else np.asarray(Image.fromarray(pixels).reduce(factor))
         downsample = info.levels[level].downsample
         try:
             return self.slide.read_region(
-                round(column * TILE_PX * downsample), round(row * TILE_PX * downsample), level, size
+                round(column * side * downsample), round(row * side * downsample), level, size
             )
         except SlideError:
             self.damaged += 1
@@ -112,11 +134,10 @@ class TileCache:
 class TiledLevel(LazyLevel):
     """One level as an array-like that reads through a :class:`TileCache`; ``chunks`` tells viewers its tiles."""
 
-    chunks = (TILE_PX, TILE_PX, 3)
-
     def __init__(self, cache: TileCache, level: int) -> None:
         super().__init__(cache.slide, level)
         self._cache = cache
+        self.chunks = (cache.side(level), cache.side(level), 3)
 
     def _block(self, rows: tuple[int, int], columns: tuple[int, int]) -> NDArray[Any]:
         return self._cache.region(

@@ -49,6 +49,12 @@ def test_percentiles_follow_the_scores(values: list[int]) -> None:
     assert ranks.mean() == pytest.approx(50 * (len(values) + 1) / len(values))
 
 
+@given(st.lists(st.integers(-3, 3), max_size=30), st.integers(0, 35))
+def test_the_best_are_the_beginning_of_all_sorted(values: list[int], k: int) -> None:
+    expected = np.argsort(-np.array(values, float), kind="stable")[:k]
+    np.testing.assert_array_equal(top_k(values, k), expected)
+
+
 def test_a_single_row_is_a_map_of_its_own() -> None:
     matrix = np.array([[1.0, 2, 3], [3, 2, 1]])
     assert attention_map(matrix, "clinic").scores.tolist() == [0, 0, 0]

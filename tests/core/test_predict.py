@@ -13,8 +13,10 @@ import pytest
 import torch
 from PIL import Image
 
+from napari_survpgc.core import attention_maps
 from napari_survpgc.core import export as export_module
 from napari_survpgc.core.attention import patch_scores, percentiles, top_k
+from napari_survpgc.core.attention_maps import AttentionMaps
 from napari_survpgc.core.attribution import path_attribution
 from napari_survpgc.core.bundle import load_bundle
 from napari_survpgc.core.clinical import parse_record
@@ -147,6 +149,35 @@ def test_what_if_recomputes_only_the_path_that_changed(
     calls.clear()
     what_if(prediction, {"age": 58})
     assert calls == []
+    both = what_if(prediction, {"age": 70}, genes={"EGFR": -2})
+    calls.clear()
+    again = what_if(prediction, {"age": 71}, genes={"EGFR": -2}, latest=both)
+    assert set(calls) == {"clinic_path"}
+    assert again.attention["genomic"] is both.attention["genomic"]
+    calls.clear()
+    fresh = what_if(prediction, {"age": 71}, genes={"EGFR": -2})
+    assert set(calls) == {"clinic_path", "genomic_path"}
+    assert again.risk == fresh.risk
+
+
+def test_maps_of_what_has_not_changed_are_not_ranked_again(
+    prediction: Prediction, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    maps = AttentionMaps(prediction).ranked()
+    token = maps.map("genomic", 1)
+    changed = what_if(prediction, {"age": 70})
+    ranked: list[int] = []
+    monkeypatch.setattr(
+        attention_maps, "percentiles", lambda scores: (ranked.append(1), percentiles(scores))[1]
+    )
+    after = AttentionMaps(changed, maps).ranked()
+    assert len(ranked) == 1
+    assert after.cells is maps.cells
+    assert after.map("genomic", 1) is token
+    fresh = AttentionMaps(changed)
+    for name in ("clinic", "genomic"):
+        np.testing.assert_array_equal(after.map(name).percentiles, fresh.map(name).percentiles)
+    assert not np.array_equal(after.map("clinic").scores, maps.map("clinic").scores)
 
 
 def test_what_if_refuses_nonsense(prediction: Prediction) -> None:

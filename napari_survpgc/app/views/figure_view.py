@@ -51,7 +51,6 @@ class _Look:
 
 @dataclass(frozen=True)
 class _Background:
-    key: object
     look: _Look
     region: Any
     positions: tuple[Any, ...]
@@ -68,7 +67,8 @@ class FigureView(QWidget):
         self.setObjectName(name)
         self._make: Callable[[], Figure] | None = None
         self._key: object = None
-        self._kept: _Background | None = None
+        self._kept: dict[object, _Background] = {}
+        self._ahead: tuple[Callable[[], Figure], object] | None = None
         self._drawer = Latest(f"figure {name}")
         self._drawer.answered.connect(self._show)
         self._drawer.failed.connect(self.failed)
@@ -104,8 +104,23 @@ class FigureView(QWidget):
         ----------
         key : figures of the same key differ only in their "live" artists; None draws all of it.
         """
-        self._make, self._key = make, key
+        self._make, self._key, self._ahead = make, key, None
         self._draw()
+
+    def prepare(self, make: Callable[[], Figure], key: object) -> None:
+        """Draw the background of a figure that will come next, once the present one is shown."""
+        self._ahead = (make, key)
+
+    def _prepare(self) -> None:
+        if self._ahead is None:
+            return
+        (make, key), look, self._ahead = self._ahead, self._look(), None
+
+        def work() -> None:
+            with _DRAWING:
+                self._pixels(make(), key, look)
+
+        self._drawer.submit(work)
 
     @property
     def has_figure(self) -> bool:
@@ -138,8 +153,8 @@ class FigureView(QWidget):
         figure.set_size_inches(look.width / _DPI, look.height / _DPI)
         canvas = FigureCanvasAgg(figure)
         live = [a for axes in figure.axes for a in axes.get_children() if a.get_gid() in ("live", "neutral")]
-        kept = self._kept
-        if kept is None or key is None or kept.key != key or kept.look != look:
+        kept = self._kept.get(key)
+        if kept is None or key is None or kept.look != look:
             recolor(figure, look.foreground, look.background)
             for artist in live:
                 artist.set_animated(key is not None)
@@ -147,12 +162,12 @@ class FigureView(QWidget):
             if key is None:
                 return bytes(canvas.buffer_rgba())
             kept = _Background(
-                key,
                 look,
                 canvas.copy_from_bbox(figure.bbox),
                 tuple(axes.get_position() for axes in figure.axes),
             )
-            self._kept = kept
+            others = [(k, b) for k, b in self._kept.items() if k != key and b.look == look]
+            self._kept = dict([*others[-1:], (key, kept)])
         else:
             figure.set_layout_engine("none")
             for axes, position in zip(figure.axes, kept.positions, strict=True):
@@ -167,7 +182,9 @@ class FigureView(QWidget):
                     axes.draw_artist(artist)
         return bytes(canvas.buffer_rgba())
 
-    def _show(self, answer: tuple[bytes, _Look]) -> None:
+    def _show(self, answer: tuple[bytes, _Look] | None) -> None:
+        if answer is None:
+            return  # prepared
         pixels, look = answer
         width, height = round(look.width * look.ratio), round(look.height * look.ratio)
         width = len(pixels) // 4 // height if height else width
@@ -175,6 +192,7 @@ class FigureView(QWidget):
         image.setDevicePixelRatio(look.ratio)
         self.canvas.set_image(image)
         self.drawn.emit()
+        self._prepare()
 
     def changeEvent(self, event: QEvent) -> None:  # noqa: N802  Qt's name
         super().changeEvent(event)

@@ -277,6 +277,7 @@ class Legend(QWidget):
         self._image: QImage | None = None
         self._texts = ("", "", "")
         self._cut = 0.0
+        self._shown: tuple[object, ...] = ()
         self.setFixedHeight(34)
         self.setAccessibleName("Legend of the map")
 
@@ -285,6 +286,10 @@ class Legend(QWidget):
         self.update()
 
     def set(self, colormap: str, low: float, high: float, threshold: float, words: str) -> None:
+        wanted = (colormap, low, high, threshold, words)
+        if self._image is not None and wanted == self._shown:
+            return
+        self._shown = wanted
         colors = (matplotlib.colormaps[colormap](np.linspace(0, 1, 256))[:, :3] * 255).astype(np.uint8)
         data = np.ascontiguousarray(colors[None])
         self._image = QImage(data.tobytes(), 256, 1, 768, QImage.Format.Format_RGB888).copy()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 
 from matplotlib.figure import Figure
@@ -107,6 +108,10 @@ class ResultPanel(QWidget):
             edges = tuple(result.shown.bin_edges_months.tolist())
             key = (title, edges, result.changed, len(result.shown.fold_risks))
         self.views[title].show_figure(lambda: make(result, session), key)
+        if key is not None and not result.changed:
+            # The first "what if" adds the legend of the patient as entered: it must not wait for that to be drawn.
+            ghost = dataclasses.replace(result, shown=dataclasses.replace(result.original))
+            self.views[title].prepare(lambda: make(ghost, session), (*key[:2], True, key[3]))
 
 
 def _path_shares(result: Result) -> str:
