@@ -12,8 +12,18 @@ import pint
 from napari.settings import get_settings
 from qtpy.QtCore import QEvent, QObject, Qt, QTimer
 from qtpy.QtGui import QKeySequence
-from qtpy.QtWidgets import QLabel, QScrollArea, QShortcut, QTabWidget, QVBoxLayout, QWidget
-from superqt import QCollapsible
+from qtpy.QtWidgets import (
+    QApplication,
+    QHBoxLayout,
+    QLabel,
+    QScrollArea,
+    QShortcut,
+    QSizePolicy,
+    QTabWidget,
+    QToolButton,
+    QVBoxLayout,
+    QWidget,
+)
 
 from napari_survpgc.core.attention_maps import DIFFERENCE
 from napari_survpgc.core.notice import RESEARCH_NOTICE
@@ -30,14 +40,20 @@ from .views.gallery_panel import GalleryPanel
 from .views.maps_panel import MapsPanel
 from .views.message_bar import MessageBar
 from .views.model_panel import ModelPanel
-from .views.parts import note, section
+from .views.parts import Section, note, title_overlap
 from .views.patient_panel import PatientPanel
 from .views.programmes_panel import ProgrammesPanel
 from .views.result_panel import ResultPanel
 from .views.run_panel import RunPanel
 from .views.slide_panel import POWERS, SlidePanel
+from .views.summary_bar import SummaryBar
 
-WIDTH = 430
+WIDTH, NARROWEST = 430, 380
+_SIGNPOST = (
+    "QToolButton { border: none; padding: 3px 0px; background: transparent; font-size: 8pt; }"
+    "QToolButton:hover { background: rgba(128, 128, 128, 80); border-radius: 3px; }"
+    "QToolButton:focus { border-bottom: 2px solid #56b4e9; }"
+)
 
 
 class SurvPGCDock(QWidget):
@@ -72,21 +88,22 @@ class SurvPGCDock(QWidget):
         content = QWidget()
         column = QVBoxLayout(content)
         column.setContentsMargins(2, 2, 6, 2)
-        column.setSpacing(2)
-        self.sections: dict[str, QCollapsible] = {}
+        column.setSpacing(4)
+        self.sections: dict[str, Section] = {}
+        self.signposts: dict[str, QToolButton] = {}
         for title, widget, open_ in (
             ("Slide", self.slide, True),
             ("Patient", self.patient, True),
             ("Model", self.model, False),
             ("Run", self.run, True),
             ("Result", self.result, True),
-            ("Maps", self.maps, True),
-            ("Patches", self.gallery, True),
+            ("Maps", self.maps, False),  # unfolded by the first result
+            ("Patches", self.gallery, False),
             ("What if: gene programmes", self.programmes, False),
             ("Case", self.case, True),
             ("Shortcuts", note(shortcut_text()), False),
         ):
-            self.sections[title] = section(title, widget, open_=open_)
+            self.sections[title] = Section(title, widget, open_=open_)
             column.addWidget(self.sections[title])
         column.addStretch()
         self.scroll = _scroll(content)
@@ -95,22 +112,30 @@ class SurvPGCDock(QWidget):
         inner.setContentsMargins(2, 2, 6, 2)
         inner.addWidget(self.cohort)
         inner.addStretch()
+        one = QWidget()
+        inner = QVBoxLayout(one)
+        inner.setContentsMargins(0, 2, 0, 0)
+        inner.setSpacing(2)
+        self.summary = SummaryBar(self.session, lambda: self.show_section("Result"))
+        inner.addWidget(self._signposts())
+        inner.addWidget(self.scroll)
+        inner.addWidget(self.summary)
         self.tabs = QTabWidget()
-        self.tabs.addTab(self.scroll, "Patient")
+        self.tabs.addTab(one, "Patient")
         self.tabs.addTab(_scroll(cohort), "Cohort")
         self.tabs.setTabToolTip(0, "One patient: slide, record, result")
         self.tabs.setTabToolTip(1, "Many patients: table, survival curves, comparison")
 
         layout = QVBoxLayout(self)
-        layout.setContentsMargins(2, 2, 2, 2)
+        layout.setContentsMargins(2, 2 + title_overlap(self), 2, 2)
         banner = QLabel(RESEARCH_NOTICE)
-        banner.setFixedHeight(24)
         banner.setAlignment(Qt.AlignmentFlag.AlignCenter)
-        banner.setStyleSheet("background: #7a5b00; color: white; padding: 2px; border-radius: 3px;")
+        banner.setStyleSheet("background: #7a5b00; color: white; padding: 3px; border-radius: 3px;")
+        banner.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Fixed)
         layout.addWidget(banner)
         layout.addWidget(self.messages)
         layout.addWidget(self.tabs)
-        self.setMinimumWidth(WIDTH)
+        self.setMinimumWidth(NARROWEST)
         self._ended = False
         self._guard = _CloseGuard(self)
         self._shortcuts = self._make_shortcuts()
@@ -119,6 +144,7 @@ class SurvPGCDock(QWidget):
         self._had_result = False
         self._frozen_with_encoders = False
         self.session.result_changed.connect(self._first_result)
+        self.session.bundle_changed.connect(self._hints)
         QTimer.singleShot(0, self._watch_window)
         # pint makes its registry at the first use, which no two threads may do at once: here, before there are any.
         _ = pint.get_application_registry().micrometer
@@ -127,6 +153,29 @@ class SurvPGCDock(QWidget):
             self.session.load_bundle(None)
         self._adopt_open_slide()
         QTimer.singleShot(0, self.layers.prepare)
+
+    def _signposts(self) -> QWidget:
+        """One small button a section: the dock is longer than any screen."""
+        box = QWidget()
+        line = QHBoxLayout(box)
+        line.setContentsMargins(0, 0, 0, 0)
+        line.setSpacing(0)
+        for title in self.sections:
+            button = QToolButton()
+            button.setText({"Shortcuts": "Keys"}.get(title, title.split(":")[0]))
+            button.setAccessibleName(f"Go to {title}")
+            button.setToolTip(f"Go to {title}")
+            button.setStyleSheet(_SIGNPOST)
+            button.setFocusPolicy(Qt.FocusPolicy.TabFocus)
+            button.setSizePolicy(QSizePolicy.Policy.Minimum, QSizePolicy.Policy.Fixed)
+            button.clicked.connect(lambda _=False, t=title: self.show_section(t))
+            line.addWidget(button)
+            self.signposts[title] = button
+        return box
+
+    def _hints(self) -> None:
+        bundle = self.session.bundle
+        self.sections["Model"].set_hint(bundle.config.name if bundle else "")
 
     def _adopt_open_slide(self) -> None:
         """Take a slide that was opened before the dock."""
@@ -146,19 +195,31 @@ class SurvPGCDock(QWidget):
         if has and not self._had_result:
             self.tabs.setCurrentIndex(0)
             for title in ("Result", "Maps", "Patches"):
-                self.sections[title].expand(animate=False)
+                self.sections[title].expand()
             QTimer.singleShot(50, lambda: self.show_section("Result"))
         self._had_result = has
 
     def show_section(self, title: str) -> None:
         """Scroll so that a section begins at the top."""
         self.tabs.setCurrentIndex(0)
-        box = self.sections[title]
-        box.expand(animate=False)
+        self.sections[title].expand()
+        bar = self.scroll.verticalScrollBar()
+        self._scroll_to(title)
+        place = bar.value()
+        # Texts that wrap get their height late; who scrolls meanwhile is left in peace.
+        QTimer.singleShot(60, lambda: self._scroll_to(title) if bar.value() == place else None)
+
+    def _scroll_to(self, title: str) -> None:
+        if self._ended:
+            return
         content = self.scroll.widget()
         assert content is not None
-        bar = self.scroll.verticalScrollBar()
-        bar.setValue(box.mapTo(content, box.rect().topLeft()).y())
+        layout = content.layout()
+        assert layout is not None
+        layout.activate()
+        QApplication.sendPostedEvents(None, QEvent.Type.LayoutRequest)
+        box = self.sections[title]
+        self.scroll.verticalScrollBar().setValue(box.mapTo(content, box.rect().topLeft()).y())
 
     def compare(self, one: CaseResult, other: CaseResult) -> None:
         """Open two patients side by side; the slides are opened on a thread."""

@@ -39,11 +39,18 @@ def open_window(*, show: bool = True, load_model: bool = True) -> tuple[napari.V
 
 def _warm_up(viewer: napari.Viewer) -> None:
     """Let napari build its controls and textures while the window opens, not when the first slide comes (0.8 s)."""
+    # In µm as all other layers: napari warns when units differ.
     small = Image(
-        [np.zeros((64, 64, 3), np.uint8), np.zeros((32, 32, 3), np.uint8)], rgb=True, multiscale=True
+        [np.zeros((64, 64, 3), np.uint8), np.zeros((32, 32, 3), np.uint8)],
+        rgb=True,
+        multiscale=True,
+        units=("um", "um"),
     )
     single = Image(
-        np.zeros((2, 2), np.float32), contrast_limits=(0, 1), colormap=overlay_colormap(COLORMAPS[0])
+        np.zeros((2, 2), np.float32),
+        contrast_limits=(0, 1),
+        colormap=overlay_colormap(COLORMAPS[0]),
+        units=("um", "um"),
     )
     for layer in (small, single):
         viewer.add_layer(layer)

@@ -11,7 +11,7 @@ import matplotlib
 import napari
 import numpy as np
 from napari.layers import Image, Labels, Layer, Shapes
-from napari.utils.colormaps import Colormap
+from napari.utils.colormaps import Colormap, DirectLabelColormap
 from numpy.typing import NDArray
 from qtpy.QtCore import QTimer
 
@@ -24,7 +24,7 @@ from .session import OpenedSlide, Session
 
 MAPS = {"clinic": "Clinic attention", "genomic": "Genomic attention", DIFFERENCE: "Clinic - genomic"}
 TISSUE, EDIT, BRUSH, PATCH = "Tissue outline", "Edit outline", "Tissue brush", "Selected patch"
-_OUTLINE = (0.0, 0.35, 0.65, 1.0)
+_OUTLINE, _HOLE = (0.0, 0.35, 0.65, 1.0), (0.3, 0.3, 0.3, 1.0)
 COLORMAPS = ("cividis", "viridis", "magma", "inferno", "plasma", "turbo", "gray")
 """The first is the default: the same order of brightness for color-blind readers and in print."""
 _DIVERGING = "PuOr_r"
@@ -33,6 +33,9 @@ _BETWEEN_MS = 20
 _FRAME_PX = 64
 _NOTHING = np.zeros((2, 2), np.float32)
 KEY = "napari_survpgc"
+INVITATION = (
+    "Drop a slide here, or press Open slide at the right.\n\nNo slide at hand? File > Open Sample > SurvPGC"
+)
 
 
 def slide_layer(opened: OpenedSlide) -> tuple[list[Any], dict[str, Any], str]:
@@ -52,6 +55,16 @@ def slide_layer(opened: OpenedSlide) -> tuple[list[Any], dict[str, Any], str]:
         },
         "image",
     )
+
+
+def show_scale_bar(viewer: napari.Viewer, *, known: bool = True) -> None:
+    """Show napari's scale bar, readable on tissue, glass and the dark canvas; none where the size is not known."""
+    bar = viewer.canvas.overlays.scale_bar
+    bar.visible = known
+    bar.colored = True
+    bar.color = "black"
+    bar.box = True
+    bar.box_color = (1, 1, 1, 0.7)
 
 
 def _um(info: SlideInfo) -> tuple[float, float]:
@@ -149,6 +162,7 @@ class CaseLayers:
         self._turn.timeout.connect(self._next)
         self.brush: Labels | None = None
         self.patch: Image | None = None
+        self._hidden: list[str] = []  # maps, while the outline is edited
         self.show_tissue = True
         self.map_changed: list[Callable[[], None]] = []
         self._inserting = False
@@ -160,10 +174,24 @@ class CaseLayers:
         viewer.layers.events.inserted.connect(self._on_inserted)
         viewer.layers.events.removed.connect(self._on_removed)
         viewer.canvas.events.size.connect(self._refit)
+        viewer.layers.events.inserted.connect(self._invite)
+        viewer.layers.events.removed.connect(self._invite)
+        self._invite()
         self._fitted: tuple[float, ...] | None = None
+
+    def _invite(self, event: Any = None) -> None:
+        """Say on the empty canvas how to begin: napari's own welcome goes with the first layer, even a hidden one."""
+        text = self.viewer.canvas.overlays.text
+        empty = self.slide is None and not any(layer.visible for layer in self.viewer.layers)
+        if empty:
+            text.text, text.font_size, text.position = INVITATION, 13, "middle_center"
+        if text.text == INVITATION and text.visible != empty:
+            text.visible = empty
 
     def close(self) -> None:
         self._closed = True
+        self.viewer.layers.events.inserted.disconnect(self._invite)
+        self.viewer.layers.events.removed.disconnect(self._invite)
         self._waiting.clear()
         self._turn.stop()
         self._turn.timeout.disconnect(self._next)
@@ -181,20 +209,25 @@ class CaseLayers:
         self._remove(self.slide)
         self.slide = None
         if opened is None:
+            self._invite()
             return
         levels, attributes, _ = slide_layer(opened)
         self.slide = self._add(Image(levels, **attributes), at=0)
+        self._invite()
+        self._one_unit()
         self.fit()
         self._scale_bar()
 
+    def _one_unit(self) -> None:
+        """Give the waiting layers the slide's unit before the next drawing: napari drops the units when they differ."""
+        if self.slide is not None:
+            for layer in self._spare.values():
+                if layer.units != self.slide.units:
+                    layer.units = self.slide.units
+
     def _scale_bar(self) -> None:
-        bar = self.viewer.canvas.overlays.scale_bar
-        known = self.session.opened is not None and self.session.opened.slide.info.mpp is not None
-        bar.visible = known
-        bar.colored = True
-        bar.color = "black"
-        bar.box = True
-        bar.box_color = (1, 1, 1, 0.7)
+        opened = self.session.opened
+        show_scale_bar(self.viewer, known=opened is not None and opened.slide.info.mpp is not None)
 
     def fit(self) -> None:
         """Show the whole slide."""
@@ -235,10 +268,12 @@ class CaseLayers:
         if not isinstance(opened, OpenedSlide):
             return
         old, self.slide = self.slide, layer
+        self._invite()
         self._empty()
         self._remove(old)
         self.viewer.layers.move(self.viewer.layers.index(layer), 0)
         self.session.adopt(opened)
+        self._one_unit()
         self._scale_bar()
         self.fit()
 
@@ -248,6 +283,7 @@ class CaseLayers:
             return
         if layer is self.slide:
             self.slide = None
+            self._invite()
             self.session.close_slide()
         elif layer is self.tissue:
             self.tissue = None
@@ -296,8 +332,8 @@ class CaseLayers:
     def _keep(self, name: str) -> None:
         if name in self._spare or self._in_use(name):
             return
-        units = {layer.units for layer in self.viewer.layers}
-        self._spare[name] = self._add(_empty_layer(name, units.pop() if len(units) == 1 else ("um", "um")))
+        units = self.slide.units if self.slide is not None else ("um", "um")
+        self._spare[name] = self._add(_empty_layer(name, units))
         self._back_to_slide()
 
     def _in_use(self, name: str) -> bool:
@@ -503,7 +539,7 @@ class CaseLayers:
     # --- tissue --------------------------------------------------------------------------------------------
 
     def _show_tissue(self) -> None:
-        self._remove(self.tissue, self.brush)
+        self.stop_editing()
         self._put_back(TISSUE, self.outline)
         self.outline = None
         mask, opened = self.session.tissue, self.session.opened
@@ -540,45 +576,98 @@ class CaseLayers:
             self.outline.visible = visible
 
     def edit_outlines(self) -> bool:
-        """Show the outlines as shapes with napari's vertex tool; False when there are none."""
+        """Show the outlines as shapes to edit, none when there is no tissue yet; False without a slide."""
         mask, opened = self.session.tissue, self.session.opened
-        if mask is None or opened is None:
+        if opened is None:
             return False
+        self._remove(self.brush)
+        self._hide_maps()
         if self.tissue is None:
             sx, sy = _um(opened.slide.info)
             rings, hole = [], []
-            for polygon in mask.polygons:
+            for polygon in mask.polygons if mask else ():
                 for number, ring in enumerate((polygon.exterior, *polygon.holes)):
                     rings.append(np.stack([(ring[:, 1] - 0.5) * sy, (ring[:, 0] - 0.5) * sx], 1))
                     hole.append(number > 0)
             longest = max(opened.slide.info.size) * sx
             self.tissue = self._add(
                 Shapes(
-                    rings,
+                    rings or None,
+                    ndim=2,
                     shape_type="polygon",
                     name=EDIT,
-                    features={"hole": hole},
+                    features={"hole": np.array(hole, bool)},
+                    feature_defaults={"hole": False},
                     edge_width=longest * 0.002,
-                    edge_color=np.array([[0.3, 0.3, 0.3, 1] if h else _OUTLINE for h in hole]),
+                    edge_color=np.array([_HOLE if h else _OUTLINE for h in hole]) if rings else [_OUTLINE],
                     face_color="transparent",
                     units=_units(opened.slide.info),
                     axis_labels=("y", "x"),
                 )
             )
         self.viewer.layers.selection.active = self.tissue
-        self.tissue.mode = "direct"
+        self.move_corners()
         return True
 
+    def draw_area(self, *, hole: bool) -> None:
+        """Let the next areas be drawn by hand: tissue, or a hole in it."""
+        if self.tissue is None:
+            return
+        self.viewer.layers.selection.active = self.tissue
+        self.tissue.selected_data = set()
+        self.tissue.feature_defaults = {"hole": [hole]}
+        self.tissue.current_edge_color = np.array(_HOLE if hole else _OUTLINE)
+        self.tissue.mode = "add_polygon_lasso"
+
+    def move_corners(self) -> None:
+        if self.tissue is not None:
+            self.viewer.layers.selection.active = self.tissue
+            self.tissue.mode = "direct"
+
+    def select_areas(self) -> None:
+        if self.tissue is not None:
+            self.viewer.layers.selection.active = self.tissue
+            self.tissue.mode = "select"
+
+    def delete_areas(self) -> None:
+        if self.tissue is not None:
+            self.tissue.remove_selected()
+
+    def brush_mode(self, *, erase: bool) -> None:
+        if self.brush is not None:
+            self.viewer.layers.selection.active = self.brush
+            self.brush.mode = "erase" if erase else "paint"
+
+    def set_brush_size(self, size: int) -> None:
+        if self.brush is not None:
+            self.brush.brush_size = size
+
+    def _hide_maps(self) -> None:
+        """Show the tissue as it is while its outline is edited."""
+        shown = [name for name, layer in self.maps.items() if layer.visible]
+        self._hidden += [name for name in shown if name not in self._hidden]
+        for name in shown:
+            self.show_map(name, False)
+
+    def stop_editing(self) -> None:
+        """Put the tools for editing away, and show the maps again; the tissue stays as it was."""
+        self._remove(self.tissue, self.brush)
+        hidden, self._hidden = self._hidden, []
+        for name in hidden:
+            self.show_map(name, True)
+        self._back_to_slide()
+
     def edit_with_brush(self) -> bool:
-        """Show the tissue as a layer to paint on (about 8 µm a pixel)."""
+        """Show the tissue as a layer to paint on (about 8 µm a pixel); False without a slide."""
         mask, opened = self.session.tissue, self.session.opened
-        if mask is None or opened is None:
+        if opened is None:
             return False
         info = opened.slide.info
         sx, sy = _um(info)
         downsample = max(1.0, _BRUSH_UM / sx, max(info.size) / 4096)
-        labels = rasterize(mask, downsample).astype(np.uint8)
-        self._remove(self.brush)
+        labels = rasterize(mask or TissueMask((), info.size, "edited"), downsample).astype(np.uint8)
+        self._remove(self.brush, self.tissue)
+        self._hide_maps()
         self.brush = self._add(
             Labels(
                 labels,
@@ -586,6 +675,7 @@ class CaseLayers:
                 opacity=0.35,
                 scale=(downsample * sy, downsample * sx),
                 translate=((downsample - 1) / 2 * sy, (downsample - 1) / 2 * sx),
+                colormap=DirectLabelColormap(color_dict={None: (0, 0, 0, 0), 1: _OUTLINE}),
                 units=_units(opened.slide.info),
                 axis_labels=("y", "x"),
                 metadata={"downsample": downsample},

@@ -13,7 +13,7 @@ from napari_survpgc.core.case_file import SUFFIX
 from napari_survpgc.core.slide_backends import is_slide
 
 from .dock import dock_of
-from .layers import slide_layer
+from .layers import show_scale_bar, slide_layer
 from .session import open_with_tiles
 
 LayerData = tuple[Any, ...]
@@ -39,6 +39,8 @@ def _read_slide(path: str | list[str]) -> list[LayerData]:
         found.append(slide_layer(opened))
         if opened.slide.info.mpp is None:
             _open_dock()  # it asks for the pixel size
+        else:
+            _show_scale_bar()
     return found
 
 
@@ -49,6 +51,13 @@ def _read_case(path: str | list[str]) -> list[LayerData]:
         # The case brings its own layers; the dock reads it on a thread.
         QTimer.singleShot(0, lambda: dock_of(viewer).session.open_case(Path(name)))
     return [(None,)]  # npe2: read, and nothing to add
+
+
+def _show_scale_bar() -> None:
+    """The dock does this too, but a slide can be looked at without it."""
+    viewer = napari.current_viewer()
+    if viewer is not None:
+        show_scale_bar(viewer)
 
 
 def _open_dock() -> None:

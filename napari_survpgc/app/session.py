@@ -23,11 +23,12 @@ from napari_survpgc.core.errors import BundleError, ExpressionError, SlideError,
 from napari_survpgc.core.export import write_outputs
 from napari_survpgc.core.genomics import normalize_profile, parse_unit, read_expression
 from napari_survpgc.core.pipeline import Analysis, Analyzer
-from napari_survpgc.core.predict import Predictor, what_if
+from napari_survpgc.core.predict import Predictor, attribute, what_if
 from napari_survpgc.core.slide import Slide, open_slide
 from napari_survpgc.core.slide_tiles import TileCache
 from napari_survpgc.core.tissue import find_tissue
 from napari_survpgc.core.types import (
+    Attribution,
     ClinicalRecord,
     ExpressionProfile,
     MppSource,
@@ -123,6 +124,7 @@ class Session(QObject):
     slide_changed : a slide was opened, closed or given its pixel size.
     tissue_changed, patient_changed, bundle_changed.
     job_started(Job), job_ended.   result_changed : new result, what-if or none.   stale_changed.
+    attribution_changed : the contributions of a what-if have come, see :meth:`explain`.
     patch_selected(int) : index, -1 for none.   message(Message).
     """
 
@@ -134,6 +136,7 @@ class Session(QObject):
     job_ended = Signal()
     result_changed = Signal()
     stale_changed = Signal()
+    attribution_changed = Signal()
     patch_selected = Signal(int)
     message = Signal(object)
 
@@ -159,6 +162,9 @@ class Session(QObject):
         self._what_if = Latest("what-if")
         self._what_if.answered.connect(self._show_changed)
         self._what_if.failed.connect(self.report)
+        self._explain = Latest("attribution")
+        self._explain.answered.connect(self._show_explained)
+        self._explain.failed.connect(self.report)
         self._closed = False
 
     # --- work ----------------------------------------------------------------------------------------------
@@ -240,6 +246,7 @@ class Session(QObject):
         self._closed = True
         self.cancel()
         self._what_if.close()
+        self._explain.close()
         for job in self._jobs:
             job.wait(10)
         if self.opened is not None:
@@ -471,6 +478,7 @@ class Session(QObject):
 
     def _drop_result(self) -> None:
         self._what_if.clear()
+        self._explain.clear()
         self.features = self._record_of_result = None
         self._awaiting_model = False
         self.programme_shifts = {}
@@ -521,6 +529,20 @@ class Session(QObject):
             return  # the answer belongs to an earlier case
         self.result = Result(original, prediction, maps)
         self.result_changed.emit()
+
+    def explain(self) -> None:
+        """Compute the contributions for what is shown, on a thread: seconds, so only when somebody looks at them."""
+        if self.result is None or self.result.shown.attribution is not None or not self.can_ask:
+            return
+        shown = self.result.shown
+        self._explain.submit(lambda: (shown, attribute(shown)))
+
+    def _show_explained(self, answer: tuple[Prediction, Attribution]) -> None:
+        prediction, attribution = answer
+        if self.result is not None and self.result.shown is prediction:
+            explained = dataclasses.replace(prediction, attribution=attribution)
+            self.result = dataclasses.replace(self.result, shown=explained)
+            self.attribution_changed.emit()
 
     def reset_what_if(self) -> None:
         """Return to the patient as entered at Run."""

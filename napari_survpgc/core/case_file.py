@@ -95,8 +95,12 @@ def save_case(case: SavedCase, path: Path, *, features_path: Path | None = None)
             partial.unlink(missing_ok=True)
 
 
-def load_case(path: Path) -> SavedCase:
+def load_case(path: Path, *, features: bool = True) -> SavedCase:
     """Read a case file.
+
+    Parameters
+    ----------
+    features : False leaves the patch features unread, for those who only look (no what-if then).
 
     Raises
     ------
@@ -104,7 +108,7 @@ def load_case(path: Path) -> SavedCase:
     """
     try:
         with h5py.File(path, "r") as file:
-            return _read(file, path)
+            return _read(file, path, features)
     except CaseFileError:
         raise
     except FileNotFoundError as error:
@@ -213,7 +217,7 @@ def _write_features(features: PatchFeatures, group: h5py.Group) -> None:
 # --- reading ------------------------------------------------------------------------------------------------
 
 
-def _read(file: h5py.File, path: Path) -> SavedCase:
+def _read(file: h5py.File, path: Path, with_features: bool) -> SavedCase:
     if "survpgc_case" not in file.attrs:
         raise CaseFileError(f"{path.name} is not a case file", "Choose a file saved with Case > Save")
     if int(file.attrs["survpgc_case"]) > FORMAT:
@@ -222,7 +226,7 @@ def _read(file: h5py.File, path: Path) -> SavedCase:
     if len(text) > _MAX_DOCUMENT:
         raise CaseFileError(f"{path.name} is not a readable case file", _AGAIN)
     document = json.loads(text)
-    features = _features(file, document, path)
+    features = _features(file, document, path) if with_features else None
     slide = document["slide"]
     return SavedCase(
         slide=Path(slide) if slide else None,

@@ -86,7 +86,11 @@ def featurize(
         mask = tissue
     else:
         mask = read_geojson(tissue, slide.info.size) if tissue else find_tissue(slide, progress=progress)
+    if progress:
+        progress("patches", 0, 1)
     grid = patch_grid(mask, slide.info, patch_px=patch_px, mpp=mpp)
+    if progress:
+        progress("patches", 1, 1)
     features = compute_features(
         slide,
         grid,

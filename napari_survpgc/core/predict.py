@@ -668,6 +668,31 @@ def _equal(one: NDArray[np.float32] | None, other: NDArray[np.float32] | None) -
     return np.array_equal(one, other)
 
 
+def attribute(prediction: Prediction) -> Attribution:
+    """Return what each path and token contributes to the risk of a what-if, as :meth:`Predictor.predict` does at first.
+
+    Raises
+    ------
+    BundleError : the prediction was made without state.
+    """
+    state = prediction.state
+    if not isinstance(state, _State):
+        raise BundleError("This prediction was loaded or made without its models", "Predict again first")
+    predictor, patient = state.predictor, state.patient
+    pathology = torch.from_numpy(np.asarray(state.features.features, np.float32)).to(predictor.device)[None]
+    genomic = predictor._genomic_input(patient.expression)
+    average = None
+    if patient.expression is not None:
+        assert predictor.bundle.gene_reference is not None
+        average = predictor._genomic_input(predictor.bundle.gene_reference.average())
+    return average_attributions(
+        [
+            predictor._attribution(number, fold, patient, pathology, genomic, average)
+            for number, fold in enumerate(state.folds)
+        ]
+    )
+
+
 def _changed_expression(
     bundle: Bundle, patient: Patient, genes: Mapping[str, float], gene_sets: Mapping[str, float]
 ) -> NDArray[np.float32]:

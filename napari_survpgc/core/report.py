@@ -125,7 +125,8 @@ def _survival(prediction: Prediction, reference: pd.DataFrame | None) -> str:
         )
     ]
     if reference is not None:
-        place = plots.reference_figure(prediction, reference["risk"].to_numpy(float))
+        risks = reference["risk"].to_numpy(float)
+        place = plots.reference_figure(prediction, risks, cuts=np.quantile(risks, [1 / 3, 2 / 3]).tolist())
         figures.append(_image(figure_png(place), "png", "Place of the patient among the reference patients"))
     return text + '<div class="pair">' + "".join(f"<figure>{f}</figure>" for f in figures) + "</div>"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,17 +12,26 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
+from .attention_maps import AttentionMaps
 from .bundle import Bundle
-from .case_file import SUFFIX
+from .case_file import SUFFIX, find_case_slide, load_case
 from .clinical import parse_record, read_record
 from .cohort import Cohort, read_cohort
 from .errors import CohortError, FeatureError, SurvPGCError
 from .features import read_features
 from .genomics import read_expression, table_unit
 from .pipeline import predict_slide
+from .plots import heatmap_image
 from .predict import Predictor
-from .slide import open_slide
-from .types import ClinicalRecord, ExpressionProfile, ExpressionUnit, PatchFeatures, ProgressCallback
+from .slide import Slide, open_slide
+from .types import (
+    ClinicalRecord,
+    ExpressionProfile,
+    ExpressionUnit,
+    PatchFeatures,
+    Prediction,
+    ProgressCallback,
+)
 
 SLIDE_SUFFIXES = (
     ".svs", ".ndpi", ".mrxs", ".scn", ".bif", ".svslide", ".tif", ".tiff", ".btf", ".vms", ".vmu", ".dcm", ".zvi",
@@ -336,8 +345,34 @@ def predict_batch(
     return BatchReport(tuple(done), tuple(failed))
 
 
-def thumbnail_of(case: CaseResult, max_px: int) -> NDArray[np.uint8] | None:
-    """Return a small picture of a patient: the heatmap that was written, else the slide; None without either."""
+def thumbnail_of(
+    case: CaseResult, max_px: int, predict: Callable[[CaseResult, Slide], Prediction] | None = None
+) -> NDArray[np.uint8] | None:
+    """Return a small picture of a patient, the clinic map (or the only one) over the slide.
+
+    Parameters
+    ----------
+    predict : makes the prediction of a patient who has features but no results.
+
+    Returns
+    -------
+    (h, w, 3), the longer side at most ``max_px``. Without the slide it is the written heatmap with its margins, without
+    a prediction the bare slide; None when there is nothing to see.
+    """
+    try:
+        if case.case_file is not None:
+            saved = load_case(case.case_file, features=False)
+            with open_slide(find_case_slide(saved, case.case_file), mpp=saved.mpp) as slide:
+                return _with_map(slide, saved.prediction, max_px)
+        if case.slide is not None:
+            with open_slide(case.slide) as slide:
+                return (
+                    slide.thumbnail(max_px)
+                    if predict is None
+                    else _with_map(slide, predict(case, slide), max_px)
+                )
+    except SurvPGCError:
+        pass  # the slide has moved: what was written is still there
     if case.heatmap is not None:
         try:
             with Image.open(case.heatmap) as file:
@@ -346,10 +381,15 @@ def thumbnail_of(case: CaseResult, max_px: int) -> NDArray[np.uint8] | None:
             return np.asarray(image)
         except (OSError, ValueError):
             return None
-    if case.slide is not None:
-        try:
-            with open_slide(case.slide) as slide:
-                return slide.thumbnail(max_px)
-        except SurvPGCError:
-            return None
     return None
+
+
+def _with_map(slide: Slide, prediction: Prediction, max_px: int) -> NDArray[np.uint8]:
+    thumbnail = slide.thumbnail(max_px)
+    maps = AttentionMaps(prediction)
+    if not maps.names:
+        return thumbnail
+    percentiles = maps.map(maps.names[0]).percentiles
+    return heatmap_image(
+        thumbnail, slide.info.size, prediction.coords, percentiles, prediction.patch_px_level0
+    )

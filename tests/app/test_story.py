@@ -114,18 +114,22 @@ def test_what_if_moves_everything_and_reset_brings_it_back(finished: SurvPGCDock
     assert session.result.shown.risk != before.risk
     assert not np.array_equal(session.result.shown.attention["clinic"], before.attention["clinic"])
     assert np.array_equal(session.result.shown.attention["genomic"], before.attention["genomic"])
-    assert not finished.patient.what_if_box.isHidden()
-    assert "Stage IIA → Stage IV" in finished.patient.what_if.text()
+    assert not finished.summary.changes_box.isHidden()
+    assert "Stage IIA → Stage IV" in finished.summary.changes.text()
+    assert finished.summary.place.place == session.result.shown.risk_percentile
+    assert finished.summary.place.ghost == before.risk_percentile
     assert "as entered" in finished.result.detail.text()
     with qtbot.waitSignal(session.result_changed, timeout=WAIT_MS):
         finished.programmes.sliders["growth"].setValue(20)
     assert not np.array_equal(session.result.shown.attention["genomic"], before.attention["genomic"])
     with qtbot.waitSignal(session.result_changed, timeout=WAIT_MS):
-        finished.patient.reset_button.click()
+        finished.summary.reset_button.click()
     assert not session.result.changed
     assert session.result.shown.risk == before.risk
     assert finished.patient.fields["stage"].currentText() == "Stage IIA"
     assert finished.programmes.sliders["growth"].value() == 0
+    assert finished.summary.changes_box.isHidden()
+    assert finished.summary.place.ghost is None
 
 
 def test_a_case_is_reopened_as_it_was_without_computing(finished: SurvPGCDock, tmp_path: Path, qtbot) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from qtpy.QtCore import QAbstractTableModel, QModelIndex, QSize, QSortFilterProxyModel, Qt
-from qtpy.QtGui import QColor, QIcon, QImage, QPixmap
+from qtpy.QtGui import QColor, QIcon, QImage, QKeyEvent, QPainter, QPalette, QPixmap
 from qtpy.QtWidgets import (
     QAbstractItemView,
     QComboBox,
@@ -18,16 +18,17 @@ from qtpy.QtWidgets import (
     QFileDialog,
     QFormLayout,
     QHeaderView,
+    QLabel,
     QLineEdit,
     QListWidget,
     QListWidgetItem,
-    QSlider,
     QTableView,
     QVBoxLayout,
     QWidget,
 )
 
-from napari_survpgc.app.session import Session, Severity
+from napari_survpgc.app.session import Message, Session, Severity
+from napari_survpgc.core.features import read_features
 from napari_survpgc.core.groups import risk_groups
 from napari_survpgc.core.plots import GROUPS, kaplan_meier_figure
 from napari_survpgc.core.predict import Predictor
@@ -42,10 +43,12 @@ from napari_survpgc.core.results import (
     read_results,
     thumbnail_of,
 )
-from napari_survpgc.core.types import ProgressCallback
+from napari_survpgc.core.slide import Slide
+from napari_survpgc.core.types import Prediction, ProgressCallback
 
 from .figure_view import FigureView
-from .parts import PathField, note, panel, push, row
+from .parts import PathField, group_color, note, panel, push, row
+from .risk_strip import RiskStrip
 
 _COLUMNS = (
     "Patient",
@@ -61,14 +64,18 @@ _COLUMNS = (
     "Subtype",
     "Race",
 )
-_CUTS = ("Model's groups", "Median", "Thirds", "Threshold")
+MODEL, THRESHOLD = "Model's groups", "Threshold"
+_CUTS = (MODEL, "Median", "Thirds", THRESHOLD)
 _THUMB_PX = 104
 _STRIP = 8
 
 
 class _Table(QAbstractTableModel):
-    def __init__(self) -> None:
+    """``palette`` returns the colors that the table is shown in."""
+
+    def __init__(self, palette: Callable[[], QPalette]) -> None:
         super().__init__()
+        self.palette = palette
         self.rows: Sequence[CaseResult] = ()
         self.groups: Sequence[str] = ()
 
@@ -122,8 +129,10 @@ class _Table(QAbstractTableModel):
             return str(value)
         if role == Qt.ItemDataRole.UserRole:
             return value
+        if role == Qt.ItemDataRole.TextAlignmentRole and isinstance(value, float):
+            return int(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
         if role == Qt.ItemDataRole.ForegroundRole and index.column() == 3:
-            return QColor(GROUPS.get(str(value), "#888888"))
+            return QColor(group_color(str(value), self.palette()))
         return None
 
 
@@ -150,6 +159,53 @@ class _Sorted(QSortFilterProxyModel):
             last = self.sortOrder() == Qt.SortOrder.AscendingOrder
             return (other is None) if last else (one is None and other is not None)
         return bool(one < other)
+
+
+class _TableView(QTableView):
+    """Return opens the current patient, as a double click does."""
+
+    def keyPressEvent(self, event: QKeyEvent) -> None:  # noqa: N802  Qt's name
+        if event.key() in (Qt.Key.Key_Return, Qt.Key.Key_Enter) and self.currentIndex().isValid():
+            self.doubleClicked.emit(self.currentIndex())
+        else:
+            super().keyPressEvent(event)
+
+
+class _Strip(QListWidget):
+    """Thumbnails side by side; Return opens the current one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setViewMode(QListWidget.ViewMode.IconMode)
+        self.setFlow(QListWidget.Flow.LeftToRight)
+        self.setWrapping(False)
+        self.setMovement(QListWidget.Movement.Static)
+        self.setIconSize(QSize(_THUMB_PX, _THUMB_PX))
+        words = 2 * self.fontMetrics().height()
+        self.setGridSize(QSize(_THUMB_PX + 10, _THUMB_PX + words + 10))
+        self.setTextElideMode(Qt.TextElideMode.ElideMiddle)
+        self.setFixedHeight(_THUMB_PX + words + 10 + self.horizontalScrollBar().sizeHint().height() + 6)
+
+    def keyPressEvent(self, event: QKeyEvent) -> None:  # noqa: N802
+        item = self.currentItem()
+        if event.key() in (Qt.Key.Key_Return, Qt.Key.Key_Enter) and item is not None:
+            self.itemDoubleClicked.emit(item)
+        else:
+            super().keyPressEvent(event)
+
+
+def _square(pixels: NDArray[np.uint8]) -> QPixmap:
+    """Return the picture in the middle of a transparent square, so that all stand in line."""
+    height, width = pixels.shape[:2]
+    data = np.ascontiguousarray(pixels).tobytes()
+    image = QImage(data, width, height, 3 * width, QImage.Format.Format_RGB888)
+    side = max(width, height)
+    square = QPixmap(side, side)
+    square.fill(Qt.GlobalColor.transparent)
+    painter = QPainter(square)
+    painter.drawImage((side - width) // 2, (side - height) // 2, image)
+    painter.end()
+    return square
 
 
 class CohortPanel(QWidget):
@@ -187,11 +243,11 @@ class CohortPanel(QWidget):
         self.filter.setAccessibleName("Filter the patients")
         self.filter.setClearButtonEnabled(True)
         layout.addWidget(self.filter)
-        self.table = _Table()
+        self.table = _Table(self.palette)
         self.sorted = _Sorted()
         self.sorted.setSourceModel(self.table)
         self.filter.textChanged.connect(self.sorted.set_words)
-        self.view = QTableView()
+        self.view = _TableView()
         self.view.setModel(self.sorted)
         self.view.setSortingEnabled(True)
         self.view.sortByColumn(1, Qt.SortOrder.DescendingOrder)
@@ -202,10 +258,9 @@ class CohortPanel(QWidget):
         self.view.verticalHeader().setDefaultSectionSize(22)
         self.view.horizontalHeader().setSectionResizeMode(QHeaderView.ResizeMode.Interactive)
         self.view.setMinimumHeight(190)
-        self.view.setToolTip("Double click opens the patient")
+        self.view.setToolTip("Double click or Return opens the patient; a click on a heading sorts")
         self.view.setAccessibleName("Patients")
         self.view.doubleClicked.connect(lambda index: self.open_patient(self._case(index)))
-        self.view.activated.connect(lambda index: None)
         layout.addWidget(self.view)
         self.show_button = push(
             "Open patient", "Open the selected patient", self._open_selected, "open_patient"
@@ -222,28 +277,25 @@ class CohortPanel(QWidget):
         self.cut.addItems(_CUTS)
         self.cut.setToolTip("How patients are divided into risk groups")
         self.cut.setAccessibleName("Cut of the risk groups")
-        self.threshold = QSlider(Qt.Orientation.Horizontal)
-        self.threshold.setRange(0, 1000)
-        self.threshold.setValue(500)
-        self.threshold.setToolTip("Risk above which a patient is 'high'")
+        self.threshold = RiskStrip()
+        self.threshold.setToolTip(
+            "One dot a patient; drag the line (or use the arrow keys) to cut the groups elsewhere"
+        )
         self.threshold.setAccessibleName("Risk threshold")
-        layout.addLayout(row(self.cut, self.threshold))
-        self.km = FigureView("kaplan-meier", 270)
+        self.sizes = note()
+        layout.addLayout(row(QLabel("Groups by"), self.cut, None))
+        layout.addWidget(self.threshold)
+        layout.addWidget(self.sizes)
+        self.km = FigureView("kaplan-meier", 310)
         self.km.failed.connect(session.report)
         layout.addWidget(self.km)
         self.reason = note()
         layout.addWidget(self.reason)
         self.strips: dict[str, QListWidget] = {}
         for name, words in (("high", "Highest risk"), ("low", "Lowest risk")):
-            strip = QListWidget()
-            strip.setViewMode(QListWidget.ViewMode.IconMode)
-            strip.setFlow(QListWidget.Flow.LeftToRight)
-            strip.setWrapping(False)
-            strip.setMovement(QListWidget.Movement.Static)
-            strip.setIconSize(QSize(_THUMB_PX, _THUMB_PX))
-            strip.setFixedHeight(_THUMB_PX + 46)
+            strip = _Strip()
             strip.setAccessibleName(words)
-            strip.setToolTip(f"{words}: double click opens the patient")
+            strip.setToolTip(f"{words}: double click or Return opens the patient")
             strip.itemDoubleClicked.connect(
                 lambda item: self.open_patient(item.data(Qt.ItemDataRole.UserRole))
             )
@@ -251,7 +303,7 @@ class CohortPanel(QWidget):
             layout.addWidget(strip)
             self.strips[name] = strip
         self.cut.currentIndexChanged.connect(self._regroup)
-        self.threshold.valueChanged.connect(self._regroup)
+        self.threshold.valueChanged.connect(self._dragged)
         self._enable()
 
     # --- open ----------------------------------------------------------------------------------------------
@@ -295,31 +347,42 @@ class CohortPanel(QWidget):
     def _enable(self) -> None:
         for widget in (self.show_button, self.compare_button, self.cut, self.threshold):
             widget.setEnabled(bool(self.cases))
-        self.threshold.setEnabled(bool(self.cases) and self.cut.currentText() == "Threshold")
 
     # --- groups --------------------------------------------------------------------------------------------
 
     def _risks(self) -> NDArray[np.float64]:
         return np.array([case.risk for case in self.cases])
 
-    def _groups(self) -> list[str]:
+    def _cuts(self) -> tuple[float, ...]:
+        """Return the risks above which the next group begins; none for the groups that the model gave."""
         kind, risks = self.cut.currentText(), self._risks()
-        if not len(risks):
-            return []
-        if kind == "Model's groups":
-            return [case.risk_group for case in self.cases]
+        if not len(risks) or kind == MODEL:
+            return ()
         if kind == "Thirds":
             low, high = np.quantile(risks, [1 / 3, 2 / 3])
-            return [str(g) for g in risk_groups(risks, (float(low), float(high)))]
-        if kind == "Median":
-            cut = float(np.median(risks))
+            return float(low), float(high)
+        return (float(np.median(risks)) if kind == "Median" else self.threshold.risk,)
+
+    def _groups(self) -> list[str]:
+        if self.cut.currentText() == MODEL:
+            return [case.risk_group for case in self.cases]
+        return [str(g) for g in risk_groups(self._risks(), self._cuts())] if self.cases else []
+
+    def _dragged(self) -> None:
+        """A dragged line is a cut of its own."""
+        if self.cut.currentText() == THRESHOLD:
+            self._regroup()
         else:
-            cut = float(risks.min() + (risks.max() - risks.min()) * self.threshold.value() / 1000)
-        return ["high" if risk > cut else "low" for risk in risks]
+            self.cut.setCurrentText(THRESHOLD)
 
     def _regroup(self) -> None:
-        groups = self._groups()
+        groups, cuts = self._groups(), self._cuts()
         self.table.set_groups(groups)
+        self.threshold.show_risks(self._risks(), groups, cuts)
+        if len(cuts) == 1 and self.cut.currentText() != THRESHOLD:
+            self.threshold.set_risk(cuts[0])
+        names = [name for name in GROUPS if name != "intermediate" or len(cuts) != 1]
+        self.sizes.setText(", ".join(f"{groups.count(name)} {name}" for name in names) if groups else "")
         self._enable()
         followed = [
             (c.months, c.event, g) for c, g in zip(self.cases, groups, strict=True) if c.months is not None
@@ -334,7 +397,13 @@ class CohortPanel(QWidget):
             return
         months, event, group = (np.array(part) for part in zip(*followed, strict=True))
         self.km.setVisible(True)
-        self.reason.setText("")
+        empty = [name for name in names if name not in group]
+        self.reason.setText(
+            f"Nobody with follow-up is in the group {' or '.join(empty)}"
+            + (": there is nothing to compare." if len(names) - len(empty) < 2 else ".")
+            if empty
+            else ""
+        )
         self.km.show_figure(lambda: kaplan_meier_figure(months, event, group))
 
     # --- thumbnails ----------------------------------------------------------------------------------------
@@ -349,16 +418,33 @@ class CohortPanel(QWidget):
                 item = QListWidgetItem(f"{case.case_id}\n{case.risk_percentile:.0f} %")
                 item.setData(Qt.ItemDataRole.UserRole, case)
                 item.setTextAlignment(int(Qt.AlignmentFlag.AlignHCenter))
+                item.setSizeHint(strip.gridSize())
                 strip.addItem(item)
         shown = [*parts["high"], *parts["low"]]
 
+        folder, bundle, device = self.folder, self.session.bundle, self.session.device
+
         def work(progress: ProgressCallback) -> dict[str, NDArray[np.uint8]]:
             found: dict[str, NDArray[np.uint8]] = {}
+            predictor: Predictor | None = None
+
+            def predict(case: CaseResult, slide: Slide) -> Prediction:
+                nonlocal predictor
+                assert folder is not None
+                assert bundle is not None
+                predictor = predictor or Predictor(bundle, device)
+                record, profile, features = cohort_patient(folder, case.case_id)
+                patient = predictor.prepare_patient(record, profile)
+                bag = read_features(features, slide_mpp=slide.info.mpp)
+                return predictor.predict(patient, bag, attribution=False, keep_state=False)
+
+            able = predict if self._from_cohort and bundle is not None else None
             for case in shown:
                 progress("thumbnails", len(found), len(shown))
-                pixels = thumbnail_of(case, 2 * _THUMB_PX)
-                if pixels is not None:
-                    found[case.case_id] = pixels
+                if case.case_id not in found:
+                    pixels = thumbnail_of(case, 2 * _THUMB_PX, able)
+                    if pixels is not None:
+                        found[case.case_id] = pixels
             return found
 
         self.session.start(work, "thumbnails", self._show_thumbnails, shown=False)
@@ -369,15 +455,7 @@ class CohortPanel(QWidget):
                 item = strip.item(place)
                 pixels = found.get(item.data(Qt.ItemDataRole.UserRole).case_id)
                 if pixels is not None:
-                    height, width = pixels.shape[:2]
-                    image = QImage(
-                        np.ascontiguousarray(pixels).tobytes(),
-                        width,
-                        height,
-                        3 * width,
-                        QImage.Format.Format_RGB888,
-                    )
-                    item.setIcon(QIcon(QPixmap.fromImage(image)))
+                    item.setIcon(QIcon(_square(pixels)))
 
     # --- patients ------------------------------------------------------------------------------------------
 
@@ -450,11 +528,10 @@ class CohortPanel(QWidget):
             if cases:
                 self.show_cases(out, cases)
             if report.failed:
-                first = f"{report.failed[0][0]}: {report.failed[0][1]}"
-                self.session.say(
-                    f"{len(report.done)} slides are done, {len(report.failed)} are not. {first}",
-                    Severity.ERROR,
-                )
+                each = [f"{case}: {reason}" for case, reason in report.failed]
+                more = " Details names the others." if len(each) > 1 else ""
+                text = f"{len(report.done)} slides are done, {len(each)} are not. {each[0]}{more}"
+                self.session.message.emit(Message(text, Severity.ERROR, "\n".join(each)))
             else:
                 self.session.say(f"{len(report.done)} slides are done; results are in {out}.", Severity.DONE)
 

@@ -9,9 +9,10 @@ from pathlib import Path
 import napari
 import numpy as np
 from napari.layers import Image
-from qtpy.QtWidgets import QComboBox, QFormLayout, QWidget
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QComboBox, QFormLayout, QSlider, QWidget
 
-from napari_survpgc.app.layers import map_place, overlay_colormap, slide_layer
+from napari_survpgc.app.layers import map_place, overlay_colormap, show_scale_bar, slide_layer
 from napari_survpgc.app.session import OpenedSlide, open_with_tiles
 from napari_survpgc.app.windows import arrange
 from napari_survpgc.core.attention_maps import AttentionMaps, MapScale
@@ -20,13 +21,14 @@ from napari_survpgc.core.case_file import find_case_slide, load_case
 from napari_survpgc.core.errors import SlideError
 from napari_survpgc.core.features import read_features
 from napari_survpgc.core.notice import RESEARCH_NOTICE
-from napari_survpgc.core.plots import comparison_figure
+from napari_survpgc.core.plots import COMPARED, HEATMAP_COLORS, comparison_figure
 from napari_survpgc.core.predict import Predictor
 from napari_survpgc.core.results import CaseResult, cohort_patient
 from napari_survpgc.core.types import Prediction
 
 from .figure_view import FigureView
-from .parts import note, panel
+from .maps_panel import Legend
+from .parts import note, panel, push, row, title_overlap
 
 
 @dataclass(frozen=True)
@@ -78,12 +80,13 @@ class CompareControls(QWidget):
         super().__init__()
         self.viewer, self.sides = viewer, sides
         layout = panel(self)
-        for side in sides:
+        layout.setContentsMargins(6, 2 + title_overlap(self), 6, 6)
+        for place, color, side in zip(("Left", "Right"), COMPARED, sides, strict=False):
             shown = side.prediction
             layout.addWidget(
                 note(
-                    f"<b>{side.name}</b>: {shown.risk_group} risk, higher than {shown.risk_percentile:.0f} % of the"
-                    " reference patients"
+                    f"<span style='color:{color}'>■</span> {place}: <b>{side.name}</b>, {shown.risk_group} risk, higher than"
+                    f" {shown.risk_percentile:.0f} % of the reference patients"
                 )
             )
         self.which = QComboBox()
@@ -93,41 +96,74 @@ class CompareControls(QWidget):
         self.which.setToolTip(
             "Which attention map lies over both slides; percentiles of each slide, same colors"
         )
+        self.which.setAccessibleName("Map over both slides")
+        self.opacity = _slider(55, "How much of the slides shines through")
+        self.threshold = _slider(0, "Hide patches below this percentile, on both slides")
+        self.legend = Legend()
         form = QFormLayout()
         form.addRow("Map", self.which)
+        form.addRow("Opacity", self.opacity)
+        form.addRow("Threshold", self.threshold)
         layout.addLayout(form)
+        layout.addWidget(self.legend)
         self.curves = FigureView("comparison", 280)
         layout.addWidget(self.curves)
+        self.fit_button = push(
+            "Fit", "Show both slides whole (they zoom and move together)", self.fit, "fit_both"
+        )
+        layout.addLayout(row(self.fit_button, None))
         layout.addWidget(note(f"<b>{RESEARCH_NOTICE}</b>"))
         layout.addStretch()
         self.curves.show_figure(
             lambda: comparison_figure([side.prediction for side in sides], [side.name for side in sides])
         )
         self.layers: list[Image] = []
-        for side in reversed(sides):
-            # Grid cells are filled from the top of the layer list: two layers a cell, slide below its map.
+        for side in sides:
+            # Grid cells are filled from the left with the layers as they were added: two a cell, slide below its map.
             levels, attributes, _ = slide_layer(side.opened)
             attributes["name"] = side.name
-            viewer.add_layer(Image(levels, **attributes))
+            slide = viewer.add_layer(Image(levels, **attributes))
+            name = slide.name_overlay
+            name.visible, name.box, name.box_color, name.color = True, True, (1, 1, 1, 0.7), "black"
+            name.font_size = 12
             self.layers.append(viewer.add_layer(_map_layer(side)))
         self.which.currentTextChanged.connect(self.paint)
+        self.opacity.valueChanged.connect(lambda: self.paint(self.which.currentText()))
+        self.threshold.valueChanged.connect(lambda: self.paint(self.which.currentText()))
         viewer.canvas.grid.stride = 2
         viewer.canvas.grid.shape = (1, 2)
         viewer.canvas.grid.enabled = True
-        bar = viewer.canvas.overlays.scale_bar
-        bar.visible = True
-        bar.colored, bar.color = True, "black"
+        show_scale_bar(viewer)
         self.paint(self.which.currentText())
-        viewer.reset_view()
+        self.fit()
+
+    def fit(self) -> None:
+        """Show both slides whole."""
+        self.viewer.reset_view()
 
     def paint(self, name: str) -> None:
-        for side, layer in zip(reversed(self.sides), self.layers, strict=True):
+        for side, layer in zip(self.sides, self.layers, strict=True):
             layer.visible = name in side.maps.names
+            layer.opacity = self.opacity.value() / 100
             if layer.visible:
                 found = side.maps.values(name, None, MapScale.PERCENTILE)
                 layer.data = side.maps.cells.image(found.values, -1.0)
                 layer.contrast_limits_range = (-1, 100)
-                layer.contrast_limits = (0, 100)
+                layer.contrast_limits = (min(self.threshold.value(), 99), 100)
+        if name in self.sides[0].maps.names:
+            words = "percentile of attention on each slide"
+            self.legend.set(HEATMAP_COLORS, 0, 100, self.threshold.value(), words)
+        else:
+            self.legend.clear()
+
+
+def _slider(value: int, tip: str) -> QSlider:
+    slider = QSlider(Qt.Orientation.Horizontal)
+    slider.setRange(0, 100)
+    slider.setValue(value)
+    slider.setToolTip(tip)
+    slider.setAccessibleName(tip)
+    return slider
 
 
 def _map_layer(side: Side) -> Image:
@@ -135,7 +171,7 @@ def _map_layer(side: Side) -> Image:
     return Image(
         np.full(cells.shape, -1, np.float32),
         name=f"{side.name} attention",
-        colormap=overlay_colormap("cividis"),
+        colormap=overlay_colormap(HEATMAP_COLORS),
         opacity=0.55,
         blending="translucent_no_depth",
         interpolation2d="nearest",

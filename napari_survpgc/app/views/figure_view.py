@@ -15,7 +15,7 @@ from typing import Any
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from qtpy.QtCore import QEvent, QRect, QSize, Qt, QTimer, Signal
+from qtpy.QtCore import QEvent, QRect, QSize, QTimer, Signal
 from qtpy.QtGui import QImage, QPainter, QPaintEvent, QPalette, QResizeEvent
 from qtpy.QtWidgets import (
     QApplication,
@@ -29,7 +29,7 @@ from qtpy.QtWidgets import (
 
 from napari_survpgc.app.workers import Job, Latest
 from napari_survpgc.core.errors import writing
-from napari_survpgc.core.plots import recolor
+from napari_survpgc.core.plots import recolor, suit
 from napari_survpgc.core.types import ProgressCallback
 
 FORMATS = "PNG image (*.png);;SVG drawing (*.svg);;PDF document (*.pdf)"
@@ -179,6 +179,7 @@ class FigureView(QWidget):
                 if artist in live:
                     if artist.get_gid() == "neutral" and hasattr(artist, "set_color"):
                         artist.set_color(look.foreground)
+                    suit(artist, look.background)
                     axes.draw_artist(artist)
         return bytes(canvas.buffer_rgba())
 
@@ -288,11 +289,3 @@ class _Canvas(QWidget):
     def resizeEvent(self, event: QResizeEvent) -> None:  # noqa: N802
         if event.oldSize().width() != event.size().width():
             self.resized.emit()
-
-
-def accent(widget: QWidget) -> None:
-    """Mark a button as the main one of its panel (bold; napari's themes have no accent role for plugins)."""
-    font = widget.font()
-    font.setBold(True)
-    widget.setFont(font)
-    widget.setCursor(Qt.CursorShape.PointingHandCursor)

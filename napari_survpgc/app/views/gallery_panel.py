@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from qtpy.QtCore import QAbstractListModel, QModelIndex, QObject, QRect, QSize, Qt, Signal
-from qtpy.QtGui import QColor, QFont, QImage, QPainter, QPen, QPixmap
+from qtpy.QtGui import QColor, QFont, QImage, QPainter, QPen, QPixmap, QResizeEvent
 from qtpy.QtWidgets import (
     QAbstractItemView,
     QApplication,
@@ -165,14 +165,18 @@ class _Model(QAbstractListModel):
 
 
 class _Delegate(QStyledItemDelegate):
+    """Paints a patch with rank and score; ``side`` px wide."""
+
+    side = SHOWN_PX
+
     def sizeHint(self, option: QStyleOptionViewItem, index: QModelIndex) -> QSize:  # noqa: N802
-        return QSize(SHOWN_PX + 6, SHOWN_PX + 6)
+        return QSize(self.side + 6, self.side + 6)
 
     def paint(self, painter: QPainter, option: QStyleOptionViewItem, index: QModelIndex) -> None:
         model = index.model()
         assert isinstance(model, _Model)
         patch = model.patches[index.row()]
-        box = QRect(option.rect.x() + 3, option.rect.y() + 3, SHOWN_PX, SHOWN_PX)
+        box = QRect(option.rect.x() + 3, option.rect.y() + 3, self.side, self.side)
         pixmap = model.images.get(patch.index)
         painter.save()
         if pixmap is not None:
@@ -201,6 +205,19 @@ class _Delegate(QStyledItemDelegate):
         painter.restore()
 
 
+class _Grid(QListView):
+    """Patches in as many columns as fit, each as wide as fits; Return flies to the current one again."""
+
+    def resizeEvent(self, event: QResizeEvent) -> None:  # noqa: N802  Qt's name
+        super().resizeEvent(event)
+        width = self.viewport().width() - 2
+        columns = max(1, width // (SHOWN_PX + 6))
+        delegate = self.itemDelegate()
+        if isinstance(delegate, _Delegate):
+            delegate.side = width // columns - 6
+            self.scheduleDelayedItemsLayout()
+
+
 class GalleryPanel(QWidget):
     """See the module's docstring."""
 
@@ -220,7 +237,7 @@ class GalleryPanel(QWidget):
         self.order.setToolTip("Sort by score, or by place on the slide (top to bottom)")
         self.order.setAccessibleName("Sorting")
         self.save_button = push(
-            "Save…", "Write all shown patches as PNG with a CSV", self._ask_save, "save_patches"
+            "Save all…", "Write all shown patches as PNG with a CSV", self._ask_save, "save_patches"
         )
         self.save_one_button = push(
             "Save selected…",
@@ -244,15 +261,20 @@ class GalleryPanel(QWidget):
             title = QLabel("")
             title.setToolTip("Green frame: among the patches of both paths")
             model = _Model(self.images)
-            view = QListView()
+            view = _Grid()
             view.setModel(model)
             view.setItemDelegate(_Delegate(view))
+            view.setVerticalScrollBarPolicy(
+                Qt.ScrollBarPolicy.ScrollBarAlwaysOn
+            )  # no columns that come and go
+            view.setToolTip("A click, or the arrow keys, go to the patch on the slide; Ctrl+A selects all")
+            view.activated.connect(lambda index, n=name: self._picked(n, index))
             view.setViewMode(QListView.ViewMode.IconMode)
             view.setMovement(QListView.Movement.Static)
             view.setResizeMode(QListView.ResizeMode.Adjust)
             view.setUniformItemSizes(True)
             view.setSpacing(0)
-            view.setMinimumHeight(3 * (SHOWN_PX + 8))
+            view.setMinimumHeight(4 * (SHOWN_PX + 8))
             view.setSelectionMode(QAbstractItemView.SelectionMode.ExtendedSelection)
             view.setAccessibleName(f"Patches of the {name} path")
             view.setObjectName(f"gallery_{name}")
@@ -309,9 +331,7 @@ class GalleryPanel(QWidget):
             self.models[name].set_patches(patches)
             view.selectionModel().blockSignals(False)
             self._keep_selected(name, selected)
-            self.titles[name].setText(
-                f"<b>{name.capitalize()}</b> path: {len(patches)}, {len(common)} in both"
-            )
+            self.titles[name].setText(f"<b>{name.capitalize()}</b>: {len(patches)}, {len(common)} in both")
             wanted += [p.index for p in patches]
         # First what is seen: the beginning of both, in turn.
         half = len(wanted) // 2
@@ -380,8 +400,9 @@ class GalleryPanel(QWidget):
         beside = ""
         if neighbors and result.maps.names:
             name = self._current if self._current in result.maps.names else result.maps.names[0]
-            high = sum(result.maps.map(name).percentiles[j] >= 90 for j in neighbors)
-            beside = f" Of its {len(neighbors)} neighbors {high} are in the top tenth ({name})."
+            high = int(sum(result.maps.map(name).percentiles[j] >= 90 for j in neighbors))
+            are = "is" if high == 1 else "are"
+            beside = f" Of its {len(neighbors)} neighbors {high or 'none'} {are} in the top tenth ({name})."
         x, y = result.shown.coords[index]
         self.info.setText(f"Patch at x={x}, y={y}: {'; '.join(words)}.{beside}")
 

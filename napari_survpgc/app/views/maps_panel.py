@@ -9,11 +9,11 @@ import matplotlib
 import numpy as np
 from qtpy.QtCore import Qt
 from qtpy.QtGui import QImage, QPainter, QPaintEvent
-from qtpy.QtWidgets import QCheckBox, QComboBox, QFormLayout, QSlider, QWidget
+from qtpy.QtWidgets import QCheckBox, QComboBox, QFormLayout, QLabel, QSlider, QWidget
 
 from napari_survpgc.app.layers import COLORMAPS, CaseLayers
 from napari_survpgc.app.session import Session
-from napari_survpgc.core.attention_maps import DIFFERENCE, MapScale
+from napari_survpgc.core.attention_maps import DIFFERENCE, MapScale, MapValues
 
 from .parts import note, panel, row
 
@@ -77,11 +77,16 @@ class MapsPanel(QWidget):
             0, 100, round(100 * layers.view.opacity), "How much of the slide shines through"
         )
         self.opacity.valueChanged.connect(self._set_opacity)
-        form.addRow("Opacity", self.opacity)
+        self.opacity_value, self.threshold_value = QLabel(), QLabel()
+        for label in (self.opacity_value, self.threshold_value):
+            label.setMinimumWidth(label.fontMetrics().horizontalAdvance("from -0.00"))
+            label.setAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
+        form.addRow("Opacity", row(self.opacity, self.opacity_value))
         self.threshold = self._slider(0, 100, 0, "Hide patches below this share of the scale")
         self.threshold.valueChanged.connect(self._set_threshold)
-        form.addRow("Threshold", self.threshold)
+        form.addRow("Threshold", row(self.threshold, self.threshold_value))
         layout.addLayout(form)
+        self._say_values()
         self.legend = Legend()
         layout.addWidget(self.legend)
         self.hover = note("Move the pointer over the slide to read the scores.")
@@ -188,8 +193,10 @@ class MapsPanel(QWidget):
         result = self.session.result
         if layer is None or shown is None or result is None:
             self.legend.clear()
+            self._say_values()
             return
         found = result.maps.values(shown, self.layers.view.rows.get(shown), self.layers.view.scale)
+        self._say_values(found)
         self.legend.set(
             layer.colormap.name.removeprefix("survpgc "),
             found.low,
@@ -225,8 +232,20 @@ class MapsPanel(QWidget):
         self.layers.paint()
         self._remember()
 
+    def _say_values(self, seen: MapValues | None = None) -> None:
+        """Say opacity, and from which value on patches are shown, in the unit of the scale."""
+        self.opacity_value.setText(f"{self.opacity.value()} %")
+        if self.threshold.value() == 0:
+            self.threshold_value.setText("all shown")
+        elif seen is None:
+            self.threshold_value.setText(f"{self.threshold.value()} %")
+        else:
+            cut = seen.low + self.layers.view.threshold * (seen.high - seen.low)
+            self.threshold_value.setText(f"from {cut:.3g}")
+
     def _set_opacity(self, value: int) -> None:
         self.layers.view.opacity = value / 100
+        self.opacity_value.setText(f"{value} %")
         for layer in self.layers.maps.values():
             layer.opacity = value / 100
         self._remember()

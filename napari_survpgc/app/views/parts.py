@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from qtpy.QtCore import Qt
+from qtpy.QtGui import QFontMetrics, QPalette
 from qtpy.QtWidgets import (
     QFileDialog,
     QHBoxLayout,
@@ -16,7 +17,45 @@ from qtpy.QtWidgets import (
     QVBoxLayout,
     QWidget,
 )
-from superqt import QCollapsible
+
+from napari_survpgc.core.plots import GROUP_TEXT, ON_DARK
+
+# Grays with an alpha lie well on napari's dark and light theme alike; the text keeps the theme's color.
+_HEADING = (
+    "QPushButton { text-align: left; font-weight: bold; border: none; border-radius: 3px; padding: 5px 6px;"
+    " background: rgba(128, 128, 128, 60); }"
+    "QPushButton:hover { background: rgba(128, 128, 128, 110); }"
+    "QPushButton:focus { border-left: 3px solid #56b4e9; }"
+    "QPushButton:checked { background: rgba(128, 128, 128, 60); }"
+    "QPushButton:checked:hover { background: rgba(128, 128, 128, 110); }"
+)
+_PRIMARY = (
+    "QPushButton:enabled { background: #0072b2; color: white; font-weight: bold; border-radius: 3px; }"
+    "QPushButton:enabled:hover { background: #1a86c2; }"
+    "QPushButton:enabled:focus { border: 2px solid #56b4e9; }"
+    "QPushButton:disabled { font-weight: bold; }"
+)
+
+
+def group_color(group: str, palette: QPalette) -> str:
+    """Return the color of a risk group for text on this palette."""
+    color = GROUP_TEXT.get(group, "#888888")
+    dark = palette.color(QPalette.ColorRole.Window).lightness() < 128
+    return ON_DARK.get(color, color) if dark else color
+
+
+def title_overlap(widget: QWidget) -> int:
+    """Return how far napari's title bar of a dock reaches into it, in px.
+
+    Its minimum height grows with the font, its size hint does not (QtCustomTitleBar of napari 0.9).
+    """
+    return max(0, QFontMetrics(widget.font()).height() + 10 - 20)
+
+
+def primary(button: QPushButton) -> None:
+    """Mark a button as the main one of the dock."""
+    button.setStyleSheet(_PRIMARY)
+    button.setCursor(Qt.CursorShape.PointingHandCursor)
 
 
 def note(text: str = "") -> QLabel:
@@ -60,19 +99,48 @@ def panel(widget: QWidget) -> QVBoxLayout:
     return layout
 
 
-def section(title: str, content: QWidget, *, open_: bool = True) -> QCollapsible:
-    """Return a collapsible section of the dock."""
-    box = QCollapsible(title)
-    box.setDuration(0)
-    box.addWidget(content)
-    if open_:
-        box.expand(animate=False)
-    else:
-        box.collapse(animate=False)
-    font = box.toggleButton().font()
-    font.setBold(True)
-    box.toggleButton().setFont(font)
-    return box
+class Section(QWidget):
+    """A part of the dock under a heading that folds it away; folded, the heading may say what is inside."""
+
+    def __init__(self, title: str, content: QWidget, *, open_: bool = True) -> None:
+        super().__init__()
+        self._title, self._hint, self._content = title, "", content
+        self.heading = QPushButton()
+        self.heading.setCheckable(True)
+        self.heading.setChecked(open_)
+        self.heading.setAccessibleName(title)
+        self.heading.setToolTip("Fold or unfold this part")
+        self.heading.setStyleSheet(_HEADING)
+        self.heading.toggled.connect(self._fold)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(2)
+        layout.addWidget(self.heading)
+        layout.addWidget(content)
+        self._fold(open_)
+
+    def _fold(self, open_: bool) -> None:
+        self._content.setVisible(open_)
+        hint = f"   {self._hint}" if self._hint and not open_ else ""
+        self.heading.setText(f"{'▾' if open_ else '▸'}  {self._title}{hint}".replace("&", "&&"))
+
+    def set_hint(self, text: str) -> None:
+        """Say in the heading what is inside while it is folded."""
+        self._hint = text
+        self._fold(self.heading.isChecked())
+
+    def content(self) -> QWidget:
+        return self._content
+
+    @property
+    def is_open(self) -> bool:
+        return self.heading.isChecked()
+
+    def expand(self) -> None:
+        self.heading.setChecked(True)
+
+    def fold(self) -> None:
+        self.heading.setChecked(False)
 
 
 class PathField(QWidget):

@@ -20,7 +20,7 @@ UNKNOWN = "unknown"
 _LABELS = {
     "age": ("Age", "Age at diagnosis in years, 0 to 120; leave empty if unknown"),
     "sex": ("Sex", "As recorded"),
-    "stage": ("Tumour stage", "AJCC/UICC stage group, I to IVC"),
+    "stage": ("Tumor stage", "AJCC/UICC stage group, I to IVC"),
     "staging_edition": ("Staging edition", "Edition of the AJCC/TNM manual that the stage was given by"),
     "subtype": ("Subtype", "Histological subtype; choose one or type it"),
     "race": ("Race", "As recorded; choose one or type it"),
@@ -65,7 +65,7 @@ class PatientPanel(QWidget):
 
         self.expression_button = push(
             "Expression file…",
-            "Gene expression of the tumour: CSV, TSV, GDC STAR counts or a matrix of many samples",
+            "Gene expression of the tumor: CSV, TSV, GDC STAR counts or a matrix of many samples",
             self._ask_expression,
             "load_expression",
         )
@@ -83,26 +83,12 @@ class PatientPanel(QWidget):
         self.expression = note()
         layout.addWidget(self.expression)
 
-        self.what_if = note()
-        self.reset_button = push(
-            "Reset",
-            "Return to the patient as entered when Run was pressed",
-            session.reset_what_if,
-            "reset_what_if",
-        )
-        self.what_if_box = QWidget()
-        inner = panel(self.what_if_box)
-        inner.addWidget(self.what_if)
-        inner.addLayout(row(self.reset_button, None))
-        layout.addWidget(self.what_if_box)
-
         self._soon = QTimer(self)
         self._soon.setSingleShot(True)
         self._soon.setInterval(250)
         self._soon.timeout.connect(self._take)
         session.patient_changed.connect(self.refresh)
         session.bundle_changed.connect(self._vocabulary)
-        session.result_changed.connect(self._show_changes)
         self.refresh()
 
     def _field(self, name: str) -> QLineEdit | QComboBox:
@@ -193,6 +179,7 @@ class PatientPanel(QWidget):
                         widget.addItem(text)
                     if widget.currentText() != text:
                         widget.setCurrentText(text)
+                    _show_beginning(widget)
                 widget.setStyleSheet("")
         finally:
             self._filling = False
@@ -205,14 +192,6 @@ class PatientPanel(QWidget):
             self.expression.setText(f"<span style='color:#e8590c'>{state.problem}</span>")
         else:
             self.expression.setText(f"<b>{state.profile.source}</b> ({state.profile.sample}): {state.note}")
-        self._show_changes()
-
-    def _show_changes(self) -> None:
-        changes = self.session.changes()
-        self.what_if_box.setVisible(bool(changes) and self.session.can_ask)
-        self.what_if.setText(
-            f"<b>What if</b> {'; '.join(changes)}? The dashed line is the patient as entered."
-        )
 
     # --- files ---------------------------------------------------------------------------------------------
 
@@ -263,6 +242,14 @@ class PatientPanel(QWidget):
         if isinstance(error, ExpressionError):
             self.expression.setText(f"<span style='color:#e8590c'>{error}</span>")
         self.session.report(error)
+
+
+def _show_beginning(combo: QComboBox) -> None:
+    """Show a long text from its beginning, and all of it in the tooltip."""
+    line = combo.lineEdit()
+    if line is not None and not line.hasFocus():
+        line.setCursorPosition(0)
+        line.setToolTip(combo.currentText())
 
 
 def _same_number(text: str, value: float | None) -> bool:

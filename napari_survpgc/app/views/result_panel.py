@@ -6,12 +6,12 @@ import dataclasses
 from collections.abc import Callable
 
 from matplotlib.figure import Figure
+from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QLabel, QTabWidget, QWidget
 
 from napari_survpgc.app.session import Result, Session
 from napari_survpgc.core.notice import RESEARCH_NOTICE
 from napari_survpgc.core.plots import (
-    GROUPS,
     attribution_figure,
     hazard_figure,
     reference_figure,
@@ -19,7 +19,9 @@ from napari_survpgc.core.plots import (
 )
 
 from .figure_view import FigureView
-from .parts import note, panel
+from .parts import group_color, note, panel
+
+_SETTLED_MS = 600
 
 
 class ResultPanel(QWidget):
@@ -51,7 +53,13 @@ class ResultPanel(QWidget):
         self.notice = note(f"<b>{RESEARCH_NOTICE}</b>")
         for widget in (self.headline, self.detail, self.tabs, self.warnings, self.notice):
             layout.addWidget(widget)
+        # Contributions take seconds: only of what somebody looks at, and not while a slider moves.
+        self._soon = QTimer(self)
+        self._soon.setSingleShot(True)
+        self._soon.setInterval(_SETTLED_MS)
+        self._soon.timeout.connect(session.explain)
         self.tabs.currentChanged.connect(self._draw)
+        session.attribution_changed.connect(self.refresh)
         session.result_changed.connect(self.refresh)
         session.stale_changed.connect(self._fade)
         self.refresh()
@@ -64,25 +72,27 @@ class ResultPanel(QWidget):
             self.headline.setText("No result yet.")
             return
         shown, original = result.shown, result.original
-        color = GROUPS.get(shown.risk_group, "#888888")
+        color = group_color(shown.risk_group, self.palette())
         count = int(shown.provenance["bundle"].get("n_reference", 0))
         self.headline.setText(
             f"<span style='font-size:15pt; font-weight:600'><span style='color:{color}'>●</span> {shown.risk_group.capitalize()}"
             f" risk</span><br>higher than <b>{shown.risk_percentile:.0f} %</b> of {count} reference patients"
         )
         edges = shown.bin_edges_months
-        lines = [
-            f"Risk score {shown.risk:.3f} (fold models {shown.fold_risks.min():.3f} to {shown.fold_risks.max():.3f})"
-        ]
-        if result.changed:
-            step = shown.risk - original.risk
-            lines[0] += (
-                f"; as entered {original.risk:.3f} ({step:+.3f}, was {original.risk_percentile:.0f} %)"
-            )
         alive = ", ".join(
-            f"{100 * s:.0f} % at {m:.0f} mo" for s, m in zip(shown.survival, edges[1:], strict=True)
+            f"{100 * s:.0f} % at {m:.0f}" for s, m in zip(shown.survival, edges[1:], strict=True)
         )
-        lines.append(f"Survival: {alive}")
+        lines = [f"Predicted to be alive: <b>{alive} months</b>"]
+        score = (
+            f"Risk score {_number(shown.risk)} (fold models {_number(shown.fold_risks.min())} to"
+            f" {_number(shown.fold_risks.max())})"
+        )
+        if result.changed:
+            score += (
+                f"; as entered {_number(original.risk)} ({_number(shown.risk - original.risk, '+')}, was"
+                f" {original.risk_percentile:.0f} %)"
+            )
+        lines.append(score)
         shares = _path_shares(result)
         if shares:
             lines.append(shares)
@@ -107,6 +117,8 @@ class ResultPanel(QWidget):
             # Between two answers of the same what-if only curves, band and bars move.
             edges = tuple(result.shown.bin_edges_months.tolist())
             key = (title, edges, result.changed, len(result.shown.fold_risks))
+        if title == "Tokens" and result.shown.attribution is None:
+            self._soon.start()
         self.views[title].show_figure(lambda: make(result, session), key)
         if key is not None and not result.changed:
             # The first "what if" adds the legend of the patient as entered: it must not wait for that to be drawn.
@@ -114,8 +126,13 @@ class ResultPanel(QWidget):
             self.views[title].prepare(lambda: make(ghost, session), (*key[:2], True, key[3]))
 
 
+def _number(value: float, sign: str = "") -> str:
+    """With a minus sign, which is told apart from a hyphen and from a range."""
+    return f"{value:{sign}.2f}".replace("-", "\u2212")
+
+
 def _path_shares(result: Result) -> str:
-    attribution = result.original.attribution
+    attribution = result.shown.attribution or result.original.attribution
     if attribution is None:
         return ""
     sizes = {name: abs(value) for name, value in attribution.paths.items()}
@@ -123,16 +140,22 @@ def _path_shares(result: Result) -> str:
     if not total:
         return ""
     return (
-        f"Share of the paths: clinic {100 * sizes['clinic'] / total:.0f} %, genomic {100 * sizes['genomic'] / total:.0f} %"
-        + (" (of the patient as entered)" if result.changed else "")
+        f"Share of the paths: clinical record {100 * sizes['clinic'] / total:.0f} %, genes {100 * sizes['genomic'] / total:.0f} %"
+        + ("" if result.shown.attribution else " (of the patient as entered)")
     )
 
 
 def _tokens(result: Result, session: Session) -> Figure:
-    attribution = result.original.attribution
+    before, now = result.original.attribution, result.shown.attribution
+    attribution = now or before
     if attribution is None or not attribution.tokens:
         return Figure()
-    return attribution_figure(attribution, limit=14)
+    figure = attribution_figure(attribution, limit=14, original=before if result.changed and now else None)
+    if result.changed and now is None:
+        figure.suptitle(
+            "Of the patient as entered; those of the change follow", fontsize=8, x=0.02, ha="left"
+        )
+    return figure
 
 
 _FIGURES: dict[str, Callable[[Result, Session], Figure]] = {
@@ -146,6 +169,7 @@ _FIGURES: dict[str, Callable[[Result, Session], Figure]] = {
         result.shown,
         session.bundle.reference["risk"].to_numpy() if session.bundle else [],
         result.original if result.changed else None,
+        session.bundle.risk_cuts if session.bundle else (),
     ),
     "Tokens": _tokens,
 }

@@ -9,20 +9,20 @@ from qtpy.QtWidgets import QLabel, QProgressBar, QWidget
 from napari_survpgc.app.session import Session
 from napari_survpgc.app.workers import Job
 
-from .figure_view import accent
-from .parts import note, panel, push, row
+from .parts import note, panel, primary, push, row
 
 _STAGES = {
     "model": "Loading the model",
     "tissue": "Finding tissue",
+    "patches": "Laying out patches",
     "features": "Looking at patches",
     "genes": "Reading the genes",
     "prediction": "Predicting",
     "results": "Writing results",
     "patients": "Predicting patients",
 }
-_TITLES = ("Tissue", "Patches", "Prediction")
-_STAGE_OF = {"model": 0, "tissue": 0, "features": 1, "genes": 2, "prediction": 2}
+_TITLES = ("Tissue", "Patches", "Features", "Prediction")
+_STAGE_OF = {"model": 0, "tissue": 0, "patches": 1, "features": 2, "genes": 3, "prediction": 3}
 
 
 class RunPanel(QWidget):
@@ -38,7 +38,7 @@ class RunPanel(QWidget):
         self.run_button = push(
             "Run", "Find tissue, look at every patch and predict (Ctrl+Enter)", session.run, "run"
         )
-        accent(self.run_button)
+        primary(self.run_button)
         self.run_button.setMinimumHeight(30)
         self.cancel_button = push(
             "Cancel",
@@ -46,6 +46,7 @@ class RunPanel(QWidget):
             session.cancel,
             "cancel",
         )
+        self.cancel_button.setMinimumHeight(30)
         self.hint = note()
         layout.addLayout(row(self.run_button, self.cancel_button))
         layout.addWidget(self.hint)

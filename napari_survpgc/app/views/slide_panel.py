@@ -6,33 +6,33 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from qtpy.QtCore import QPointF, QRectF, QSize, Qt, Signal
-from qtpy.QtGui import (
-    QColor,
-    QDragEnterEvent,
-    QDropEvent,
-    QImage,
-    QMouseEvent,
-    QPainter,
-    QPaintEvent,
-    QPen,
-    QPixmap,
+from qtpy.QtCore import QRectF, Qt
+from qtpy.QtGui import QDragEnterEvent, QDropEvent
+from qtpy.QtWidgets import (
+    QCheckBox,
+    QDoubleSpinBox,
+    QFileDialog,
+    QLabel,
+    QPushButton,
+    QSizePolicy,
+    QVBoxLayout,
+    QWidget,
 )
-from qtpy.QtWidgets import QCheckBox, QDoubleSpinBox, QFileDialog, QLabel, QSizePolicy, QWidget
 
 from napari_survpgc.app.layers import CaseLayers
-from napari_survpgc.app.session import Session, Severity
+from napari_survpgc.app.session import Session
 from napari_survpgc.core.errors import SurvPGCError
 from napari_survpgc.core.tissue import read_geojson, write_geojson
 from napari_survpgc.core.types import MppSource
 
+from .minimap import MINIMAP_PX, Minimap
 from .parts import note, panel, push, row
+from .tissue_editor import TissueEditor
 
 SLIDE_FILES = (
     "Slides (*.svs *.ndpi *.mrxs *.scn *.bif *.svslide *.tif *.tiff *.btf *.vms *.vmu *.dcm);;All files (*)"
 )
 POWERS = (1.25, 2.5, 5.0, 10.0, 20.0, 40.0)
-_MINIMAP_PX = 170
 
 
 class SlidePanel(QWidget):
@@ -53,7 +53,6 @@ class SlidePanel(QWidget):
         )
         layout.addLayout(row(self.open_button, self.folder_button, None))
         self.facts = note("No slide is open.")
-        layout.addWidget(self.facts)
 
         self.mpp_box = QWidget()
         mpp_layout = panel(self.mpp_box)
@@ -73,13 +72,11 @@ class SlidePanel(QWidget):
         )
         mpp_layout.addWidget(self.mpp_text)
         mpp_layout.addLayout(row(self.mpp, self.mpp_button, None))
-        layout.addWidget(self.mpp_box)
-
         self.minimap = Minimap()
         self.minimap.went_to.connect(self._go_to)
         self.power = QLabel("")
         self.power.setToolTip(
-            "Magnification of an objective that shows the slide as large as the screen does now"
+            "The objective that shows the slide as large as the screen does now (40x: 0.25 µm a screen pixel)"
         )
         self.power_buttons = []
         for power in POWERS:
@@ -93,7 +90,16 @@ class SlidePanel(QWidget):
             button.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
             self.power_buttons.append(button)
         self.fit_button = push("Fit", "Show the whole slide", layers.fit, "fit")
-        layout.addLayout(row(self.minimap, self.power, None))
+        beside = QVBoxLayout()
+        beside.setContentsMargins(4, 0, 0, 0)
+        beside.addWidget(self.facts)
+        beside.addWidget(self.power)
+        beside.addStretch()
+        overview = row(self.minimap)
+        overview.setAlignment(self.minimap, Qt.AlignmentFlag.AlignTop)
+        overview.addLayout(beside, 1)
+        layout.addLayout(overview)
+        layout.addWidget(self.mpp_box)
         layout.addLayout(row(*self.power_buttons, self.fit_button))
 
         self.show_tissue = QCheckBox("Tissue outline")
@@ -101,19 +107,19 @@ class SlidePanel(QWidget):
         self.show_tissue.setChecked(True)
         self.show_tissue.toggled.connect(layers.set_tissue_visible)
         self.find_button = push(
-            "Find", "Outline the tissue automatically", session.find_tissue, "find_tissue"
+            "Find tissue",
+            "Outline the tissue automatically, from the start",
+            session.find_tissue,
+            "find_tissue",
         )
         self.outline_button = push(
             "Edit outline",
-            "Move, add and remove corners of the outline (napari's vertex tools)",
+            "Draw tissue areas, cut out others, move corners",
             self._edit,
             "edit_outline",
         )
         self.brush_button = push(
             "Brush", "Paint tissue on, or erase it (pen marks, folds)", self._brush, "edit_brush"
-        )
-        self.apply_button = push(
-            "Use edited", "Use the edited outline for the next run", self._apply, "use_outline"
         )
         self.import_button = push(
             "Import…", "Read outlines from GeoJSON (QuPath)", self._import, "import_outline"
@@ -121,10 +127,10 @@ class SlidePanel(QWidget):
         self.export_button = push(
             "Export…", "Write the outlines as GeoJSON (QuPath)", self._export, "export_outline"
         )
-        layout.addLayout(
-            row(self.show_tissue, self.find_button, self.import_button, self.export_button, None)
-        )
-        layout.addLayout(row(self.outline_button, self.brush_button, self.apply_button, None))
+        layout.addLayout(row(self.show_tissue, None, self.import_button, self.export_button))
+        layout.addLayout(row(self.find_button, self.outline_button, self.brush_button, None))
+        self.editor = TissueEditor(session, layers)
+        layout.addWidget(self.editor)
 
         session.slide_changed.connect(self.refresh)
         session.tissue_changed.connect(self._tissue_buttons)
@@ -184,20 +190,16 @@ class SlidePanel(QWidget):
                 self._view_moved()
 
         self.session.start(
-            lambda progress: slide.thumbnail(2 * _MINIMAP_PX), "minimap", show, shown=False, of_slide=True
+            lambda progress: slide.thumbnail(2 * MINIMAP_PX), "minimap", show, shown=False, of_slide=True
         )
 
     def _tissue_buttons(self) -> None:
         opened, mask = self.session.opened is not None, self.session.tissue is not None
         self.find_button.setEnabled(opened)
         self.import_button.setEnabled(opened)
-        for button in (
-            self.outline_button,
-            self.brush_button,
-            self.apply_button,
-            self.export_button,
-            self.show_tissue,
-        ):
+        for button in (self.outline_button, self.brush_button):
+            button.setEnabled(opened)
+        for button in (self.export_button, self.show_tissue):
             button.setEnabled(mask)
 
     def _view_moved(self, event: object = None) -> None:
@@ -207,7 +209,7 @@ class SlidePanel(QWidget):
             return
         info = opened.slide.info
         if info.mpp is not None:
-            self.power.setText(f"{self.layers.magnification:.3g}x")
+            self.power.setText(f"Now seen at <b>{self.layers.magnification:.3g}x</b>")
         sx, sy = (info.mpp_x or 1.0, info.mpp_y or 1.0) if info.mpp else (1.0, 1.0)
         camera = self.layers.viewer.scene.camera
         canvas = self.layers.viewer.canvas.size
@@ -242,25 +244,14 @@ class SlidePanel(QWidget):
 
     def _edit(self) -> None:
         self.show_tissue.setChecked(True)
-        if self.layers.edit_outlines():
-            self.session.say(
-                "Drag corners of the outline; napari's tools (left) add and remove shapes. Then press Use edited."
-            )
+        self.editor.begin_outline()
 
     def _brush(self) -> None:
-        if self.layers.edit_with_brush():
-            self.session.say(
-                "Paint to add tissue, hold the eraser (key 1) to remove it. Then press Use edited."
-            )
+        self.editor.begin_brush()
 
-    def _apply(self) -> None:
-        mask = self.layers.edited_tissue()
-        if mask is None:
-            self.session.say(
-                "No tissue is left in the edited outline; draw some, or press Find.", Severity.ERROR
-            )
-            return
-        self.session.set_tissue(mask)
+    @property
+    def apply_button(self) -> QPushButton:
+        return self.editor.apply_button
 
     def _import(self) -> None:
         name, _ = QFileDialog.getOpenFileName(self, "Read outlines", "", "GeoJSON (*.geojson *.json)")
@@ -295,69 +286,3 @@ class SlidePanel(QWidget):
                 except SurvPGCError as error:
                     self.session.report(error)
                 return
-
-
-class Minimap(QWidget):
-    """The whole slide with the visible part framed; a click goes there."""
-
-    went_to = Signal(float, float)
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._pixmap: QPixmap | None = None
-        self._view = QRectF()
-        self.setFixedSize(_MINIMAP_PX, 100)
-        self.setToolTip("The whole slide; click to go there")
-        self.setAccessibleName("Overview of the slide")
-
-    def set_image(self, pixels: NDArray[np.uint8] | None) -> None:
-        if pixels is None:
-            self._pixmap = None
-        else:
-            data = np.ascontiguousarray(pixels)
-            height, width = data.shape[:2]
-            image = QImage(data.tobytes(), width, height, 3 * width, QImage.Format.Format_RGB888)
-            scaled = image.scaled(
-                QSize(_MINIMAP_PX, _MINIMAP_PX),
-                Qt.AspectRatioMode.KeepAspectRatio,
-                Qt.TransformationMode.SmoothTransformation,
-            )
-            self._pixmap = QPixmap.fromImage(scaled)
-            self.setFixedSize(self._pixmap.size())
-        self.update()
-
-    def set_view(self, view: QRectF) -> None:
-        """Frame this part, in shares of the slide's size."""
-        self._view = view
-        self.update()
-
-    def paintEvent(self, event: QPaintEvent) -> None:  # noqa: N802
-        painter = QPainter(self)
-        if self._pixmap is None:
-            painter.setPen(QPen(QColor("#888888")))
-            painter.drawRect(self.rect().adjusted(0, 0, -1, -1))
-            return
-        painter.drawPixmap(0, 0, self._pixmap)
-        width, height = self.width(), self.height()
-        frame = QRectF(
-            self._view.x() * width,
-            self._view.y() * height,
-            self._view.width() * width,
-            self._view.height() * height,
-        )
-        # A dot of a view would be lost: the frame is at least a few pixels wide.
-        if frame.width() < 6:
-            frame = QRectF(frame.center() - QPointF(3, 3), frame.center() + QPointF(3, 3))
-        painter.setPen(QPen(QColor("#d81b8c"), 2))
-        painter.drawRect(frame.intersected(QRectF(1, 1, width - 2, height - 2)))
-
-    def mousePressEvent(self, event: QMouseEvent) -> None:  # noqa: N802
-        self._go(event)
-
-    def mouseMoveEvent(self, event: QMouseEvent) -> None:  # noqa: N802
-        self._go(event)
-
-    def _go(self, event: QMouseEvent) -> None:
-        position = event.position() if hasattr(event, "position") else event.localPos()
-        if self._pixmap is not None:
-            self.went_to.emit(position.x() / self.width(), position.y() / self.height())
