@@ -298,7 +298,7 @@ def test_a_fold_without_deaths_to_learn_from_is_named(cohort_dir: Path, tmp_path
         tested = [case for case in patients.index if case not in learned]
         rows = ["case_id,split", *(f"{c},train" for c in learned), *(f"{c},test" for c in tested)]
         (bad / "folds" / f"fold_{number}.csv").write_text("\n".join(rows) + "\n")
-    with pytest.raises(CohortError, match="Fold 0 has 0 deaths .*; Fold 1 has 1 death among its training"):
+    with pytest.raises(CohortError, match=r"Fold 0 has 0 deaths .*; Fold 1 has 1 death among its training"):
         train(read_cohort(bad), _settings(model="cox_clinic", model_config={}), tmp_path / "run")
 
 
