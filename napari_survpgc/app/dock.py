@@ -30,6 +30,7 @@ from napari_survpgc.core.notice import RESEARCH_NOTICE
 from napari_survpgc.core.results import CaseResult
 from napari_survpgc.core.types import ProgressCallback
 
+from .drop import DropTarget, prefer_for_slides
 from .layers import CaseLayers
 from .native_libraries import keep_triton_out
 from .session import Session
@@ -71,6 +72,7 @@ class SurvPGCDock(QWidget):
         self.setObjectName("SurvPGC")
         keep_triton_out()
         _slice_in_background()
+        prefer_for_slides()
         self.session = Session()
         self.layers = CaseLayers(napari_viewer, self.session)
         self.slide = SlidePanel(self.session, self.layers)
@@ -288,6 +290,7 @@ class SurvPGCDock(QWidget):
     def _watch_window(self) -> None:
         if not self._ended:
             self.window().installEventFilter(self._guard)
+            self.drops = DropTarget(self.session, self.window())
 
     def end(self) -> None:
         """Stop all work and let go of the viewer; safe to call twice."""

@@ -212,18 +212,18 @@ class CaseLayers:
             self._invite()
             return
         levels, attributes, _ = slide_layer(opened)
-        self.slide = self._add(Image(levels, **attributes), at=0)
+        slide = Image(levels, **attributes)
+        self._one_unit(slide.units)
+        self.slide = self._add(slide, at=0)
         self._invite()
-        self._one_unit()
         self.fit()
         self._scale_bar()
 
-    def _one_unit(self) -> None:
-        """Give the waiting layers the slide's unit before the next drawing: napari drops the units when they differ."""
-        if self.slide is not None:
-            for layer in self._spare.values():
-                if layer.units != self.slide.units:
-                    layer.units = self.slide.units
+    def _one_unit(self, units: tuple[Any, ...]) -> None:
+        """Give the waiting layers the slide's unit, before it is drawn: napari drops all units when they differ."""
+        for layer in self._spare.values():
+            if layer.units != units:
+                layer.units = units
 
     def _scale_bar(self) -> None:
         opened = self.session.opened
@@ -273,7 +273,7 @@ class CaseLayers:
         self._remove(old)
         self.viewer.layers.move(self.viewer.layers.index(layer), 0)
         self.session.adopt(opened)
-        self._one_unit()
+        self._one_unit(layer.units)
         self._scale_bar()
         self.fit()
 

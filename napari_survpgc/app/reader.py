@@ -10,17 +10,23 @@ import napari
 from qtpy.QtCore import QTimer
 
 from napari_survpgc.core.case_file import SUFFIX
+from napari_survpgc.core.errors import SurvPGCError
 from napari_survpgc.core.slide_backends import is_slide
 
-from .dock import dock_of
+from .dock import SurvPGCDock, dock_of
+from .drop import SLIDE_ENDINGS
 from .layers import show_scale_bar, slide_layer
 from .session import open_with_tiles
 
 LayerData = tuple[Any, ...]
+_NOTHING: list[LayerData] = [(None,)]  # npe2: read, and nothing to add
 
 
 def get_reader(path: str | list[str]) -> Callable[[Any], list[LayerData]] | None:
-    """Return a reader for a slide or a case file, None for anything else (plain TIFFs, folders without DICOM)."""
+    """Return a reader for a slide or a case file, None for anything else (plain TIFFs, folders without DICOM).
+
+    A file with a scanner's ending that cannot be opened is taken too: the reader says what is wrong with it.
+    """
     if isinstance(path, list):
         path = path[0]
     file = Path(path)
@@ -28,20 +34,32 @@ def get_reader(path: str | list[str]) -> Callable[[Any], list[LayerData]] | None
         return _read_case
     if file.is_dir() and not any(file.glob("*.dcm")):
         return None
-    return _read_slide if is_slide(file) else None
+    return _read_slide if file.suffix.lower() in SLIDE_ENDINGS or is_slide(file) else None
 
 
 def _read_slide(path: str | list[str]) -> list[LayerData]:
     names = [path] if isinstance(path, str) else path
-    found = []
+    viewer = napari.current_viewer()
+    if viewer is not None and any(isinstance(w, SurvPGCDock) for w in viewer.window.dock_widgets.values()):
+        # The dock opens it on a thread, says what is wrong with it, and takes the earlier slide away first.
+        dock_of(viewer).session.open_slide(Path(names[0]))
+        return _NOTHING
+    found: list[LayerData] = []
     for name in names:
-        opened = open_with_tiles(Path(name))
+        try:
+            opened = open_with_tiles(Path(name))
+        except SurvPGCError as error:
+            if viewer is None:
+                raise
+            # napari would ask which other plugin shall try; one sentence says more.
+            dock_of(viewer).session.report(error)
+            continue
         found.append(slide_layer(opened))
         if opened.slide.info.mpp is None:
             _open_dock()  # it asks for the pixel size
         else:
             _show_scale_bar()
-    return found
+    return found or _NOTHING
 
 
 def _read_case(path: str | list[str]) -> list[LayerData]:
@@ -50,7 +68,7 @@ def _read_case(path: str | list[str]) -> list[LayerData]:
     if viewer is not None:
         # The case brings its own layers; the dock reads it on a thread.
         QTimer.singleShot(0, lambda: dock_of(viewer).session.open_case(Path(name)))
-    return [(None,)]  # npe2: read, and nothing to add
+    return _NOTHING
 
 
 def _show_scale_bar() -> None:

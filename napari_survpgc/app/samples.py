@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import napari
+import numpy as np
 from qtpy.QtCore import QTimer
 
 from napari_survpgc.core.clinical import read_record
@@ -22,21 +23,36 @@ SEED = 7
 HIGH_RISK, LOW_RISK = 45, 20
 
 
-def high_risk() -> list[tuple[Any, ...]]:
+LayerData = tuple[Any, dict[str, Any], str]
+
+
+def high_risk() -> list[LayerData]:
     """Open a simulated patient with a high risk."""
     return _open(HIGH_RISK)
 
 
-def low_risk() -> list[tuple[Any, ...]]:
+def low_risk() -> list[LayerData]:
     """Open a simulated patient with a low risk."""
     return _open(LOW_RISK)
 
 
-def _open(index: int) -> list[tuple[Any, ...]]:
+def _open(index: int) -> list[LayerData]:
+    """Return a hidden layer that goes at once: napari takes a sample without any layer for a failure.
+
+    The slide comes when it is drawn, half a minute later at first.
+    """
     viewer = napari.current_viewer()
+    name = f"Simulated patient {index} is coming"
     if viewer is not None:
-        QTimer.singleShot(0, lambda: open_sample(dock_of(viewer), index))
-    return []  # the layers come when the slide is drawn
+
+        def replace() -> None:
+            if name in viewer.layers:
+                viewer.layers.remove(name)
+            open_sample(dock_of(viewer), index)
+
+        QTimer.singleShot(0, replace)
+    look = {"name": name, "visible": False, "contrast_limits": (0, 1), "units": ("um", "um")}
+    return [(np.zeros((2, 2), np.float32), look, "image")]
 
 
 def open_sample(dock: SurvPGCDock, index: int) -> None:

@@ -1,0 +1,139 @@
+"""Ways to open: dropped onto the canvas, File > Open, File > Open Sample; and what napari would ask otherwise."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from napari.settings import get_settings
+from qtpy.QtCore import QMimeData, QPointF, Qt, QUrl
+from qtpy.QtGui import QAction, QDropEvent
+from qtpy.QtWidgets import QApplication, QMenu, QWidget
+
+from napari_survpgc.app import samples
+from napari_survpgc.app.dock import SurvPGCDock
+from napari_survpgc.app.drop import prefer_for_slides
+from napari_survpgc.app.layers import INVITATION
+from napari_survpgc.training.simulate import simulate_case
+from tests.builders import tissue_image, write_tiff
+
+from .conftest import WAIT_MS
+
+
+def drop(dock: SurvPGCDock, path: Path) -> None:
+    """Drop a file onto napari's canvas, as a file manager does."""
+    canvas = next(w for w in dock.window().findChildren(QWidget) if type(w).__name__ == "QtViewer")
+    data = QMimeData()
+    data.setUrls([QUrl.fromLocalFile(str(path))])
+    place = QPointF(20, 20)
+    event = QDropEvent(
+        place if hasattr(QDropEvent, "position") else place.toPoint(),
+        Qt.DropAction.CopyAction,
+        data,
+        Qt.MouseButton.LeftButton,
+        Qt.KeyboardModifier.NoModifier,
+    )
+    QApplication.sendEvent(canvas, event)
+
+
+def test_a_slide_that_is_dropped_onto_the_canvas_opens_without_a_question(
+    dock: SurvPGCDock, slide_file: Path, qtbot
+) -> None:
+    qtbot.waitUntil(lambda: hasattr(dock, "drops"), timeout=WAIT_MS)
+    drop(dock, slide_file)
+    qtbot.waitUntil(lambda: dock.session.opened is not None, timeout=WAIT_MS)
+    assert dock.session.opened.slide.info.path == slide_file
+
+
+def test_a_case_that_is_dropped_onto_the_canvas_opens(finished: SurvPGCDock, tmp_path: Path, qtbot) -> None:
+    path = tmp_path / "kept.survpgc"
+    finished.session.save_case(path)
+    qtbot.waitUntil(path.is_file, timeout=WAIT_MS)
+    finished.session.close_slide()
+    drop(finished, path)
+    qtbot.waitUntil(lambda: finished.session.result is not None, timeout=WAIT_MS)
+
+
+def test_a_plain_picture_that_is_dropped_is_left_to_napari(dock: SurvPGCDock, tmp_path: Path, qtbot) -> None:
+    path = tmp_path / "plain.tif"
+    tifffile.imwrite(path, np.zeros((32, 32), np.uint8))
+    qtbot.waitUntil(lambda: hasattr(dock, "drops"), timeout=WAIT_MS)
+    assert not dock.drops.open(path)
+
+
+def test_a_broken_slide_from_the_file_menu_is_one_sentence(dock: SurvPGCDock, tmp_path: Path, qtbot) -> None:
+    path = tmp_path / "broken.svs"
+    path.write_bytes(b"this is no slide")
+    with qtbot.waitSignal(dock.session.message, timeout=WAIT_MS) as caught:
+        dock.viewer.open(str(path))  # no plugin is named: napari finds the reader as the menu does
+    assert "broken.svs is not a slide" in caught.args[0].text
+    assert not [layer for layer in dock.viewer.layers if layer.visible]
+
+
+@pytest.fixture
+def readers() -> Iterator[None]:
+    kept = dict(get_settings().plugins.extension2reader)
+    yield
+    get_settings().plugins.extension2reader = kept
+
+
+def test_a_reader_that_the_user_has_chosen_stays(readers: None) -> None:
+    settings = get_settings().plugins
+    settings.extension2reader = {"*.svs": "another"}
+    prefer_for_slides()
+    assert settings.extension2reader["*.svs"] == "another"
+    assert settings.extension2reader["*.ndpi"] == "napari-survpgc"
+    assert "*.tif" not in settings.extension2reader
+
+
+def test_the_canvas_says_how_to_begin_and_then_is_quiet(dock: SurvPGCDock, slide_file: Path, qtbot) -> None:
+    text = dock.viewer.canvas.overlays.text
+    assert text.visible
+    assert text.text == INVITATION
+    dock.session.open_slide(slide_file)
+    qtbot.waitUntil(lambda: dock.session.opened is not None, timeout=WAIT_MS)
+    assert not text.visible
+    dock.session.close_slide()
+    assert text.visible
+
+
+def test_slides_with_and_without_pixel_size_share_one_unit_with_all_layers(
+    dock: SurvPGCDock, slide_file: Path, tmp_path: Path, qtbot
+) -> None:
+    bare = write_tiff(tmp_path / "bare.tiff", tissue_image(1024, 1024), mpp=None, levels=2)
+    bar = dock.viewer.canvas.overlays.scale_bar
+    qtbot.waitUntil(lambda: len(dock.viewer.layers) == 5, timeout=WAIT_MS)  # those that wait for a result
+    for path, unit in ((slide_file, "micrometer"), (bare, "pixel"), (slide_file, "micrometer")):
+        dock.session.open_slide(path)
+        qtbot.waitUntil(
+            lambda path=path: dock.session.opened is not None and dock.session.opened.slide.info.path == path,
+            timeout=WAIT_MS,
+        )
+        assert {str(u) for layer in dock.viewer.layers for u in layer.units} == {unit}
+        assert bar.visible == (unit == "micrometer")
+
+
+def _actions(menu: QMenu) -> Iterator[QAction]:
+    menu.aboutToShow.emit()  # napari fills its menus late
+    for action in menu.actions():
+        if action.menu():
+            yield from _actions(action.menu())
+        else:
+            yield action
+
+
+def test_a_sample_is_opened_from_the_file_menu(
+    dock: SurvPGCDock, cache: Path, bundle_folder: Path, qtbot
+) -> None:
+    folder = cache / "samples" / f"simulated_{samples.SEED}_{samples.HIGH_RISK}"
+    case = simulate_case(folder, seed=samples.SEED, index=samples.HIGH_RISK, slide_px=(1536, 1280))
+    session = dock.session
+    session.load_bundle(bundle_folder)
+    (action,) = (a for a in _actions(dock.viewer.window.file_menu) if "high risk" in a.text())
+    action.trigger()
+    qtbot.waitUntil(lambda: session.opened is not None and session.expression is not None, timeout=WAIT_MS)
+    assert session.opened.slide.info.path == case.slide
+    assert not [layer for layer in dock.viewer.layers if "is coming" in layer.name]
