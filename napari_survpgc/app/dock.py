@@ -50,6 +50,7 @@ from .views.slide_panel import POWERS, SlidePanel
 from .views.summary_bar import SummaryBar
 
 WIDTH, NARROWEST = 430, 380
+_LATE_MS = 60
 _SIGNPOST = (
     "QToolButton { border: none; padding: 3px 0px; background: transparent; font-size: 8pt; }"
     "QToolButton:hover { background: rgba(128, 128, 128, 80); border-radius: 3px; }"
@@ -139,6 +140,11 @@ class SurvPGCDock(QWidget):
         layout.addWidget(self.tabs)
         self.setMinimumWidth(NARROWEST)
         self._ended = False
+        self._wanted = ("", 0)  # the section that was asked for, and where that scrolled to
+        self._late = QTimer(self)
+        self._late.setSingleShot(True)
+        self._late.setInterval(_LATE_MS)
+        self._late.timeout.connect(self._scroll_again)
         self._guard = _CloseGuard(self)
         self._shortcuts = self._make_shortcuts()
         self._figures = [*self.result.views.values(), self.cohort.km]
@@ -205,15 +211,17 @@ class SurvPGCDock(QWidget):
         """Scroll so that a section begins at the top."""
         self.tabs.setCurrentIndex(0)
         self.sections[title].expand()
-        bar = self.scroll.verticalScrollBar()
         self._scroll_to(title)
-        place = bar.value()
         # Texts that wrap get their height late; who scrolls meanwhile is left in peace.
-        QTimer.singleShot(60, lambda: self._scroll_to(title) if bar.value() == place else None)
+        self._wanted = (title, self.scroll.verticalScrollBar().value())
+        self._late.start()
+
+    def _scroll_again(self) -> None:
+        title, place = self._wanted
+        if self.scroll.verticalScrollBar().value() == place:
+            self._scroll_to(title)
 
     def _scroll_to(self, title: str) -> None:
-        if self._ended:
-            return
         content = self.scroll.widget()
         assert content is not None
         layout = content.layout()

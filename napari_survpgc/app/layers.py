@@ -117,7 +117,7 @@ def patch_frames(neighbors: set[tuple[int, int]]) -> NDArray[np.uint8]:
     pixels = np.zeros((3 * _FRAME_PX, 3 * _FRAME_PX, 4), np.uint8)
     for row, column in sorted(neighbors):
         _frame(pixels, row, column, 1, (255, 255, 255, 205))
-    _frame(pixels, 0, 0, 4, (230, 26, 153, 255))
+    _frame(pixels, 0, 0, 3, (230, 26, 153, 255))
     return pixels
 
 

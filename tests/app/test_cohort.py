@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
+from qtpy.QtCore import QPoint, Qt
 
 from napari_survpgc.app.dock import SurvPGCDock
+from napari_survpgc.app.views.compare import CompareControls
 from napari_survpgc.core.bundle import load_bundle
-from napari_survpgc.core.results import predict_batch, read_batch
+from napari_survpgc.core.results import predict_batch, read_batch, read_results, thumbnail_of
 from tests.builders import GENES, tissue_image, write_tiff
 
 from .conftest import WAIT_MS
@@ -63,7 +67,56 @@ def test_a_results_folder_fills_table_curves_and_thumbnails(dock: SurvPGCDock, b
     panel.cut.setCurrentText("Threshold")
     panel.threshold.setValue(1000)
     assert set(panel.table.groups) == {"low"}  # nobody is above the highest risk: said, not crashed
+    assert "Nobody with follow-up is in the group high" in panel.reason.text()
+    assert "nothing to compare" in panel.reason.text()
     qtbot.waitUntil(lambda: not panel.strips["high"].item(0).icon().isNull(), timeout=WAIT_MS)
+
+
+def test_the_cut_is_dragged_on_the_patients_risks(dock: SurvPGCDock, batch: Path, qtbot) -> None:
+    panel = dock.cohort
+    panel.open_folder(batch / "results")
+    qtbot.waitUntil(lambda: len(panel.cases) == 3, timeout=WAIT_MS)
+    risks = sorted(case.risk for case in panel.cases)
+    panel.cut.setCurrentText("Median")
+    assert panel.threshold.risk == pytest.approx(risks[1], abs=(risks[2] - risks[0]) / 500)
+    strip = panel.threshold
+    strip.resize(400, strip.height())
+    # Between the lowest and the next risk: two of three are high.
+    x = round(strip._x((risks[0] + risks[1]) / 2))
+    qtbot.mouseClick(strip, Qt.MouseButton.LeftButton, pos=QPoint(x, 10))
+    assert panel.cut.currentText() == "Threshold"
+    assert risks[0] < strip.risk < risks[1]
+    assert sorted(panel.table.groups) == ["high", "high", "low"]
+    assert panel.sizes.text() == "1 low, 2 high"
+    qtbot.keyClick(strip, Qt.Key.Key_Home)
+    assert strip.risk == pytest.approx(risks[0])
+
+
+def test_thumbnails_are_the_slides_with_their_maps(batch: Path) -> None:
+    (case, *_) = read_results(batch / "results")
+    pixels = thumbnail_of(case, 128)
+    assert pixels.shape[:2] == (96, 128)  # the slide's 768 x 1024 px, without the margins of a figure
+    bare = thumbnail_of(replace(case, case_file=None, slide=batch / "slides" / "S0.tiff"), 128)
+    assert bare.shape == pixels.shape
+    assert np.abs(bare.astype(int) - pixels).mean() > 5
+    moved = thumbnail_of(replace(case, case_file=batch / "gone.survpgc"), 128)
+    assert max(moved.shape) == 128  # what was written is still there
+
+
+def test_every_slide_of_a_list_that_fails_is_named(
+    dock: SurvPGCDock, batch: Path, bundle_folder: Path, tmp_path: Path, qtbot
+) -> None:
+    table = pd.read_csv(batch / "patients.csv").iloc[2:]
+    table = pd.concat([table, table.iloc[1:].assign(case_id="E", slide_ids="S8")])
+    table.to_csv(tmp_path / "patients.csv", index=False)
+    dock.session.load_bundle(bundle_folder)
+    qtbot.waitUntil(lambda: dock.session.bundle is not None, timeout=WAIT_MS)
+    with qtbot.waitSignal(dock.session.message, timeout=WAIT_MS) as caught:
+        dock.cohort.run_batch(tmp_path / "patients.csv", batch / "slides", None, tmp_path / "out")
+    message = caught.args[0]
+    assert message.text.startswith("1 slides are done, 2 are not. D:")
+    assert [line[:2] for line in message.details.splitlines()] == ["D:", "E:"]
+    assert [case.case_id for case in dock.cohort.cases] == ["C"]
 
 
 def test_double_click_opens_the_patient(dock: SurvPGCDock, batch: Path, bundle_folder: Path, qtbot) -> None:
@@ -72,7 +125,8 @@ def test_double_click_opens_the_patient(dock: SurvPGCDock, batch: Path, bundle_f
     panel.open_folder(batch / "results")
     qtbot.waitUntil(lambda: len(panel.cases) == 3, timeout=WAIT_MS)
     index = panel.sorted.index(0, 0)
-    panel.view.doubleClicked.emit(index)
+    panel.view.setCurrentIndex(index)
+    qtbot.keyClick(panel.view, Qt.Key.Key_Return)  # the same as a double click
     case = panel._case(index)
     qtbot.waitUntil(lambda: dock.session.result is not None, timeout=WAIT_MS)
     assert dock.session.result.shown.risk == pytest.approx(case.risk)
@@ -94,6 +148,20 @@ def test_two_patients_side_by_side(dock: SurvPGCDock, batch: Path, qtbot) -> Non
     assert len(other.layers) == 4
     maps = [layer for layer in other.layers if layer.name.endswith("attention")]
     assert [tuple(layer.contrast_limits) for layer in maps] == [(0, 100), (0, 100)]
+    # The first patient is at the left, under its name.
+    first = dock.cohort.cases[0].case_id
+    assert other.layers[0].name == first
+    assert other.layers[0].name_overlay.visible
+    shape = other.canvas.grid.actual_shape(other.layers)
+    assert other.canvas.grid.position(0, other.layers) == (0, 0)
+    assert shape == (1, 2)
+    controls = next(w for w in other.window.dock_widgets.values() if isinstance(w, CompareControls))
+    controls.threshold.setValue(60)
+    controls.opacity.setValue(30)
+    assert [layer.contrast_limits[0] for layer in maps] == [60, 60]
+    assert [layer.opacity for layer in maps] == pytest.approx([0.3, 0.3])
+    controls.which.setCurrentText("no map")
+    assert not any(layer.visible for layer in maps)
     # A slice still under way holds the viewer, which napari's fixture then calls leaked.
     qtbot.waitUntil(lambda: all(layer.loaded for layer in other.layers), timeout=WAIT_MS)
     other.close()

@@ -10,8 +10,8 @@ import pytest
 import tifffile
 from napari.settings import get_settings
 from qtpy.QtCore import QMimeData, QPointF, Qt, QUrl
-from qtpy.QtGui import QAction, QDropEvent
-from qtpy.QtWidgets import QApplication, QMenu, QWidget
+from qtpy.QtGui import QDragEnterEvent, QDropEvent
+from qtpy.QtWidgets import QAction, QApplication, QMenu, QWidget
 
 from napari_survpgc.app import samples
 from napari_survpgc.app.dock import SurvPGCDock
@@ -28,15 +28,16 @@ def drop(dock: SurvPGCDock, path: Path) -> None:
     canvas = next(w for w in dock.window().findChildren(QWidget) if type(w).__name__ == "QtViewer")
     data = QMimeData()
     data.setUrls([QUrl.fromLocalFile(str(path))])
-    place = QPointF(20, 20)
-    event = QDropEvent(
-        place if hasattr(QDropEvent, "position") else place.toPoint(),
-        Qt.DropAction.CopyAction,
-        data,
-        Qt.MouseButton.LeftButton,
-        Qt.KeyboardModifier.NoModifier,
-    )
-    QApplication.sendEvent(canvas, event)
+    for kind in (QDragEnterEvent, QDropEvent):  # Qt lets nothing drop that has not entered
+        place = QPointF(20, 20)
+        event = kind(
+            place if kind is QDropEvent else place.toPoint(),
+            Qt.DropAction.CopyAction,
+            data,
+            Qt.MouseButton.LeftButton,
+            Qt.KeyboardModifier.NoModifier,
+        )
+        QApplication.sendEvent(canvas, event)
 
 
 def test_a_slide_that_is_dropped_onto_the_canvas_opens_without_a_question(
@@ -68,7 +69,7 @@ def test_a_broken_slide_from_the_file_menu_is_one_sentence(dock: SurvPGCDock, tm
     path = tmp_path / "broken.svs"
     path.write_bytes(b"this is no slide")
     with qtbot.waitSignal(dock.session.message, timeout=WAIT_MS) as caught:
-        dock.viewer.open(str(path))  # no plugin is named: napari finds the reader as the menu does
+        dock.viewer.open(str(path), plugin=None)  # napari finds the reader, as for its menu
     assert "broken.svs is not a slide" in caught.args[0].text
     assert not [layer for layer in dock.viewer.layers if layer.visible]
 

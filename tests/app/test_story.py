@@ -268,8 +268,8 @@ def test_every_control_has_a_tooltip_or_a_name_and_can_be_reached_by_keyboard(do
             assert widget.focusPolicy() & Qt.FocusPolicy.TabFocus, (widget, widget.toolTip())
 
 
-def test_the_story_on_a_real_slide(dock: SurvPGCDock, shared_dir: Path, qtbot) -> None:
-    """From an empty window to a what-if on a scanner's file with a TCGA patient and the demonstration model."""
+def test_the_story_on_a_real_slide(dock: SurvPGCDock, shared_dir: Path, tmp_path: Path, qtbot) -> None:
+    """From an empty window to the report, on a scanner's file with a TCGA patient and the demonstration model."""
     session = dock.session
     session.load_bundle(None)
     session.open_slide(shared_dir / "slides" / "CMU-1-Small-Region.svs")
@@ -293,3 +293,42 @@ def test_the_story_on_a_real_slide(dock: SurvPGCDock, shared_dir: Path, qtbot) -
         qtbot.keyClick(dock.patient.fields["age"], Qt.Key.Key_Return)
     assert session.result.changed
     assert session.record.age == 30
+    assert "→ 30" in dock.summary.changes.text()
+    with qtbot.waitSignal(session.result_changed, timeout=WAIT_MS):
+        dock.summary.reset_button.click()
+    assert not session.result.changed
+    # The maps and the outline, as a pathologist goes through them.
+    dock.maps.checks["genomic"].click()
+    dock.maps.tokens["genomic"].setCurrentIndex(1)
+    dock.maps.threshold.setValue(75)
+    genomic = dock.layers.maps["genomic"]
+    assert genomic.visible
+    assert genomic.contrast_limits[0] == pytest.approx(75)
+    dock.slide.outline_button.click()
+    dock.slide.editor.discard_button.click()
+    assert genomic.visible
+    risk = session.result.shown.risk
+    # Kept, given away, and opened again as it was.
+    case, out = tmp_path / "story.survpgc", tmp_path / "out"
+    session.save_case(case)
+    session.export(out)
+    qtbot.waitUntil(lambda: case.is_file() and not session.busy, timeout=WAIT_MS)
+    made = {path.name for path in out.iterdir()}
+    assert {
+        "prediction.json",
+        "attention.h5",
+        "heatmap_clinic.png",
+        "heatmap_genomic.png",
+        "report.html",
+    } <= made
+    assert {"top_clinic", "top_genomic", "attention.geojson"} <= made
+    session.close_slide()
+    session.open_case(case)
+    qtbot.waitUntil(lambda: session.result is not None and session.can_ask, timeout=WAIT_MS)
+    assert session.result.shown.risk == risk
+    assert dock.maps.threshold.value() == 75
+    # The same folder as a cohort of one.
+    dock.cohort.open_folder(out)
+    qtbot.waitUntil(lambda: len(dock.cohort.cases) == 1, timeout=WAIT_MS)
+    assert dock.cohort.cases[0].risk == pytest.approx(risk)
+    qtbot.waitUntil(lambda: not session.busy, timeout=WAIT_MS)

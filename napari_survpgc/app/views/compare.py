@@ -9,6 +9,7 @@ from pathlib import Path
 import napari
 import numpy as np
 from napari.layers import Image
+from napari.utils.theme import get_theme
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QComboBox, QFormLayout, QSlider, QWidget
 
@@ -21,7 +22,7 @@ from napari_survpgc.core.case_file import find_case_slide, load_case
 from napari_survpgc.core.errors import SlideError
 from napari_survpgc.core.features import read_features
 from napari_survpgc.core.notice import RESEARCH_NOTICE
-from napari_survpgc.core.plots import COMPARED, HEATMAP_COLORS, comparison_figure
+from napari_survpgc.core.plots import COMPARED, HEATMAP_COLORS, ON_DARK, comparison_figure
 from napari_survpgc.core.predict import Predictor
 from napari_survpgc.core.results import CaseResult, cohort_patient
 from napari_survpgc.core.types import Prediction
@@ -81,7 +82,11 @@ class CompareControls(QWidget):
         self.viewer, self.sides = viewer, sides
         layout = panel(self)
         layout.setContentsMargins(6, 2 + title_overlap(self), 6, 6)
-        for place, color, side in zip(("Left", "Right"), COMPARED, sides, strict=False):
+        dark = sum(get_theme(viewer.theme).background.as_rgb_tuple()[:3]) < 384
+        colors = [
+            ON_DARK.get(color, color) if dark else color for color in COMPARED
+        ]  # as in the figure below
+        for place, color, side in zip(("Left", "Right"), colors, sides, strict=False):
             shown = side.prediction
             layout.addWidget(
                 note(

@@ -75,9 +75,7 @@ class SummaryBar(QFrame):
         shown, original = result.shown, result.original
         color = group_color(shown.risk_group, self.palette())
         before = (
-            f", as entered {original.risk_percentile:.0f} %"
-            if result.changed
-            else " of the reference patients"
+            f", as entered {original.risk_percentile:.0f} %" if result.changed else " of reference patients"
         )
         late = "; <b>out of date: press Run</b>" if self.session.stale else ""
         self.headline.setText(
