@@ -190,7 +190,9 @@ def test_a_cohort_folder_is_predicted_from_its_features_with_all_slides_of_a_pat
     patients.to_csv(cohort / "patients.csv", index=False)
     predictor = Predictor(load_bundle(bundle_folder), "cpu")
     single = {case.case_id: case.risk for case in predict_cohort(cohort, predictor)}
-    patients["slide_ids"] = ["S0;S1", "S1", "S2"]
+    # A slide belongs to one patient; A's second one is a copy of B's under a name of its own.
+    shutil.copy(cohort / "features" / "S1.h5", cohort / "features" / "S3.h5")
+    patients["slide_ids"] = ["S0;S3", "S1", "S2"]
     patients.to_csv(cohort / "patients.csv", index=False)
     dock.session.load_bundle(bundle_folder)
     qtbot.waitUntil(lambda: dock.session.bundle is not None, timeout=WAIT_MS)

@@ -118,7 +118,12 @@ def test_a_file_is_checked_copied_and_the_encoder_ready(
     _idle(panel, qtbot)
     status = view.current()
     assert status is not None
-    assert (status.encoder_id, status.readiness) == ("uni", Readiness.READY)
+    assert status.encoder_id == "uni"
+
+    def ready() -> bool:  # the list is looked through anew on a thread
+        return (now := view.current()) is not None and now.readiness is Readiness.READY
+
+    qtbot.waitUntil(ready, timeout=WAIT_MS)
     assert not view.download_button.isEnabled()
 
 

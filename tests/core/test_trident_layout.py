@@ -88,7 +88,9 @@ def test_both_readers_find_the_same(
     before, second = first.read_bytes(), tmp_path / FOLDER / "patches" / "at40x_patches.h5"
     first.unlink()
     second.write_bytes(b"damaged")
-    monkeypatch.setattr(features_module, "_encode", lambda *_: pytest.fail("nothing is left to compute"))
+    monkeypatch.setattr(
+        features_module._WithinMemory, "__call__", lambda *_: pytest.fail("nothing is left to compute")
+    )
     assert _features(slides, tmp_path) == 0
     assert first.stat().st_size == len(before)
     assert len(_their_coords(second)[1])
