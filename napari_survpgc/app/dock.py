@@ -204,8 +204,11 @@ class SurvPGCDock(QWidget):
             self.tabs.setCurrentIndex(0)
             for title in ("Result", "Maps", "Patches"):
                 self.sections[title].expand()
-            QTimer.singleShot(50, lambda: self.show_section("Result"))
+            QTimer.singleShot(50, self._show_result)  # a method: Qt forgets it with the dock, unlike a lambda
         self._had_result = has
+
+    def _show_result(self) -> None:
+        self.show_section("Result")
 
     def show_section(self, title: str) -> None:
         """Scroll so that a section begins at the top."""
