@@ -102,3 +102,10 @@ def test_types_and_errors_import_no_sibling() -> None:
     for name in ("types", "errors"):
         path = ROOT / "napari_survpgc" / "core" / f"{name}.py"
         assert not [m for m in _imports(path, "napari_survpgc.core") if m.startswith("napari_survpgc")]
+
+
+def test_every_command_is_a_file_and_every_file_a_command() -> None:
+    from napari_survpgc.commands import COMMANDS
+
+    files = {path.stem for path in (ROOT / "napari_survpgc" / "commands").glob("*.py")}
+    assert files - {"__init__", "options"} == set(COMMANDS.values())

@@ -1,0 +1,88 @@
+"""What several commands share: types of options, the options of a slide, the bar that shows progress."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
+
+def positive(text: str) -> float:
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not a number above 0")
+    return value
+
+
+def positive_int(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number above 0")
+    return value
+
+
+def numbers(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text} is not a list of numbers such as 12,24,36") from None
+
+
+def slide_options(parser: argparse.ArgumentParser) -> None:
+    """Add what every command that reads a slide can be told."""
+    parser.add_argument(
+        "--mpp-override",
+        type=positive,
+        metavar="X",
+        help="µm per px of the slide at full resolution, where the file has none or has it wrong",
+    )
+    parser.add_argument(
+        "--tissue", type=Path, metavar="F.geojson", help="tissue outlines to use (QuPath GeoJSON)"
+    )
+    parser.add_argument("--workers", type=positive_int, help="threads that read patches (default: chosen)")
+    parser.add_argument("--batch-size", type=positive_int, help="patches a batch (default: by memory)")
+    parser.add_argument(
+        "--device",
+        default="auto",
+        help="auto (all graphics processors), cpu, cuda:0,cuda:1, mps (default: %(default)s)",
+    )
+
+
+def demo_bundle() -> Path:
+    """Return the folder of the model that comes along."""
+    from napari_survpgc.resources import resource_path
+
+    return resource_path("demo_bundle")
+
+
+class ProgressBar:
+    """A tqdm bar on stderr for each stage of the work; quiet when stderr is not a terminal."""
+
+    def __init__(self) -> None:
+        self._bar: tqdm | None = None
+        self._stage = ""
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        from tqdm import tqdm
+
+        if stage != self._stage or self._bar is None:
+            self.close()
+            self._stage = stage
+            self._bar = tqdm(total=total, desc=stage, file=sys.stderr, disable=None, leave=False)
+        self._bar.total = total
+        self._bar.update(done - self._bar.n)
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+    def __enter__(self) -> ProgressBar:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()

@@ -1,0 +1,107 @@
+"""``survpgc predict``."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from napari_survpgc.core.notice import RESEARCH_NOTICE
+
+from .options import ProgressBar, demo_bundle, positive, slide_options
+
+if TYPE_CHECKING:
+    from napari_survpgc.core.types import Prediction
+
+HELP = "slide + patient -> risk, survival, attention maps, report"
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("slide", type=Path, metavar="SLIDE", help="slide file or DICOM folder")
+    parser.add_argument(
+        "--clinical",
+        type=Path,
+        required=True,
+        metavar="F",
+        help="JSON of the six fields, one-row CSV, or a patients.csv with --case",
+    )
+    parser.add_argument(
+        "--expression", type=Path, metavar="F", help="one sample's file, or a table with --case"
+    )
+    parser.add_argument(
+        "--expression-unit",
+        metavar="UNIT",
+        help="counts, tpm, fpkm, log2(tpm+1), z-score ... (default: detected)",
+    )
+    parser.add_argument("--case", metavar="ID", help="which patient of the table(s)")
+    parser.add_argument(
+        "--features", type=Path, metavar="F.h5", help="features made before (ours, CLAM, TRIDENT)"
+    )
+    parser.add_argument(
+        "--coords", type=Path, metavar="F.h5", help="coordinates, where --features lacks them (CLAM)"
+    )
+    parser.add_argument(
+        "--patch-px-level0",
+        type=positive,
+        metavar="PX",
+        help="side of a patch at full resolution, where no file says",
+    )
+    parser.add_argument(
+        "--bundle", type=Path, metavar="DIR", help="trained model (default: the demonstration)"
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the results")
+    parser.add_argument("--no-attribution", action="store_true", help="leave out integrated gradients")
+    slide_options(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    from napari_survpgc.core.bundle import load_bundle
+    from napari_survpgc.core.clinical import read_record
+    from napari_survpgc.core.pipeline import predict_slide
+
+    bundle = load_bundle(options.bundle or demo_bundle())
+    record = read_record(options.clinical, options.case)
+    profile = None
+    if options.expression is not None:
+        from napari_survpgc.core.genomics import parse_unit, read_expression
+
+        unit = parse_unit(options.expression_unit) if options.expression_unit else None
+        profile = read_expression(options.expression, sample=options.case, unit=unit)
+    with ProgressBar() as progress:
+        prediction = predict_slide(
+            options.slide,
+            bundle,
+            record,
+            profile,
+            options.out,
+            features=options.features,
+            coords=options.coords,
+            patch_px_level0=options.patch_px_level0,
+            tissue=options.tissue,
+            mpp_override=options.mpp_override,
+            device=options.device,
+            workers=options.workers,
+            batch_size=options.batch_size,
+            attribution=not options.no_attribution,
+            progress=progress,
+        )
+    print(summary(prediction, options.out))
+    return 0
+
+
+def summary(prediction: Prediction, out: Path) -> str:
+    """Return the few lines that a person wants to read after a prediction."""
+    edges = prediction.bin_edges_months
+    survival = ", ".join(
+        f"{100 * s:.0f} % at {m:.0f} months" for s, m in zip(prediction.survival, edges[1:], strict=True)
+    )
+    lines = [
+        f"Risk: higher than {prediction.risk_percentile:.0f} % of the reference patients"
+        f" (group: {prediction.risk_group}; risk {prediction.risk:.4f})",
+        f"Predicted survival: {survival}",
+        *(f"Note: {warning}" for warning in prediction.warnings),
+        f"Results: {out}{os.sep} (open report.html)",
+        RESEARCH_NOTICE,
+    ]
+    return "\n".join(lines)
