@@ -18,15 +18,22 @@ _UNITS = {"image": ("patch", "patches"), "text": ("sentence", "sentences"), "gen
 def expected_speed(kind: str, encoder_id: str, device: str = "auto") -> str:
     """Say how fast an encoder will be, e.g. "about 4 patches a second"; "" where nothing is known of it."""
     if kind == "image" and encoder_id in _MEASURED:
-        return f"{measured_rate(encoder_id, device):.2g} patches a second, measured"
+        return f"{_two_digits(measured_rate(encoder_id, device))} patches a second, measured"
     rate = expected_rate(kind, encoder_id, device)
     if rate is None:
         return ""
     one, many = _UNITS[kind]
     if rate >= 1:
-        return f"about {rate:.2g} {many} a second"
+        return f"about {_two_digits(rate)} {many} a second"
     seconds = 1 / rate
-    return f"about {seconds:.2g} s a {one}" if seconds < 90 else f"about {seconds / 60:.2g} min a {one}"
+    if seconds < 90:
+        return f"about {_two_digits(seconds)} s a {one}"
+    return f"about {_two_digits(seconds / 60)} min a {one}"
+
+
+def _two_digits(value: float) -> str:
+    """Return a positive number with two digits that count, without an exponent: 130, 4.2, 0.31."""
+    return f"{float(f'{value:.2g}'):g}" if value < 1e5 else f"{value:.0f}"
 
 
 def measured_rate(encoder_id: str, device: str = "auto", seconds: float = 1.0) -> float:

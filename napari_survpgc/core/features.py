@@ -96,6 +96,7 @@ def compute_features(
                     f"None of the {len(grid)} patches of {slide.info.path.name} could be read",
                     "The file is damaged: copy or download it again",
                 )
+            weights = {"encoder_weights_sha256": encoder.weights} if encoder.weights else {}
             result = PatchFeatures(
                 features=features[ok],
                 grid=PatchGrid(
@@ -104,7 +105,7 @@ def compute_features(
                 encoder=encoder.id,
                 failed_coords=grid.coords[~ok],
                 slide_fingerprint=slide.info.fingerprint,
-                attributes={"identity": identity, **(attributes or {})},
+                attributes={"identity": identity, **weights, **(attributes or {})},
             )
             write(result, out)
         shutil.rmtree(partial, ignore_errors=True)
@@ -116,6 +117,7 @@ def _identity(info: SlideInfo, grid: PatchGrid, encoder: ImageEncoder) -> str:
     facts = json.dumps([info.fingerprint, encoder.id, encoder.dim, encoder.input_px, grid.patch_px_level0])
     if encoder.resampling != "bilinear":
         facts += encoder.resampling
+    facts += encoder.weights
     return hashlib.sha256(facts.encode() + np.ascontiguousarray(grid.coords, "<i4").tobytes()).hexdigest()
 
 

@@ -29,9 +29,11 @@ from napari_survpgc.core.encoders import (
 )
 from napari_survpgc.core.encoders.vision_transformer import Pooling, build_transformer
 from napari_survpgc.core.encoders.weight_files import install_weights
-from napari_survpgc.core.encoders.weights import weights_folder
+from napari_survpgc.core.encoders.weights import sha256_of, weights_folder
 from napari_survpgc.core.errors import EncoderError
+from napari_survpgc.core.features import compute_features, read_features
 from napari_survpgc.core.slide import open_slide
+from napari_survpgc.core.types import PatchGrid
 from tests.builders import write_tiff
 from tests.small_encoders import small_spec
 
@@ -42,14 +44,7 @@ VISION = [
 ]
 
 
-@pytest.fixture(autouse=True)
-def _own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setenv("SURVPGC_WEIGHTS", str(tmp_path / "weights"))
-    monkeypatch.setenv("SURVPGC_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
-    _load.cache_clear()
-    yield
-    _load.cache_clear()
+pytestmark = pytest.mark.usefixtures("own_weights_folder")
 
 
 def _save(encoder_id: str, name: str, content: object) -> Path:
@@ -97,7 +92,7 @@ def test_no_tensor_of_a_vision_transformer_stays_behind(
     encoder_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec = small_spec(encoder_id, monkeypatch)
-    encoder = vision_transformer.wrap(build_transformer(spec), spec, torch.device("meta"))
+    encoder = vision_transformer.wrap(build_transformer(spec), spec, torch.device("meta"), "")
     out = encoder.network(torch.empty(2, spec.input_px, spec.input_px, 3, dtype=torch.uint8, device="meta"))
     assert out.shape == (2, spec.dim)
 
@@ -112,7 +107,7 @@ def test_a_vision_transformer_is_as_large_and_as_wide_as_published(encoder_id: s
         network = build_transformer(module.SPEC)
     millions = sum(parameter.numel() for parameter in network.parameters()) / 1e6
     assert millions == pytest.approx(PUBLISHED_MILLIONS[encoder_id], rel=2e-3)
-    vision_transformer.wrap(network, module.SPEC, torch.device("meta"))  # checks the width
+    vision_transformer.wrap(network, module.SPEC, torch.device("meta"), "")  # checks the width
 
 
 @pytest.mark.parametrize("encoder_id", sorted({*IMAGE_ENCODERS, *TEXT_ENCODERS, *GENE_ENCODERS}))
@@ -301,6 +296,88 @@ def test_a_sentence_encoder_is_loaded_by_its_id() -> None:
         encoder.encode(sentences), load_text_encoder("minilm", "cpu").encode(sentences), rtol=0, atol=1e-6
     )
     assert len(list((Path(os.environ["SURVPGC_CACHE"]) / "embeddings").rglob("*.npy"))) == 2
+
+
+@pytest.mark.parametrize("facts", [None, {"do_lower_case": False}])
+def test_word_pieces_alone_are_split_as_transformers_does(facts: dict[str, bool] | None) -> None:
+    """Repositories such as ClinicalBERT's have vocab.txt and no tokenizer.json."""
+    import safetensors.torch
+    from transformers import BertConfig, BertModel, BertTokenizer
+
+    marks = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    words = [
+        *marks,
+        "stage",
+        "st",
+        "##age",
+        "iv",
+        "the",
+        "pat",
+        "##ient",
+        "Pat",
+        "is",
+        "61",
+        "##s",
+        "naive",
+        ",",
+        ".",
+    ]
+    torch.manual_seed(0)
+    network = BertModel(
+        BertConfig(vocab_size=len(words), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16)
+    ).eval()  # fmt: skip
+    folder = weights_folder() / "hf_owner_old-bert"
+    folder.mkdir(parents=True)
+    network.config.save_pretrained(folder)
+    safetensors.torch.save_file(network.state_dict(), folder / "model.safetensors")
+    (folder / "vocab.txt").write_text("\n".join(words) + "\n")
+    if facts is not None:
+        (folder / "tokenizer_config.json").write_text(json.dumps(facts))
+    expected = BertTokenizer.from_pretrained(folder)
+    encoder = load_text_encoder("hf:owner/old-bert", "cpu")
+    for sentence in ("The Patient is 61, stage IV.", "Stages: naïve."):
+        ids = expected(sentence, return_tensors="pt")["input_ids"]
+        with torch.no_grad():
+            row = network(input_ids=ids).last_hidden_state.mean(1)
+        row = torch.nn.functional.normalize(row, dim=-1).numpy()
+        np.testing.assert_allclose(encoder.encode([sentence]), row, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("content", ["one\ntwo\n", ""])
+def test_a_word_list_that_is_not_berts_is_refused(content: str) -> None:
+    import safetensors.torch
+    from transformers import BertConfig, BertModel
+
+    network = BertModel(BertConfig(vocab_size=8, hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8))  # fmt: skip
+    folder = weights_folder() / "hf_owner_words"
+    folder.mkdir(parents=True)
+    network.config.save_pretrained(folder)
+    safetensors.torch.save_file(network.state_dict(), folder / "model.safetensors")
+    (folder / "vocab.txt").write_text(content)
+    with pytest.raises(EncoderError, match=r"vocab\.txt\) is damaged"):
+        load_text_encoder("hf:owner/words", "cpu")
+
+
+def test_features_of_other_weights_under_the_same_id_are_not_taken_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = small_spec("uni", monkeypatch)
+    image = np.random.default_rng(0).integers(0, 256, (256, 512, 3), dtype=np.uint8)
+    slide_file = write_tiff(tmp_path / "s.tiff", image)
+    grid = PatchGrid(np.array([[0, 0], [256, 0]], np.int32), 256, 0.5, 256.0, (512, 256))
+    made = []
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        network = vision_transformer.build_transformer(spec)
+        for parameter in network.parameters():
+            torch.nn.init.normal_(parameter, std=0.2)
+        _save("uni", "pytorch_model.bin", network.state_dict())
+        _load.cache_clear()
+        with open_slide(slide_file) as slide:
+            made.append(compute_features(slide, grid, load_image_encoder("uni", "cpu"), tmp_path / "s.h5"))
+        kept = read_features(tmp_path / "s.h5").attributes["encoder_weights_sha256"]
+        assert kept == sha256_of(weights_folder() / "uni" / "pytorch_model.bin")
+    assert np.abs(made[0].features - made[1].features).max() > 0.01
 
 
 # --- CONCH --------------------------------------------------------------------------------------------------

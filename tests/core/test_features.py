@@ -36,7 +36,7 @@ from tests.builders import tissue_image, write_tiff
 class FakeEncoder:
     """Mean color and standard deviation of each patch; counts what it encodes."""
 
-    id, dim, patch_px, mpp, input_px, resampling = "fake", 6, 256, 0.5, 32, "bilinear"
+    id, dim, patch_px, mpp, input_px, resampling, weights = "fake", 6, 256, 0.5, 32, "bilinear", ""
     device = torch.device("cpu")
 
     def __init__(self) -> None:

@@ -34,14 +34,7 @@ SOURCE = WeightSource(
 WEIGHTS = bytes(range(256)) * 12_000  # 3 MB
 
 
-@pytest.fixture(autouse=True)
-def _own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setenv("SURVPGC_WEIGHTS", str(tmp_path / "weights"))
-    monkeypatch.setenv("SURVPGC_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
-    _load.cache_clear()
-    yield
-    _load.cache_clear()
+pytestmark = pytest.mark.usefixtures("own_weights_folder")
 
 
 def _use(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:

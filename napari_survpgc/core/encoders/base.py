@@ -32,6 +32,7 @@ class ImageEncoder(Protocol):
     patch_px, mpp : how patches are cut (256 px at 0.5 µm per px).
     input_px : side of the square that :meth:`encode` wants; patches are resampled to it in one step when read.
     resampling : "bilinear" or "bicubic", antialiased, as the model was trained.
+    weights : SHA-256 of the user's file; "" for weights that come along, which the id already states.
     """
 
     id: str
@@ -40,6 +41,7 @@ class ImageEncoder(Protocol):
     mpp: float
     input_px: int
     resampling: Resampling
+    weights: str
     device: torch.device
 
     def encode(self, patches: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -22,7 +22,15 @@ from .vision_transformer import (
     Pooling,
     TransformerEncoder,
 )
-from .weights import WeightSource, check_state, find_weights, load_strictly, read_checkpoint, state_dict_of
+from .weights import (
+    WeightSource,
+    check_state,
+    find_weights,
+    load_strictly,
+    read_checkpoint,
+    sha256_of,
+    state_dict_of,
+)
 
 SOURCE = WeightSource(
     encoder_id="conch",
@@ -139,4 +147,4 @@ def load(device: str = "auto") -> TransformerEncoder:
     with torch.device("meta"):
         network = ConchImageTower(ConchImageSizes())
     load_image_tower(network, state_dict_of(read_checkpoint(path), path))
-    return TransformerEncoder(PixelEncoder(network, SPEC), SPEC, where)
+    return TransformerEncoder(PixelEncoder(network, SPEC), SPEC, where, sha256_of(path))

@@ -32,6 +32,7 @@ class EfficientNetLite0:
     mpp = 0.5
     input_px = 224
     resampling: Resampling = "bilinear"
+    weights = ""
 
     def __init__(self, network: nn.Module, device: torch.device, dtype: torch.dtype) -> None:
         self.device, self.dtype = device, dtype

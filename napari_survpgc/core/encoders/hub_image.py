@@ -23,7 +23,7 @@ from napari_survpgc.core.errors import EncoderError
 from .base import resolve_device
 from .transformers_loading import load_network
 from .vision_transformer import ImageSpec, PixelEncoder, Pooling, TransformerEncoder, wrap
-from .weights import WeightSource, find_weights, load_strictly, read_checkpoint, state_dict_of
+from .weights import WeightSource, find_weights, load_strictly, read_checkpoint, sha256_of, state_dict_of
 
 _MAX_CONFIG_BYTES = 1 << 20
 _HEADS = ("head.", "fc.", "classifier.", "head_dist.")
@@ -104,7 +104,7 @@ def load_transformers(
     ------
     EncoderError : another architecture than transformers knows, or other weights than the config states.
     """
-    config_file, processor_file, _ = files
+    config_file, processor_file, weights = files
     network = load_network(config_file.parent, source.title)
     width = hidden_size(network)
     if dim is not None and width != dim:
@@ -128,7 +128,7 @@ def load_transformers(
         std=_three(facts.get("image_std"), (0.5, 0.5, 0.5)),
         pooling=Pooling.CLASS,
     )
-    return TransformerEncoder(PixelEncoder(_LastHiddenState(network), spec), spec, device)
+    return TransformerEncoder(PixelEncoder(_LastHiddenState(network), spec), spec, device, sha256_of(weights))
 
 
 def hidden_size(network: nn.Module) -> int:
@@ -182,7 +182,7 @@ def _load_timm(
         std=_three(facts.get("std"), (0.5, 0.5, 0.5)),
         pooling=Pooling.HEAD,
     )
-    return wrap(network, spec, device)
+    return wrap(network, spec, device, sha256_of(path))
 
 
 def read_config(path: Path) -> dict[str, Any]:

@@ -1,14 +1,16 @@
 """Any sentence encoder of the Hugging Face hub by its id, ``hf:<owner>/<name>``, e.g. hf:pritamdeka/S-PubMedBert-MS-MARCO.
 
 Repositories laid out as sentence-transformers does: network, tokenizer and ``1_Pooling/config.json`` (mean over the
-words, or the class token; the mean where it is missing). Vectors are brought to length 1, as those of the other text encoders. No code of a
-repository is run.
+words, or the class token; the mean where it is missing). The tokenizer is ``tokenizer.json``; older repositories of the
+BERT family (ClinicalBERT, BioBERT) have only the word pieces, ``vocab.txt``, which are split as transformers' own
+BertTokenizer does. Vectors are brought to length 1, as those of the other text encoders. No code of a repository is run.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -23,8 +25,14 @@ from .hub_image import hidden_size, parse_id, read_config
 from .transformers_loading import load_network
 from .weights import WeightSource, find_optional, find_weights, sha256_of
 
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+    from tokenizers.implementations import BaseTokenizer
+
 _MAX_TOKENS = 512
+_MAX_VOCABULARY_BYTES = 64 << 20
 _POOLING = "1_Pooling/config.json"
+_TOKENIZER_FACTS = "tokenizer_config.json"
 
 
 def source_of(encoder_id: str) -> WeightSource:
@@ -36,13 +44,13 @@ def source_of(encoder_id: str) -> WeightSource:
         encoder_id=encoder_id,
         title=hub.name,
         files=("config.json", "tokenizer.json", "model.safetensors"),
-        optional=(_POOLING,),
+        optional=(_POOLING, _TOKENIZER_FACTS),
         kind="text",
         repository=hub.name,
         page=f"https://huggingface.co/{hub.name}",
         licence="see its page",
         gated=False,
-        also={"model.safetensors": "pytorch_model.bin"},
+        also={"model.safetensors": "pytorch_model.bin", "tokenizer.json": "vocab.txt"},
     )
 
 
@@ -53,7 +61,7 @@ class HubText:
         self,
         encoder_id: str,
         network: nn.Module,
-        tokenizer: object,
+        tokenizer: Tokenizer | BaseTokenizer,
         by_class_token: bool,
         device: torch.device,
         weights: str,
@@ -82,7 +90,7 @@ class HubText:
         content = f"{self.device.type} {sentence}".encode()
         row = self._cache.get(content)
         if row is None:
-            ids = self._tokenizer.encode(sentence).ids  # type: ignore[attr-defined]
+            ids = self._tokenizer.encode(sentence).ids
             with torch.inference_mode():
                 row = self.forward(torch.tensor([ids], device=self.device))[0].float().cpu().numpy()
             self._cache.put(content, row)
@@ -96,19 +104,12 @@ def load_hub_text(encoder_id: str, device: str = "auto") -> HubText:
     ------
     EncoderError : files are missing, damaged, of another model, or of a kind that needs code of its own.
     """
-    from tokenizers import Tokenizer
-
     source = source_of(encoder_id)
     where = resolve_device(device)
     config_file, tokenizer_file, weights = find_weights(source)
     pooling_file = find_optional(source, _POOLING)
     network = load_network(config_file.parent, source.title)
-    try:
-        tokenizer = Tokenizer.from_file(str(tokenizer_file))
-    except Exception as error:  # the library raises a bare Exception
-        raise EncoderError(
-            f"The tokenizer of {source.title} is damaged", f"Get it again from {source.page}"
-        ) from error
+    tokenizer = _read_tokenizer(source, tokenizer_file)
     config: Any = network.config
     limit = int(getattr(config, "max_position_embeddings", _MAX_TOKENS))
     tokenizer.enable_truncation(min(limit, _MAX_TOKENS))
@@ -118,3 +119,33 @@ def load_hub_text(encoder_id: str, device: str = "auto") -> HubText:
     )  # the mean, as sentence-transformers does without
     by_class_token = bool(pooling.get("pooling_mode_cls_token", False))
     return HubText(encoder_id, network, tokenizer, by_class_token, where, sha256_of(weights))
+
+
+def _read_tokenizer(source: WeightSource, path: Path) -> Tokenizer | BaseTokenizer:
+    """Read ``tokenizer.json``, or make the tokenizer of BERT from its ``vocab.txt``."""
+    from tokenizers import Tokenizer
+    from tokenizers.implementations import BertWordPieceTokenizer
+
+    try:
+        if path.suffix == ".json":
+            return Tokenizer.from_file(str(path))
+        facts_file = find_optional(source, _TOKENIZER_FACTS)
+        facts = read_config(facts_file) if facts_file else {}
+        if path.stat().st_size > _MAX_VOCABULARY_BYTES:
+            raise ValueError("too large")
+        words = BertWordPieceTokenizer(
+            str(path),
+            lowercase=bool(facts.get("do_lower_case", True)),  # the default of BertTokenizer
+            handle_chinese_chars=bool(facts.get("tokenize_chinese_chars", True)),
+            strip_accents=facts.get("strip_accents"),
+        )
+        if any(words.token_to_id(mark) is None for mark in ("[CLS]", "[SEP]", "[UNK]")):
+            raise ValueError("not the word pieces of BERT")
+        return words
+    except EncoderError:
+        raise
+    except Exception as error:  # the library raises a bare Exception
+        raise EncoderError(
+            f"The tokenizer of {source.title} ({path.name}) is damaged or of a kind that is not known",
+            f"Get it again from {source.page}",
+        ) from error

@@ -26,6 +26,7 @@ class ReplicatedEncoder:
         self.id, self.dim = first.id, first.dim
         self.patch_px, self.mpp, self.input_px = first.patch_px, first.mpp, first.input_px
         self.resampling: Resampling = first.resampling
+        self.weights = first.weights
         self.device, self.replicas = first.device, len(encoders)
         self.patch_bytes = getattr(first, "patch_bytes", 0)
         self._free: queue.SimpleQueue[ImageEncoder] = queue.SimpleQueue()

@@ -21,7 +21,15 @@ from napari_survpgc.core.errors import EncoderError
 from napari_survpgc.core.types import Resampling
 
 from .base import cpu_has_bf16, resolve_device, tune_allocator
-from .weights import WeightSource, check_state, find_weights, load_strictly, read_checkpoint, state_dict_of
+from .weights import (
+    WeightSource,
+    check_state,
+    find_weights,
+    load_strictly,
+    read_checkpoint,
+    sha256_of,
+    state_dict_of,
+)
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 OPTIMUS_MEAN, OPTIMUS_STD = (0.707223, 0.578729, 0.703617), (0.211883, 0.230117, 0.177517)
@@ -105,8 +113,8 @@ class PixelEncoder(nn.Module):
 class TransformerEncoder:
     """An :class:`ImageEncoder` around a :class:`PixelEncoder`."""
 
-    def __init__(self, network: PixelEncoder, spec: ImageSpec, device: torch.device) -> None:
-        self.id, self.dim = spec.source.encoder_id, spec.dim
+    def __init__(self, network: PixelEncoder, spec: ImageSpec, device: torch.device, weights: str) -> None:
+        self.id, self.dim, self.weights = spec.source.encoder_id, spec.dim, weights
         self.patch_px, self.mpp, self.input_px = spec.patch_px, spec.mpp, spec.input_px
         self.resampling: Resampling = spec.resampling
         self.device, self.dtype = device, precision(device, spec.half)
@@ -152,16 +160,21 @@ def load_transformer(spec: ImageSpec, device: str = "auto") -> TransformerEncode
     with torch.device("meta"):
         network = build_transformer(spec)
     load_strictly(network, state_dict_of(read_checkpoint(path), path), spec.source.title)
-    return wrap(network, spec, where)
+    return wrap(network, spec, where, sha256_of(path))
 
 
-def wrap(network: nn.Module, spec: ImageSpec, device: torch.device) -> TransformerEncoder:
-    """Make an encoder of a loaded timm network, and check that it is as wide as the spec says."""
+def wrap(network: nn.Module, spec: ImageSpec, device: torch.device, weights: str) -> TransformerEncoder:
+    """Make an encoder of a loaded timm network, and check that it is as wide as the spec says.
+
+    Parameters
+    ----------
+    weights : SHA-256 of their file.
+    """
     if device.type == "cpu":
         tune_allocator()
     tokens = network if spec.pooling is Pooling.HEAD else _Features(network)
     encoder = TransformerEncoder(
-        PixelEncoder(tokens, spec, getattr(network, "num_prefix_tokens", 1)), spec, device
+        PixelEncoder(tokens, spec, getattr(network, "num_prefix_tokens", 1)), spec, device, weights
     )
     width = getattr(network, "num_features", spec.dim) * (2 if spec.pooling is Pooling.CLASS_AND_MEAN else 1)
     if width != spec.dim:
