@@ -139,7 +139,7 @@ def test_a_connection_that_breaks_goes_on_by_itself_or_ends_in_a_sentence(
 
 def test_no_network_is_told_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     _use("http://127.0.0.1:9", monkeypatch)
-    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    monkeypatch.setattr("time.sleep", lambda seconds: pytest.fail("tried again and again"))
     with pytest.raises(EncoderError, match=r"the hub cannot be reached.*put the file into"):
         download_weights(SOURCE)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)

@@ -6,8 +6,9 @@ we neither read, print nor keep the token. A file is checked before it is kept: 
 
 from __future__ import annotations
 
+import contextlib
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from .weights import DamagedWeightsError, WeightSource, find_optional, find_weig
 
 _TABLES = {".json", ".tsv", ".txt"}
 _MEGABYTE = 10**6
+_REACH_SECONDS = 10
 
 
 def fetch_weights(
@@ -87,12 +89,14 @@ def download_weights(source: WeightSource, progress: ProgressCallback | None = N
         damaged.path.unlink(missing_ok=True)  # the user asks for it anew
     except EncoderError:
         pass  # that is why we are here
-    for name in source.files:
-        if name not in source.elsewhere and _is_missing(source, name):
-            _download(source, source.repository, name, progress)
-    for name in source.optional:
-        if find_optional(source, name) is None:
-            _download(source, source.repository, name, progress, may_lack=True)
+    wanted = [name for name in source.files if name not in source.elsewhere and _is_missing(source, name)]
+    extra = [name for name in source.optional if find_optional(source, name) is None]
+    if wanted or extra:
+        _need_hub(source)
+    for name in wanted:
+        _download(source, source.repository, name, progress)
+    for name in extra:
+        _download(source, source.repository, name, progress, may_lack=True)
     try:
         return find_weights(source)
     except DamagedWeightsError as damaged:
@@ -101,6 +105,36 @@ def download_weights(source: WeightSource, progress: ProgressCallback | None = N
             f"{source.title} arrived damaged: its SHA-256 is not the one that the hub states",
             f"Try again with '{source.command}'",
         ) from damaged
+
+
+def _need_hub(source: WeightSource) -> None:
+    """Ask the hub for any answer, once: its library tries for half a minute before it says that there is no network."""
+    from huggingface_hub import constants, get_session
+
+    try:
+        get_session().head(constants.ENDPOINT, timeout=_REACH_SECONDS)
+    except Exception as error:  # of its HTTP library, which has changed twice
+        raise EncoderError(
+            f"{source.title} could not be downloaded: the hub cannot be reached",
+            f"Check the network (and HF_HUB_OFFLINE), or {_by_hand(source)}",
+        ) from error
+
+
+def _by_hand(source: WeightSource) -> str:
+    return f"put the file into {weights_folder() / source.folder}"
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the hub's library from writing each new try to the terminal: what is wrong at the end is said by us."""
+    from huggingface_hub.utils import logging
+
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
 
 
 def _is_missing(source: WeightSource, name: str) -> bool:
@@ -127,9 +161,9 @@ def _download(
         RepositoryNotFoundError,
     )
 
-    local = f"put the file into {weights_folder() / source.folder}"
+    local = _by_hand(source)
     try:
-        with writing(weights_folder()):
+        with writing(weights_folder()), _quiet():
             hf_hub_download(repository, name, tqdm_class=_bar(name, progress))
     except (GatedRepoError, RepositoryNotFoundError) as error:
         # The hub answers 'not found' to those who are not logged in.
