@@ -120,13 +120,23 @@ class Dataset:
         return torch.from_numpy(np.concatenate([read_rows(f) for f in self.features[case]]))
 
     def slide_means(self, progress: ProgressCallback | None = None) -> list[NDArray[np.float64]]:
-        """Return the mean feature vector (d,) of every slide of the patients."""
-        files = [file for case in self.cases for file in self.features.get(case, ())]
-        means = []
-        for done, file in enumerate(files, start=1):
-            means.append(read_rows(file).mean(0, dtype=np.float64))
+        """Return the mean feature vector (d,) of every slide of the patients.
+
+        Raises
+        ------
+        CohortError : lists every file that is damaged or holds anything but numbers.
+        """
+        files = [(case, file) for case in self.cases for file in self.features.get(case, ())]
+        means, problems = [], []
+        for done, (case, file) in enumerate(files, start=1):
+            try:
+                means.append(read_rows(file).mean(0, dtype=np.float64))
+            except FeatureError as error:
+                problems.append(f"patient {case}: {error.problem}")
             if progress:
                 progress("slides", done, len(files))
+        if problems:
+            raise _unusable_features(problems)
         return means
 
     def genomic_input(self, case: str) -> Tensor | list[Tensor] | None:
@@ -375,10 +385,7 @@ def _pathology_encoder(cohort: Cohort, cases: Sequence[str], said: str) -> Encod
         listed = "; ".join(f"{s.path.name}: {name}, width {width}" for (name, width), s in found.items())
         problems.append(f"the features come from different encoders ({listed})")
     if problems:
-        raise CohortError(
-            f"The features of {cohort.name} have {counted(problems)}: {too_many(problems)}",
-            "Make those again with 'survpgc features', all with one encoder",
-        )
+        raise _unusable_features(problems)
     (encoder, width), first = next(iter(found.items()))
     if said and encoder != said:
         raise CohortError(
@@ -387,3 +394,10 @@ def _pathology_encoder(cohort: Cohort, cases: Sequence[str], said: str) -> Encod
         )
     known = np.isfinite(first.mpp)
     return EncoderSpec(encoder, width, 0, first.patch_px or None, float(first.mpp) if known else None)
+
+
+def _unusable_features(problems: Sequence[str]) -> CohortError:
+    return CohortError(
+        f"The features have {counted(problems)}: {too_many(problems)}",
+        "Make those again with 'survpgc features', all with one encoder",
+    )

@@ -358,6 +358,13 @@ def _expression(folder: Path, cases: set[str], problems: list[str]) -> pd.DataFr
     infinite = np.isinf(frame.to_numpy(float))
     if infinite.any():
         problems.append(f"{path.name} has infinite values, e.g. in gene {frame.columns[infinite.any(0)][0]}")
+    absent = frame.isna().to_numpy() & np.isin(frame.index, list(cases))[:, None]
+    if absent.any():
+        row, column = np.argwhere(absent)[0]
+        problems.append(
+            f"{path.name} lacks {int(absent.sum())} value{'s' if absent.sum() > 1 else ''}, e.g. of gene"
+            f" {frame.columns[column]} in patient {frame.index[row]} (fill them in, or leave out the gene or the patient)"
+        )
     if cases and not cases & set(frame.index):
         problems.append(f"{path.name} holds none of the patients")
     return frame

@@ -260,6 +260,32 @@ def test_damage_and_contradictions_are_told_together_before_training(
     assert not (tmp_path / "run").exists()
 
 
+def test_values_that_are_not_there_are_told_before_training(
+    cohort_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bad = tmp_path / "bad"
+    shutil.copytree(cohort_dir, bad)
+    frame = pd.read_csv(bad / "expression.csv.gz", index_col=0)
+    frame.loc["elsewhere"] = np.nan  # a sample of nobody in the cohort
+    frame.to_csv(bad / "expression.csv.gz")
+    read_cohort(bad)
+    frame.loc["P04", "GENE2"] = np.nan
+    frame.to_csv(bad / "expression.csv.gz")
+    line = ["train", str(bad), "--model", "mlp_pathology", "--n-folds", "2", "--out", str(tmp_path / "run")]
+    assert run_cli(line) == 2
+    assert "expression.csv.gz lacks 1 value, e.g. of gene GENE2 in patient P04" in capsys.readouterr().err
+    shutil.copy(cohort_dir / "expression.csv.gz", bad / "expression.csv.gz")
+    for case in ("P07", "P31"):
+        with h5py.File(bad / "features" / f"{case}.h5", "r+") as file:
+            file["features"][3, 2] = np.nan
+    assert run_cli(line) == 2
+    said = capsys.readouterr().err
+    assert "patient P07: 1 of 12 feature rows in P07.h5 are not numbers" in said
+    assert "patient P31: 1 of 12 feature rows in P31.h5 are not numbers" in said
+    assert said.count("\n") == 1
+    assert not (tmp_path / "run" / "folds").exists()
+
+
 def _damage(raw: bytes) -> bytes:
     return raw[:60] + bytes(255 - b for b in raw[60:120]) + raw[120:]
 
