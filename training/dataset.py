@@ -97,11 +97,12 @@ class Dataset:
     notes: tuple[str, ...] = ()
     _bags: dict[str, Tensor] = field(default_factory=dict)
     _kept: int = 0
+    _known: set[Path] = field(default_factory=set)
     _reader: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "bags"))
     _next: tuple[str, Future[Tensor]] | None = None
 
     def bag(self, case: str) -> Tensor:
-        """Return (n_p, d) patches of all slides of a patient; the tokens of the patient stay once."""
+        """Return (n_p, d) patches of all slides of a patient, in the precision of the files."""
         if case in self._bags:
             return self._bags[case]
         waiting, self._next = self._next, None
@@ -117,7 +118,9 @@ class Dataset:
             self._next = (case, self._reader.submit(self._read, case))
 
     def _read(self, case: str) -> Tensor:
-        return torch.from_numpy(np.concatenate([read_rows(f) for f in self.features[case]]))
+        slides = [read_rows(file, known=file in self._known) for file in self.features[case]]
+        self._known.update(self.features[case])
+        return torch.from_numpy(slides[0] if len(slides) == 1 else np.concatenate(slides))
 
     def slide_means(self, progress: ProgressCallback | None = None) -> list[NDArray[np.float64]]:
         """Return the mean feature vector (d,) of every slide of the patients.
@@ -131,6 +134,7 @@ class Dataset:
         for done, (case, file) in enumerate(files, start=1):
             try:
                 means.append(read_rows(file).mean(0, dtype=np.float64))
+                self._known.add(file)
             except FeatureError as error:
                 problems.append(f"patient {case}: {error.problem}")
             if progress:

@@ -161,7 +161,8 @@ class _Feed:
         inputs: dict[str, Any] = {}
         if Modality.PATHOLOGY in data.forms.modalities:
             bag = data.bag(case)
-            inputs["pathology"] = self._moved(sample_patches(bag, settings.max_patches, rng) if rng else bag)
+            drawn = sample_patches(bag, settings.max_patches, rng) if rng else bag
+            inputs["pathology"] = self._moved(drawn).float()  # a bag in float16 stays so, being read and kept
         if Modality.CLINIC in data.forms.modalities and not (rng and rng.random() < settings.clinic_dropout):
             clinic = data.clinic[case] if self.encoding is None else self._row(self.encoding, case)
             inputs["clinic"] = self._moved(clinic)

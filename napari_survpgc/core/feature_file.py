@@ -177,17 +177,22 @@ def read_features(
         for key, value in attributes.items()
         if isinstance(value, (str, int, float, np.integer, np.floating))
     }
+    rows = rows.astype(np.float32, copy=False)
     return PatchFeatures(rows, grid, encoder, failed, _text(attributes.get("slide_fingerprint")), extra)
 
 
-def read_rows(path: Path) -> NDArray[np.float32]:
-    """Return the (n_p, d) features alone, for training, which needs no coordinates.
+def read_rows(path: Path, *, known: bool = False) -> NDArray[np.floating]:
+    """Return the (n_p, d) features alone, in the precision of the file, for training, which needs no coordinates.
+
+    Parameters
+    ----------
+    known : the file was read before, and was found to hold numbers only: looking again takes longer than reading.
 
     Raises
     ------
     FeatureError : as :func:`read_features`.
     """
-    return _rows(path)[0]
+    return _rows(path, known)[0]
 
 
 def find_coords(path: Path) -> Path | None:
@@ -203,8 +208,8 @@ def find_coords(path: Path) -> Path | None:
     return next((found for found in candidates if found != path and found.is_file()), None)
 
 
-def _rows(path: Path) -> tuple[NDArray[np.float32], dict[str, Any]]:
-    """Read the features, checked, with the attributes beside them."""
+def _rows(path: Path, known: bool = False) -> tuple[NDArray[np.floating], dict[str, Any]]:
+    """Read the features as they are kept, checked, with the attributes beside them."""
     attributes: dict[str, Any] = {}
     if path.suffix.lower() in _TENSORS:
         rows = _read_tensor(path)
@@ -218,8 +223,7 @@ def _rows(path: Path) -> tuple[NDArray[np.float32], dict[str, Any]]:
         raise FeatureError(
             f"{name} holds no patch", "Check the tissue of the slide, then make the features again"
         )
-    rows = rows.astype(np.float32, copy=False)
-    bad = ~np.isfinite(rows).all(1)
+    bad = np.zeros(0, bool) if known else ~np.isfinite(rows).all(1)
     if bad.any():
         raise FeatureError(
             f"{int(bad.sum())} of {len(rows)} feature rows in {name} are not numbers (NaN)", _AGAIN

@@ -74,8 +74,32 @@ class FeedForward(nn.Module):
         self.final_norm = nn.LayerNorm(width)
 
     def forward(self, x: Tensor) -> Tensor:
-        hidden = self.dropout(nn.functional.gelu(self.inner(self.norm(x))))
-        return self.final_norm(self.outer(hidden))
+        return self._rest(self.inner(self.norm(x)))
+
+    def of_mixtures(self, weights: Tensor, values: Tensor) -> Tensor:
+        """Return ``forward(weights^T @ values)``: rows that mix a few values, as the patches mix those of the tokens.
+
+        With V the values minus their means over the width, the first LayerNorm of row s V is (s V) / sd * gain + bias;
+        so the inner layer needs to be applied to the few rows of V alone.
+
+        Parameters
+        ----------
+        weights : (b, P, n).   values : (b, P, width).
+
+        Returns
+        -------
+        (b, n, width)
+        """
+        centered = values - values.mean(-1, keepdim=True)
+        deviation = torch.linalg.vector_norm(weights.transpose(1, 2) @ centered, dim=-1)  # (b, n)
+        variance = deviation.square() / values.shape[-1] + self.norm.eps
+        inner = (centered * self.norm.weight) @ self.inner.weight.T
+        bias = self.inner(self.norm.bias)
+        scaled = weights * variance.rsqrt().unsqueeze(1)
+        return self._rest(torch.baddbmm(bias, scaled.transpose(1, 2), inner))
+
+    def _rest(self, inner: Tensor) -> Tensor:
+        return self.final_norm(self.outer(self.dropout(nn.functional.gelu(inner))))
 
 
 def attend(
@@ -88,7 +112,7 @@ def attend(
     for start in range(0, c.shape[1], chunk):
         part = slice(start, start + chunk)
         # Over the tokens, with the patches side by side in memory: ten times faster than over short rows.
-        rows = feed_forward(c[:, part].transpose(1, 2).softmax(1).transpose(1, 2) @ v)
+        rows = feed_forward.of_mixtures(c[:, part].transpose(1, 2).softmax(1), v)
         if patches.mask is not None:
             rows = rows * patches.mask[:, part].unsqueeze(-1)
         summed = rows.sum(1)
