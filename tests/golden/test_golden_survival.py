@@ -68,9 +68,16 @@ def test_learning_rate(load_golden: Load, steps: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["train_nll_a0.5", "train_nll_a0.5_8steps", "train_nll_a0.5_cosine", "train_diff_b0.3"]
+    ("name", "decay"),
+    [
+        ("train_nll_a0.5", 1e-3),
+        ("train_nll_a0.5_8steps", 1e-3),
+        ("train_nll_a0.5_cosine", 1e-3),
+        ("train_diff_b0.3", 1e-3),
+        ("train_sensitive", 0.1),
+    ],
 )
-def test_training_steps(load_golden: Load, name: str) -> None:
+def test_training_steps(load_golden: Load, name: str, decay: float) -> None:
     case = load_golden(name)
     c = case["meta"]["constructor"]
     model = build_model(
@@ -83,9 +90,9 @@ def test_training_steps(load_golden: Load, name: str) -> None:
     )
     load_published_state_dict(model, {k: torch.from_numpy(v) for k, v in case["weights"].items()})
     model.train()
-    optimizer = radam(flatten(model), lr=5e-4, weight_decay=1e-3)
+    optimizer = radam(flatten(model), lr=5e-4, weight_decay=decay)
     x = {k: torch.from_numpy(v) for k, v in case["in"].items()}
-    combined = "diff" in name
+    combined = "nll_diff_surv" in case["meta"]["call"]
     losses = []
     for step, rate in enumerate(case["out"]["lr"]):
         i = slice(step % len(x["y"]), step % len(x["y"]) + 1)
