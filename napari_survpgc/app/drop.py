@@ -13,6 +13,8 @@ from qtpy.QtGui import QDropEvent, QGuiApplication
 from qtpy.QtWidgets import QWidget
 
 from napari_survpgc.core.case_file import SUFFIX
+from napari_survpgc.core.errors import FeatureError
+from napari_survpgc.core.feature_file import summarize_features
 from napari_survpgc.core.slide_backends import is_slide
 
 from .session import Session
@@ -48,12 +50,14 @@ class DropTarget(QObject):
         return True
 
     def open(self, path: Path) -> bool:
-        """Open a slide or a case; False for anything else."""
+        """Open a slide or a case, or take features for the open slide; False for anything else."""
         ending = path.suffix.lower()
         if ending == SUFFIX:
             self.session.open_case(path)
         elif ending in SLIDE_ENDINGS or _is_slide(path):
             self.session.open_slide(path)
+        elif self.session.opened is not None and _has_features(path):
+            self.session.use_features(path)
         else:
             return False
         return True
@@ -61,6 +65,17 @@ class DropTarget(QObject):
 
 def _is_slide(path: Path) -> bool:
     return any(path.glob("*.dcm")) if path.is_dir() else is_slide(path)
+
+
+def _has_features(path: Path) -> bool:
+    """Whether a file holds patch features; another HDF5 file is left to others, and a pickle is not opened to look."""
+    if path.suffix.lower() not in (".h5", ".hdf5"):
+        return False
+    try:
+        summarize_features(path)
+    except FeatureError:
+        return False
+    return True
 
 
 def prefer_for_slides() -> None:

@@ -22,7 +22,7 @@ from napari_survpgc.core.clinical import parse_record, read_record
 from napari_survpgc.core.errors import BundleError, ExpressionError, SlideError, SurvPGCError
 from napari_survpgc.core.export import write_outputs
 from napari_survpgc.core.genomics import normalize_profile, parse_unit, read_expression
-from napari_survpgc.core.pipeline import Analysis, Analyzer
+from napari_survpgc.core.pipeline import Analysis, Analyzer, features_of_slide
 from napari_survpgc.core.predict import Predictor, attribute, what_if
 from napari_survpgc.core.slide import Slide, open_slide
 from napari_survpgc.core.slide_tiles import TileCache
@@ -116,13 +116,22 @@ def open_with_tiles(path: Path, mpp: float | None = None) -> OpenedSlide:
     return OpenedSlide(slide, tiles)
 
 
+@dataclass(frozen=True)
+class GivenFeatures:
+    """A feature file that the user chose for the open slide; ``encoder`` is "" where the file does not say."""
+
+    path: Path
+    patches: int
+    encoder: str
+
+
 class Session(QObject):
     """See the module's docstring.
 
     Signals
     -------
     slide_changed : a slide was opened, closed or given its pixel size.
-    tissue_changed, patient_changed, bundle_changed.
+    tissue_changed, patient_changed, bundle_changed, features_changed.
     job_started(Job), job_ended.   result_changed : new result, what-if or none.   stale_changed.
     attribution_changed : the contributions of a what-if have come, see :meth:`explain`.
     patch_selected(int) : index, -1 for none.   message(Message).
@@ -132,6 +141,7 @@ class Session(QObject):
     tissue_changed = Signal()
     patient_changed = Signal()
     bundle_changed = Signal()
+    features_changed = Signal()
     job_started = Signal(object)
     job_ended = Signal()
     result_changed = Signal()
@@ -150,6 +160,7 @@ class Session(QObject):
         self.device = "auto"
         self.result: Result | None = None
         self.features: PatchFeatures | None = None
+        self.given_features: GivenFeatures | None = None
         self.patch = -1
         self.stale = False
         self.case_name = ""
@@ -281,6 +292,7 @@ class Session(QObject):
         self.opened = opened
         self.tissue = None
         self.case_name = opened.slide.info.path.stem
+        self._take_features(None)
         self._drop_result()
         self.slide_changed.emit()
         self.tissue_changed.emit()
@@ -293,6 +305,7 @@ class Session(QObject):
         self._cancel_slide_work()
         opened.close()
         self.tissue = None
+        self._take_features(None)
         self._drop_result()
         self.slide_changed.emit()
         self.tissue_changed.emit()
@@ -422,6 +435,31 @@ class Session(QObject):
             return self.expression.problem
         return ""
 
+    def use_features(self, path: Path | None) -> Job | None:
+        """Take the features of the open slide from a file of ours, CLAM, TRIDENT or STAMP; None: compute them again."""
+        if path is None or self.opened is None:
+            if path is not None:
+                self.say("Open the slide of these features first.", Severity.ERROR)
+            self._take_features(None)
+            return None
+        opened = self.opened
+
+        def look(progress: ProgressCallback) -> GivenFeatures:
+            found = features_of_slide(path, opened.slide.info)
+            return GivenFeatures(path, len(found.grid), found.encoder or "")
+
+        def taken(found: GivenFeatures) -> None:
+            if self.opened is opened:
+                self._take_features(found)
+
+        return self.start(look, "features file", taken, shown=False, of_slide=True)
+
+    def _take_features(self, given: GivenFeatures | None) -> None:
+        if given != self.given_features:
+            self.given_features = given
+            self.features_changed.emit()
+            self._mark_stale()
+
     def run(self) -> Job | None:
         """Tissue, patches, features, prediction; each step that was done before is taken from there."""
         problem = self.missing()
@@ -430,6 +468,8 @@ class Session(QObject):
             return None
         assert self.opened is not None
         assert self.bundle is not None
+        if self.given_features is not None:
+            return self._run_from(self.given_features.path)
         opened, bundle, tissue = self.opened, self.bundle, self.tissue
         analyzer = Analyzer(bundle, self.device, self._predictor)
         record, profile = self.record, self._profile
@@ -455,7 +495,7 @@ class Session(QObject):
             if self.opened is not opened:
                 return  # another slide was opened meanwhile
             edited = self.tissue is not tissue
-            if not edited and self.tissue is not found.tissue:
+            if not edited and found.tissue is not None and self.tissue is not found.tissue:
                 self.tissue = found.tissue
                 self.tissue_changed.emit()
             self.features, self._record_of_result = found.features, found.record
@@ -709,12 +749,12 @@ class Session(QObject):
 
         self.open_slide(slide, then=then)
 
-    def _run_from(self, features: Path) -> None:
+    def _run_from(self, features: Path) -> Job | None:
         if self.opened is None or self.bundle is None or self.missing():
-            return
+            return None
         opened, record, profile = self.opened, self.record, self._profile
         analyzer = Analyzer(self.bundle, self.device, self._predictor)
-        self._analyze(
+        return self._analyze(
             lambda progress: analyzer.predict(opened.slide, record, profile, features, progress=progress),
             opened,
         )

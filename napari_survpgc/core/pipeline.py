@@ -244,9 +244,7 @@ class Analyzer:
         progress: ProgressCallback | None = None,
     ) -> Analysis:
         """The same from features that were made before."""
-        bag = read_features(features, slide_mpp=slide.info.mpp)
-        check_within(bag, slide.info)
-        _check_geometry(bag, slide.info, features)
+        bag = features_of_slide(features, slide.info)
         return self._predict(slide, record, profile, None, bag, (), progress)
 
     def _predict(
@@ -276,6 +274,19 @@ def _check_writable(out: Path) -> None:
         probe = out / ".survpgc-write-test"
         probe.write_bytes(b"\0" * 4096)
         probe.unlink()
+
+
+def features_of_slide(path: Path, info: SlideInfo) -> PatchFeatures:
+    """Read features that were made before, by us or others, and check that they can be laid over a slide.
+
+    Raises
+    ------
+    FeatureError : damaged, of another slide, or without the size of a patch.
+    """
+    bag = read_features(path, slide_mpp=info.mpp)
+    check_within(bag, info)
+    _check_geometry(bag, info, path)
+    return bag
 
 
 def _check_geometry(bag: PatchFeatures, info: SlideInfo, path: Path) -> None:

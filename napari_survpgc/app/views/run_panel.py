@@ -9,6 +9,7 @@ from qtpy.QtWidgets import QLabel, QProgressBar, QWidget
 from napari_survpgc.app.session import Session
 from napari_survpgc.app.workers import Job
 
+from .features_view import FeaturesView
 from .parts import note, panel, primary, push, row
 
 _STAGES = {
@@ -48,6 +49,8 @@ class RunPanel(QWidget):
         )
         self.cancel_button.setMinimumHeight(30)
         self.hint = note()
+        self.features = FeaturesView(session)
+        layout.addWidget(self.features)
         layout.addLayout(row(self.run_button, self.cancel_button))
         layout.addWidget(self.hint)
         self.stages = QLabel("")
