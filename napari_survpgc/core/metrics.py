@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 _TIED = 1e-8
-_BLOCK = 1 << 24  # pairs compared at once
+_SMALL = 16  # a power of two
 
 
 def _times_events(months: ArrayLike, event: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
@@ -32,18 +32,56 @@ def _weighted_concordance(
     use: NDArray[np.bool_],
 ) -> float:
     """Share of concordant pairs (i dies before j), each weighted by ``weight[i]``; ties of risk count one half."""
-    dead = np.flatnonzero(events & use)
-    step = max(1, _BLOCK // len(times))
-    good = total = 0.0
-    for start in range(0, len(dead), step):
-        i = dead[start : start + step]
-        later = (times[i][:, None] < times) | ((times[i][:, None] == times) & ~events)
-        difference = risk[i][:, None] - risk
-        tied = np.abs(difference) <= _TIED
-        concordant = ((difference > 0) & ~tied) + 0.5 * tied
-        good += float(weight[i] @ np.where(later, concordant, 0).sum(1))
-        total += float(weight[i] @ later.sum(1))
-    return good / total if total > 0 else float("nan")
+    n = len(times)
+    # Those who lived longer come first, at one time the censored before the deaths: whom a death is compared with
+    # are the first so many.
+    by_time = np.lexsort((events, -times))
+    dead = by_time[(events & use)[by_time]]
+    censored = np.sort(times[~events])
+    longer = np.full(len(dead), n) - np.searchsorted(np.sort(times), times[dead], side="right")
+    longer += np.searchsorted(censored, times[dead], side="right")
+    longer -= np.searchsorted(censored, times[dead], side="left")
+    by_risk = np.argsort(risk, kind="stable")
+    rank = np.empty(n, np.int64)
+    rank[by_risk] = np.arange(n)
+    sorted_risk = risk[by_risk]
+    first = np.searchsorted(sorted_risk, risk[dead] - _TIED, side="left")
+    last = np.searchsorted(sorted_risk, risk[dead] + _TIED, side="right")
+    in_order = rank[by_time]
+    lower = _count_below(in_order, longer, first)
+    not_higher = lower.copy()
+    shared = np.flatnonzero(last - first > 1)  # somebody else has this risk
+    if len(shared):
+        not_higher[shared] = _count_below(in_order, longer[shared], last[shared])
+    total = float(weight[dead] @ longer)
+    return float(weight[dead] @ (lower + not_higher)) / 2 / total if total > 0 else float("nan")
+
+
+def _count_below(
+    rank: NDArray[np.int64], ends: NDArray[np.int64], limits: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """Count for each query the ranks below its limit among the first ``ends`` ones, in O(n log^2 n) in all.
+
+    The first 112 = 64 + 32 + 16 are a block of each of these lengths. All blocks of a length are sorted in one go, by
+    the number of the block and the rank within it, and a query is looked up in its own.
+
+    Parameters
+    ----------
+    rank : (n,) a permutation of 0 .. n - 1.   ends, limits : (m,) from 0 to n.
+    """
+    n = len(rank)
+    rest = ends & -_SMALL  # what is left over after the blocks is looked through
+    tail = np.append(rank, np.full(_SMALL, n))[rest[:, None] + np.arange(_SMALL)]
+    counts = ((tail < limits[:, None]) & (np.arange(_SMALL) < (ends - rest)[:, None])).sum(1)
+    place = np.arange(n)
+    for level in range(_SMALL.bit_length() - 1, n.bit_length()):
+        queries = np.flatnonzero((ends >> level) & 1)
+        if len(queries) == 0:
+            continue
+        block = (ends[queries] >> level) - 1
+        keys = np.sort((place >> level) * n + rank)
+        counts[queries] += np.searchsorted(keys, block * n + limits[queries]) - (block << level)
+    return counts
 
 
 def c_index(months: ArrayLike, event: ArrayLike, risk: ArrayLike) -> float:
@@ -74,8 +112,9 @@ def censoring_survival(
     order = np.sort(times)
     at_risk = len(times) - np.searchsorted(order, distinct, side="left")
     # Deaths at a time leave the risk set before the censorings at the same time.
-    died = np.array([(events & (times == t)).sum() for t in distinct])
-    censored = np.array([(~events & (times == t)).sum() for t in distinct])
+    which = np.searchsorted(distinct, times)
+    died = np.bincount(which[events], minlength=len(distinct))
+    censored = np.bincount(which[~events], minlength=len(distinct))
     factor = np.ones(len(distinct))
     left = at_risk - died
     np.divide(left - censored, left, out=factor, where=left > 0)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from sksurv import metrics as oracle
 from sksurv.util import Surv
 
@@ -39,6 +41,21 @@ def test_metrics_agree_with_scikit_survival(seed: int) -> None:
     assert integrated_brier(months, event, curve, at, months, event) == pytest.approx(
         oracle.integrated_brier_score(y, y, curve, at)
     )
+
+
+@given(st.integers(1, 90), st.integers(0, 2**32 - 1), st.sampled_from([0, 1, 3]), st.sampled_from([1, 4, 40]))
+def test_the_c_index_counts_every_pair_once(n: int, seed: int, digits: int, times: int) -> None:
+    rng = np.random.default_rng(seed)
+    months, event = rng.integers(0, times, n).astype(float), rng.integers(0, 2, n)
+    risk = rng.normal(size=n).round(digits)
+    good = pairs = 0.0
+    for i in np.flatnonzero(event):
+        for j in range(n):
+            if months[j] > months[i] or (months[j] == months[i] and not event[j]):
+                pairs += 1
+                good += 1.0 if risk[i] > risk[j] else 0.5 if risk[i] == risk[j] else 0.0
+    found = c_index(months, event, risk)
+    assert np.isnan(found) if pairs == 0 else found == pytest.approx(good / pairs, abs=1e-12)
 
 
 def test_perfect_reversed_and_useless_risks() -> None:
