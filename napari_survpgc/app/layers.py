@@ -20,6 +20,7 @@ from napari_survpgc.core.slide_tiles import tiled_levels
 from napari_survpgc.core.tissue import mask_polygons, outline_image, rasterize
 from napari_survpgc.core.types import Polygon, SlideInfo, TissueMask
 
+from .repaint import ListEntries, at_once, set_pixels
 from .session import OpenedSlide, Session
 
 MAPS = {"clinic": "Clinic attention", "genomic": "Genomic attention", DIFFERENCE: "Clinic - genomic"}
@@ -160,6 +161,7 @@ class CaseLayers:
         self._turn = QTimer()
         self._turn.setSingleShot(True)
         self._turn.timeout.connect(self._next)
+        self._entries = ListEntries()
         self.brush: Labels | None = None
         self.patch: Image | None = None
         self._hidden: list[str] = []  # maps, while the outline is edited
@@ -195,6 +197,7 @@ class CaseLayers:
         self._waiting.clear()
         self._turn.stop()
         self._turn.timeout.disconnect(self._next)
+        self._entries.stop()
         self.viewer.canvas.events.size.disconnect(self._refit)
         self.viewer.layers.events.inserted.disconnect(self._on_inserted)
         self.viewer.layers.events.removed.disconnect(self._on_removed)
@@ -415,18 +418,23 @@ class CaseLayers:
         self.maps[name] = layer
         if visible:
             self._paint(name, layer)
-            layer.visible = True
+            self._set_visible(layer, True)
         layer.events.visible.connect(self._tell)
         self._tell()
 
-    def paint(self) -> None:
-        """Paint the visible maps anew; hidden ones when they are shown."""
+    def paint(self, only: str | None = None) -> None:
+        """Paint the visible maps anew, or one of them; hidden ones when they are shown."""
         for name, layer in self.maps.items():
-            if layer.visible:
+            if layer.visible and only in (None, name):
                 self._paint(name, layer)
         self._tell()
 
     def _paint(self, name: str, layer: Image) -> None:
+        with at_once(layer):
+            self._paint_now(name, layer)
+        self._entries.expect(layer)
+
+    def _paint_now(self, name: str, layer: Image) -> None:
         result, opened = self.session.result, self.session.opened
         if result is None or opened is None:
             return
@@ -437,11 +445,12 @@ class CaseLayers:
         lower = found.low + self.view.threshold * span
         limits = (min(lower, found.high - 1e-3 * span), found.high)
         if layer.data is not _NOTHING and layer.data.shape == image.shape:
-            # The same patches: napari need not ask for extent, dims and sliders again (a third of the time).
-            layer.data[...] = image
-            layer.refresh(extent=False)
+            # The same patches: napari need not ask for extent, dims and sliders again.
+            set_pixels(layer, image)
         else:
             layer.data = image
+            layer.set_view_slice()
+            layer.events.set_data()
         place = map_place(result.maps.cells, opened.slide.info)
         if not np.allclose(layer.translate, place["translate"]) or not np.allclose(
             layer.scale, place["scale"]
@@ -459,13 +468,28 @@ class CaseLayers:
         if layer.opacity != self.view.opacity:
             layer.opacity = self.view.opacity
 
+    def set_opacity(self, opacity: float) -> None:
+        """How much of the slide the maps cover, 0-1."""
+        self.view.opacity = opacity
+        for layer in self.maps.values():
+            with at_once(layer):
+                layer.opacity = opacity
+            self._entries.expect(layer)
+
     def show_map(self, name: str, visible: bool) -> None:
         """Show or hide one map."""
         if name in self.maps:
             layer = self.maps[name]
+            if layer.visible == visible:
+                return
             if visible:
                 self._paint(name, layer)
+            self._set_visible(layer, visible)
+
+    def _set_visible(self, layer: Image, visible: bool) -> None:
+        with at_once(layer):
             layer.visible = visible
+        self._entries.expect(layer)
 
     def visible_map(self) -> str | None:
         """Return the topmost map that is shown."""

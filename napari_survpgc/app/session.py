@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -41,6 +42,8 @@ from napari_survpgc.core.user_folder import remember_mpp, remembered_mpp
 from napari_survpgc.resources import resource_path
 
 from .workers import Job, Latest
+
+_POLL_SECONDS = 0.02
 
 
 class Severity(StrEnum):
@@ -161,10 +164,12 @@ class Session(QObject):
         self._jobs: list[Job] = []
         self._what_if = Latest("what-if")
         self._what_if.answered.connect(self._show_changed)
-        self._what_if.failed.connect(self.report)
+        self._what_if.failed.connect(self._cannot_answer)
         self._explain = Latest("attribution")
         self._explain.answered.connect(self._show_explained)
         self._explain.failed.connect(self.report)
+        self._foresight = Latest("foresight")
+        self._foresight.failed.connect(self.report)
         self._closed = False
 
     # --- work ----------------------------------------------------------------------------------------------
@@ -247,6 +252,7 @@ class Session(QObject):
         self.cancel()
         self._what_if.close()
         self._explain.close()
+        self._foresight.close()
         for job in self._jobs:
             job.wait(10)
         if self.opened is not None:
@@ -465,6 +471,7 @@ class Session(QObject):
                 self._mark_stale()
                 return
             self._predictor = found.predictor
+            self._foresee(found.predictor, found.record)
             if self.record != found.record:
                 self._ask_what_if()
 
@@ -497,6 +504,11 @@ class Session(QObject):
     def can_ask(self) -> bool:
         return self.result is not None and self.result.original.state is not None and not self.stale
 
+    @property
+    def asking(self) -> bool:
+        """A "what if" is being answered: ``result_changed`` follows."""
+        return self._what_if.busy
+
     def set_programme(self, name: str, shift: float) -> None:
         """Shift all genes of a programme by standard deviations, relative to the patient."""
         shifts = {**self.programme_shifts, name: float(shift)}
@@ -522,6 +534,22 @@ class Session(QObject):
             return original, prediction, AttentionMaps(prediction, result.maps).ranked()
 
         self._what_if.submit(answer)
+
+    def _foresee(self, predictor: Predictor, record: ClinicalRecord) -> None:
+        """Encode the values that may be chosen next, while nobody waits for anything."""
+
+        def work() -> None:
+            for _ in predictor.foresee(record):
+                while (self.asking or self.busy) and not self._closed:
+                    time.sleep(_POLL_SECONDS)
+                if self._closed or self._predictor is not predictor:
+                    return
+
+        self._foresight.submit(work)
+
+    def _cannot_answer(self, error: Exception) -> None:
+        self.report(error)
+        self.patient_changed.emit()
 
     def _show_changed(self, answer: tuple[Prediction, Prediction, AttentionMaps]) -> None:
         original, prediction, maps = answer
@@ -678,6 +706,7 @@ class Session(QObject):
             live = dataclasses.replace(prediction, state=again.state)
             self.result = Result(live, live, self.result.maps)
             self.result_changed.emit()
+            self._foresee(predictor, case.record)
             if self.record != self._record_of_result:
                 self._ask_what_if()
 
