@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import matplotlib
@@ -748,6 +749,7 @@ def _with_holes(rings: list[NDArray[np.float64]], hole: list[bool]) -> tuple[Pol
     return tuple(Polygon(o, tuple(i)) for o, i in zip(outer, inner, strict=True))
 
 
+@cache
 def overlay_colormap(name: str) -> Colormap:
     """Return a matplotlib colormap whose values below the lower limit are transparent."""
     colors = matplotlib.colormaps[name](np.linspace(0, 1, 256))
