@@ -19,6 +19,7 @@ from qtpy.QtWidgets import QApplication, QDockWidget
 from napari_survpgc.core.case_file import SUFFIX
 
 from .dock import WIDTH, SurvPGCDock
+from .later import later
 from .layers import COLORMAPS, overlay_colormap
 from .windows import arrange
 
@@ -98,7 +99,7 @@ def view(
 
         def shoot() -> None:
             viewer.window.resize(1600, 1000)
-            QTimer.singleShot(2500, save)
+            later(dock, 2500, save)
 
         def save() -> None:
             viewer.window.screenshot(str(screenshot), flash=False)
@@ -110,7 +111,7 @@ def view(
             viewer.close()
 
         _when(dock, lambda: session.result is not None and not session.busy, shoot)
-        QTimer.singleShot(600_000, late)
+        later(dock, 600_000, late)
     napari.run()
     dock.end()
     return code[0]

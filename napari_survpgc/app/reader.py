@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import napari
-from qtpy.QtCore import QTimer
 
 from napari_survpgc.core.case_file import SUFFIX
 from napari_survpgc.core.errors import SurvPGCError
@@ -15,6 +14,7 @@ from napari_survpgc.core.slide_backends import is_slide
 
 from .dock import SurvPGCDock, dock_of
 from .drop import SLIDE_ENDINGS
+from .later import soon
 from .layers import show_scale_bar, slide_layer
 from .session import open_with_tiles
 
@@ -67,7 +67,7 @@ def _read_case(path: str | list[str]) -> list[LayerData]:
     viewer = napari.current_viewer()
     if viewer is not None:
         # The case brings its own layers; the dock reads it on a thread.
-        QTimer.singleShot(0, lambda: dock_of(viewer).session.open_case(Path(name)))
+        soon(viewer, lambda found: dock_of(found).session.open_case(Path(name)))
     return _NOTHING
 
 
@@ -81,4 +81,4 @@ def _show_scale_bar() -> None:
 def _open_dock() -> None:
     viewer = napari.current_viewer()
     if viewer is not None and hasattr(viewer, "window"):
-        QTimer.singleShot(0, lambda: dock_of(viewer))
+        soon(viewer, dock_of)

@@ -14,7 +14,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from qtpy.QtCore import QObject, QTimer, Signal
+from qtpy.QtCore import QObject, Signal
 
 from napari_survpgc.core.attention_maps import AttentionMaps
 from napari_survpgc.core.bundle import Bundle, load_bundle
@@ -41,6 +41,7 @@ from napari_survpgc.core.types import (
 from napari_survpgc.core.user_folder import remember_mpp, remembered_mpp
 from napari_survpgc.resources import resource_path
 
+from .later import later
 from .workers import Job, Latest
 
 _POLL_SECONDS = 0.02
@@ -657,7 +658,7 @@ class Session(QObject):
     def _show_case(self, case: SavedCase, opened: OpenedSlide, bundle: Bundle | None) -> None:
         self.adopt(opened)
         # napari has just spent its time on the slide's layer: a turn of the event loop comes between.
-        QTimer.singleShot(0, lambda: self._show_saved(case, opened, bundle))
+        later(self, 0, lambda: self._show_saved(case, opened, bundle))
 
     def _show_saved(self, case: SavedCase, opened: OpenedSlide, bundle: Bundle | None) -> None:
         if self.opened is not opened:

@@ -16,7 +16,7 @@ from typing import Any
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from qtpy.QtCore import QEvent, QRect, QSize, QTimer, Signal
+from qtpy.QtCore import QEvent, QRect, QSize, Signal
 from qtpy.QtGui import QImage, QPainter, QPaintEvent, QPalette, QResizeEvent
 from qtpy.QtWidgets import (
     QApplication,
@@ -28,6 +28,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_survpgc.app.later import later
 from napari_survpgc.app.workers import Job, Latest
 from napari_survpgc.core.errors import writing
 from napari_survpgc.core.plots import recolor, suit
@@ -224,7 +225,7 @@ class FigureView(QWidget):
     def changeEvent(self, event: QEvent) -> None:  # noqa: N802  Qt's name
         super().changeEvent(event)
         if event.type() in (QEvent.Type.PaletteChange, QEvent.Type.StyleChange):
-            QTimer.singleShot(0, self._draw)
+            later(self, 0, self._draw)
 
     def close_thread(self) -> None:
         self._drawer.close()
