@@ -203,10 +203,13 @@ class SurvPGCDock(QWidget):
             self._freeze()
         if has and not self._had_result:
             self.tabs.setCurrentIndex(0)
-            for title in ("Result", "Maps", "Patches"):
-                self.sections[title].expand()
-            later(self, 50, self._show_result)
+            later(self, 0, self._unfold)  # not in the turn in which all panels take the result
         self._had_result = has
+
+    def _unfold(self) -> None:
+        for title in ("Result", "Maps", "Patches"):
+            self.sections[title].expand()
+        later(self, 50, self._show_result)
 
     def _show_result(self) -> None:
         self.show_section("Result")

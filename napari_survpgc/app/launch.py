@@ -20,7 +20,7 @@ from napari_survpgc.core.case_file import SUFFIX
 
 from .dock import WIDTH, SurvPGCDock
 from .later import later
-from .layers import COLORMAPS, overlay_colormap
+from .layer_data import COLORMAPS, overlay_colormap
 from .windows import arrange
 
 

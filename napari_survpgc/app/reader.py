@@ -15,7 +15,7 @@ from napari_survpgc.core.slide_backends import is_slide
 from .dock import SurvPGCDock, dock_of
 from .drop import SLIDE_ENDINGS
 from .later import soon
-from .layers import show_scale_bar, slide_layer
+from .layer_data import show_scale_bar, slide_layer
 from .session import open_with_tiles
 
 LayerData = tuple[Any, ...]

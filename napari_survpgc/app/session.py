@@ -20,7 +20,13 @@ from napari_survpgc.core.attention_maps import AttentionMaps
 from napari_survpgc.core.bundle import Bundle, load_bundle
 from napari_survpgc.core.case_file import SavedCase, find_case_slide, load_case, save_case
 from napari_survpgc.core.clinical import parse_record, read_record
-from napari_survpgc.core.errors import BundleError, ExpressionError, SlideError, SurvPGCError
+from napari_survpgc.core.errors import (
+    BundleError,
+    CancelledError,
+    ExpressionError,
+    SlideError,
+    SurvPGCError,
+)
 from napari_survpgc.core.export import write_outputs
 from napari_survpgc.core.genomics import normalize_profile, parse_unit, read_expression
 from napari_survpgc.core.pipeline import Analysis, Analyzer
@@ -188,6 +194,7 @@ class Session(QObject):
         *,
         shown: bool = True,
         of_slide: bool = False,
+        apart: bool = False,
     ) -> Job:
         """Run ``function(progress)`` on a thread; its outcome arrives here, on the GUI thread.
 
@@ -195,9 +202,10 @@ class Session(QObject):
         ----------
         shown : announce it (progress bar, Cancel); False for what takes a moment.
         of_slide : it reads the open slide and ends with it; other work (a record, a batch) goes on.
+        apart : no work on a case: Cancel leaves it alone.
         """
         job = Job(function, name)
-        job.of_slide = of_slide
+        job.of_slide, job.apart = of_slide, apart
         self._jobs.append(job)
         if succeeded is not None:
             job.succeeded.connect(succeeded)
@@ -219,9 +227,10 @@ class Session(QObject):
         self.say("Stopped. What was finished is kept; press Run to go on.")
 
     def cancel(self) -> None:
-        """Stop all long work; what is finished is kept."""
+        """Stop the work on cases; what is finished is kept. A download, which has its own Stop, goes on."""
         for job in self._jobs:
-            job.cancel()
+            if not job.apart:
+                job.cancel()
 
     def _cancel_slide_work(self) -> None:
         for job in self._jobs:
@@ -250,7 +259,8 @@ class Session(QObject):
         if self._closed:
             return
         self._closed = True
-        self.cancel()
+        for job in self._jobs:
+            job.cancel()
         self._what_if.close()
         self._explain.close()
         self._foresight.close()
@@ -564,9 +574,22 @@ class Session(QObject):
         if self.result is None or self.result.shown.attribution is not None or not self.can_ask:
             return
         shown = self.result.shown
-        self._explain.submit(lambda: (shown, attribute(shown)))
 
-    def _show_explained(self, answer: tuple[Prediction, Attribution]) -> None:
+        def still_wanted(stage: str, done: int, total: int) -> None:
+            if self._closed or self.result is None or self.result.shown is not shown:
+                raise CancelledError
+
+        def work() -> tuple[Prediction, Attribution] | None:
+            try:
+                return shown, attribute(shown, still_wanted)
+            except CancelledError:
+                return None
+
+        self._explain.submit(work)
+
+    def _show_explained(self, answer: tuple[Prediction, Attribution] | None) -> None:
+        if answer is None:
+            return
         prediction, attribution = answer
         if self.result is not None and self.result.shown is prediction:
             explained = dataclasses.replace(prediction, attribution=attribution)

@@ -38,6 +38,7 @@ class Job(QObject):
         super().__init__()
         self.name = name
         self.of_slide = False  # ends when its slide is closed
+        self.apart = False  # not ended by Cancel
         self._function = function
         self._stop = threading.Event()
         self._over = threading.Event()

@@ -696,8 +696,12 @@ def _equal(one: NDArray[np.float32] | None, other: NDArray[np.float32] | None) -
     return np.array_equal(one, other)
 
 
-def attribute(prediction: Prediction) -> Attribution:
+def attribute(prediction: Prediction, progress: ProgressCallback | None = None) -> Attribution:
     """Return what each path and token contributes to the risk of a what-if, as :meth:`Predictor.predict` does at first.
+
+    Parameters
+    ----------
+    progress : called before each fold model; what it raises ends the work.
 
     Raises
     ------
@@ -713,12 +717,12 @@ def attribute(prediction: Prediction) -> Attribution:
     if patient.expression is not None:
         assert predictor.bundle.gene_reference is not None
         average = predictor._genomic_input(predictor.bundle.gene_reference.average())
-    return average_attributions(
-        [
-            predictor._attribution(number, fold, patient, pathology, genomic, average)
-            for number, fold in enumerate(state.folds)
-        ]
-    )
+    found = []
+    for number, fold in enumerate(state.folds):
+        if progress:
+            progress("attribution", number, len(state.folds))
+        found.append(predictor._attribution(number, fold, patient, pathology, genomic, average))
+    return average_attributions(found)
 
 
 def _changed_expression(

@@ -25,11 +25,15 @@ OURS, THEIRS = "ours", "napari's"
 
 @dataclass(frozen=True)
 class Turn:
-    """One callback of the event loop, in ms: what our code took, what napari took when our code called it."""
+    """One callback of the event loop, in ms: what our code took, what napari took when our code called it.
+
+    ``cpu`` is the processor's share of ours: the rest is waiting, for a file, a lock or another thread.
+    """
 
     name: str
     ours: float
     theirs: float
+    cpu: float
 
 
 class GuiTime:
@@ -46,6 +50,7 @@ class GuiTime:
         self._stack: list[tuple[FrameType, str]] = []
         self._spent = {OURS: 0.0, THEIRS: 0.0}
         self._since = 0.0
+        self._cpu, self._cpu_since = 0.0, 0.0
         self._name = ""
 
     def __enter__(self) -> GuiTime:
@@ -87,20 +92,25 @@ class GuiTime:
                 return
             now = self._now()
             if self._stack:
-                self._spent[self._stack[-1][1]] += now - self._since
+                self._count(self._stack[-1][1], now)
             if kind == OURS and not self._name:
                 self._name = frame.f_code.co_qualname
                 self._spent[THEIRS] = 0.0  # napari's before it called us is its own
-            self._since = now
+            self._since, self._cpu_since = now, 1e3 * time.thread_time()
             self._stack.append((frame, kind))
         elif event == "return" and self._stack and self._stack[-1][0] is frame:
             now = self._now()
-            self._spent[self._stack.pop()[1]] += now - self._since
-            self._since = now
+            self._count(self._stack.pop()[1], now)
+            self._since, self._cpu_since = now, 1e3 * time.thread_time()
             if not self._stack:
                 if self._name:
-                    self.turns.append(Turn(self._name, self._spent[OURS], self._spent[THEIRS]))
-                self._spent, self._name = {OURS: 0.0, THEIRS: 0.0}, ""
+                    self.turns.append(Turn(self._name, self._spent[OURS], self._spent[THEIRS], self._cpu))
+                self._spent, self._name, self._cpu = {OURS: 0.0, THEIRS: 0.0}, "", 0.0
+
+    def _count(self, kind: str, now: float) -> None:
+        self._spent[kind] += now - self._since
+        if kind == OURS:
+            self._cpu += 1e3 * time.thread_time() - self._cpu_since
 
     def worst(self, count: int = 8) -> list[Turn]:
         """Return the turns in which our code took longest, longest first."""

@@ -67,7 +67,7 @@ def measure(slide: Path, moves: int = 60, mpp: float | None = None) -> dict[tupl
     import napari
     from qtpy.QtCore import QTimer
 
-    from napari_survpgc.app.layers import slide_layer
+    from napari_survpgc.app.layer_data import slide_layer
     from napari_survpgc.app.session import open_with_tiles
 
     opened = open_with_tiles(slide, mpp)

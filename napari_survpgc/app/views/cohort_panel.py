@@ -18,6 +18,7 @@ from qtpy.QtWidgets import (
     QFileDialog,
     QFormLayout,
     QHeaderView,
+    QInputDialog,
     QLabel,
     QLineEdit,
     QListWidget,
@@ -37,6 +38,7 @@ from napari_survpgc.core.results import (
     CaseResult,
     cohort_patient,
     is_cohort_folder,
+    keep_follow_up,
     predict_batch,
     predict_cohort,
     read_batch,
@@ -483,9 +485,26 @@ class CohortPanel(QWidget):
                 Severity.ERROR,
             )
             return
-        folder, slide = self.folder, case.slide
+        slide = self._ask_slide(case) if len(case.slides) > 1 else case.slide
+        if slide is not None:
+            self._open_slide(case, self.folder, slide)
+
+    def _ask_slide(self, case: CaseResult) -> Path | None:
+        """Let the user choose one of a patient's slides; the risk in the table is that of all of them together."""
+        names = [slide.name for slide in case.slides]
+        name, taken = QInputDialog.getItem(
+            self,
+            "Which slide?",
+            f"{case.case_id} has {len(names)} slides; its risk in the table is that of all of them. Open",
+            names,
+            0,
+            False,
+        )
+        return case.slides[names.index(name)] if taken else None
+
+    def _open_slide(self, case: CaseResult, folder: Path, slide: Path) -> None:
         self.session.start(
-            lambda progress: cohort_patient(folder, case.case_id),
+            lambda progress: cohort_patient(folder, case.case_id, slide),
             "patient",
             lambda found: self.session.open_patient(slide, *found),
             shown=False,
@@ -519,7 +538,9 @@ class CohortPanel(QWidget):
             items, problems = read_batch(patients, slides, expression)
             report = predict_batch(items, bundle, out, device=device, workers=1, progress=progress)
             failed = (*problems, *report.failed)
-            results = read_results(out, patients) if report.done else ()
+            if report.done:
+                keep_follow_up(patients, out, report.done)
+            results = read_results(out) if report.done else ()
             return BatchReport(report.done, failed), results
 
         def done(found: tuple[BatchReport, tuple[CaseResult, ...]]) -> None:

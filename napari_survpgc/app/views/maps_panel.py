@@ -11,7 +11,8 @@ from qtpy.QtCore import Qt
 from qtpy.QtGui import QImage, QPainter, QPaintEvent
 from qtpy.QtWidgets import QCheckBox, QComboBox, QFormLayout, QLabel, QSlider, QWidget
 
-from napari_survpgc.app.layers import COLORMAPS, CaseLayers
+from napari_survpgc.app.layer_data import COLORMAPS
+from napari_survpgc.app.layers import CaseLayers
 from napari_survpgc.app.session import Session
 from napari_survpgc.core.attention_maps import DIFFERENCE, MapScale, MapValues
 
