@@ -17,7 +17,7 @@ from napari_survpgc.core.attention_maps import DIFFERENCE, MapScale, PatchCells
 from napari_survpgc.core.slide_tiles import tiled_levels
 from napari_survpgc.core.types import SlideInfo
 
-from .session import OpenedSlide
+from .case_state import OpenedSlide
 
 MAPS = {"clinic": "Clinic attention", "genomic": "Genomic attention", DIFFERENCE: "Clinic - genomic"}
 TISSUE, EDIT, BRUSH, PATCH = "Tissue outline", "Edit outline", "Tissue brush", "Selected patch"

@@ -16,6 +16,7 @@ from napari_survpgc.core.attention_maps import DIFFERENCE
 from napari_survpgc.core.tissue import outline_image
 from napari_survpgc.core.types import TissueMask
 
+from .case_state import OpenedSlide
 from .layer_data import (
     FRAME_PX,
     KEY,
@@ -35,7 +36,7 @@ from .layer_data import (
 )
 from .outline_tools import OutlineTools
 from .repaint import ListEntries, at_once, set_pixels
-from .session import OpenedSlide, Session
+from .session import Session
 
 INVITATION = (
     "Drop a slide here, or press Open slide at the right.\n\nNo slide at hand? File > Open Sample > SurvPGC"

@@ -12,11 +12,11 @@ from napari_survpgc.core.case_file import SUFFIX
 from napari_survpgc.core.errors import SurvPGCError
 from napari_survpgc.core.slide_backends import is_slide
 
+from .case_state import open_with_tiles
 from .dock import SurvPGCDock, dock_of
 from .drop import SLIDE_ENDINGS
 from .later import soon
 from .layer_data import show_scale_bar, slide_layer
-from .session import open_with_tiles
 
 LayerData = tuple[Any, ...]
 _NOTHING: list[LayerData] = [(None,)]  # npe2: read, and nothing to add

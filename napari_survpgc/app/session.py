@@ -9,8 +9,6 @@ import dataclasses
 import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +19,6 @@ from napari_survpgc.core.bundle import Bundle, load_bundle
 from napari_survpgc.core.case_file import SavedCase, find_case_slide, load_case, save_case
 from napari_survpgc.core.clinical import parse_record, read_record
 from napari_survpgc.core.errors import (
-    BundleError,
     CancelledError,
     ExpressionError,
     SlideError,
@@ -31,8 +28,6 @@ from napari_survpgc.core.export import write_outputs
 from napari_survpgc.core.genomics import normalize_profile, parse_unit, read_expression
 from napari_survpgc.core.pipeline import Analysis, Analyzer
 from napari_survpgc.core.predict import Predictor, attribute, what_if
-from napari_survpgc.core.slide import Slide, open_slide
-from napari_survpgc.core.slide_tiles import TileCache
 from napari_survpgc.core.tissue import find_tissue
 from napari_survpgc.core.types import (
     Attribution,
@@ -44,86 +39,23 @@ from napari_survpgc.core.types import (
     ProgressCallback,
     TissueMask,
 )
-from napari_survpgc.core.user_folder import remember_mpp, remembered_mpp
+from napari_survpgc.core.user_folder import remember_mpp
 from napari_survpgc.resources import resource_path
 
+from .case_state import (
+    ExpressionState,
+    Message,
+    OpenedSlide,
+    Result,
+    Severity,
+    bundle_of,
+    open_with_tiles,
+    word,
+)
 from .later import later
 from .workers import Job, Latest
 
 _POLL_SECONDS = 0.02
-
-
-class Severity(StrEnum):
-    """How much a message matters."""
-
-    DONE = "done"
-    NOTE = "note"
-    ERROR = "error"
-
-
-@dataclass(frozen=True)
-class Message:
-    """One sentence for the user; ``details`` go behind a button."""
-
-    text: str
-    severity: Severity
-    details: str = ""
-
-
-@dataclass(frozen=True)
-class OpenedSlide:
-    """An open slide with its tiles."""
-
-    slide: Slide
-    tiles: TileCache
-
-    def close(self) -> None:
-        self.tiles.close()
-        self.slide.close()
-
-
-@dataclass(frozen=True)
-class ExpressionState:
-    """The expression file and how well it fits the model.
-
-    Attributes
-    ----------
-    overlap : share of the model's genes that were found, 0-1; None when the model uses none.
-    problem : why it cannot be used with this model, or "".
-    """
-
-    profile: ExpressionProfile
-    overlap: float | None
-    note: str
-    problem: str = ""
-
-
-@dataclass(frozen=True)
-class Result:
-    """What is shown: the prediction of the record as entered, and the changed one while asking what if."""
-
-    original: Prediction
-    shown: Prediction
-    maps: AttentionMaps
-
-    @property
-    def changed(self) -> bool:
-        return self.shown is not self.original
-
-
-def open_with_tiles(path: Path, mpp: float | None = None) -> OpenedSlide:
-    """Open a slide; one without pixel size gets the one that a person gave for it before."""
-    slide = open_slide(path, mpp=mpp)
-    if slide.info.mpp is None:
-        known = remembered_mpp(slide.info.fingerprint)
-        if known is not None:
-            slide.close()
-            slide = open_slide(path, mpp=known)
-    tiles = TileCache(slide)
-    # napari shows the coarsest level at once, on the GUI thread: it must be there by then.
-    last = len(slide.info.levels) - 1
-    tiles.region(last, 0, 0, *slide.info.levels[last].size)
-    return OpenedSlide(slide, tiles)
 
 
 class Session(QObject):
@@ -611,7 +543,7 @@ class Session(QObject):
             return ()
         before, now = dataclasses.asdict(self._record_of_result), dataclasses.asdict(self.record)
         words = [
-            f"{name.replace('_', ' ')}: {_word(before[name])} → {_word(now[name])}"
+            f"{name.replace('_', ' ')}: {word(before[name])} → {word(now[name])}"
             for name in before
             if before[name] != now[name]
         ]
@@ -674,7 +606,7 @@ class Session(QObject):
                     f"{place.name} is not the slide of the case {path.name}",
                     "Choose the slide that it was made from",
                 )
-            return case, opened, _bundle_of(case)
+            return case, opened, bundle_of(case)
 
         return self.start(work, "open case", lambda found: self._show_case(*found), shown=False)
 
@@ -801,20 +733,3 @@ class Session(QObject):
         return self.start(
             work, "export", lambda path: self.say(f"Results and report.html are in {path}.", Severity.DONE)
         )
-
-
-def _word(value: object) -> str:
-    if value is None:
-        return "unknown"
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _bundle_of(case: SavedCase) -> Bundle | None:
-    for place in (case.bundle, resource_path("demo_bundle")):
-        try:
-            bundle = load_bundle(place)
-        except BundleError:
-            continue
-        if bundle.fingerprint == case.bundle_fingerprint:
-            return bundle
-    return None

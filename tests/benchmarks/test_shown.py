@@ -35,8 +35,8 @@ class Window:
         from napari._qt.dialogs.qt_notification import NapariQtNotification
         from qtpy.QtWidgets import QApplication
 
+        from napari_survpgc.app.case_state import Result
         from napari_survpgc.app.dock import SurvPGCDock
-        from napari_survpgc.app.session import Result
         from napari_survpgc.core.attention_maps import AttentionMaps
 
         self.viewer = napari.Viewer()

@@ -28,7 +28,8 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_survpgc.app.session import Message, Session, Severity
+from napari_survpgc.app.case_state import Message, Severity
+from napari_survpgc.app.session import Session
 from napari_survpgc.core.features import read_features
 from napari_survpgc.core.groups import risk_groups
 from napari_survpgc.core.plots import GROUPS, kaplan_meier_figure

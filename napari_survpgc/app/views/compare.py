@@ -14,8 +14,8 @@ from napari.utils.theme import get_theme
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QComboBox, QFormLayout, QSlider, QWidget
 
+from napari_survpgc.app.case_state import OpenedSlide, open_with_tiles
 from napari_survpgc.app.layer_data import map_place, overlay_colormap, show_scale_bar, slide_layer, um_per_px
-from napari_survpgc.app.session import OpenedSlide, open_with_tiles
 from napari_survpgc.app.windows import arrange
 from napari_survpgc.core.attention_maps import AttentionMaps, MapScale
 from napari_survpgc.core.bundle import Bundle

@@ -27,8 +27,9 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_survpgc.app.case_state import OpenedSlide, Severity
 from napari_survpgc.app.layers import CaseLayers
-from napari_survpgc.app.session import OpenedSlide, Session, Severity
+from napari_survpgc.app.session import Session
 from napari_survpgc.app.workers import Latest
 from napari_survpgc.core.attention import bottom_k, random_k, top_k
 from napari_survpgc.core.errors import SlideError

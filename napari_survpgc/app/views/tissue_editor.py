@@ -7,8 +7,9 @@ from collections.abc import Callable
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QButtonGroup, QLabel, QPushButton, QSlider, QWidget
 
+from napari_survpgc.app.case_state import Severity
 from napari_survpgc.app.layers import CaseLayers
-from napari_survpgc.app.session import Session, Severity
+from napari_survpgc.app.session import Session
 
 from .parts import note, panel, primary, push, row
 
