@@ -39,7 +39,9 @@ test: install lint
 benchmark: install
 	$(BIN)/python -m tests.benchmarks.test_feature_rate
 	$(BIN)/python -m tests.benchmarks.test_window
-	$(BIN)/python -m pytest -m benchmark tests/benchmarks
+	$(DISPLAYED) $(BIN)/python -m tests.benchmarks.test_shown
+	$(DISPLAYED) $(BIN)/python -m tests.benchmarks.pan_zoom
+	$(DISPLAYED) $(BIN)/python -m pytest -m benchmark tests/benchmarks
 
 # The pictures of the README, of the window as it is now.
 screenshots: install

@@ -31,6 +31,7 @@ from napari_survpgc.core.results import CaseResult
 from napari_survpgc.core.types import ProgressCallback
 
 from .drop import DropTarget, prefer_for_slides
+from .later import later
 from .layers import CaseLayers
 from .native_libraries import keep_triton_out
 from .session import Session
@@ -153,14 +154,14 @@ class SurvPGCDock(QWidget):
         self._frozen_with_encoders = False
         self.session.result_changed.connect(self._first_result)
         self.session.bundle_changed.connect(self._hints)
-        QTimer.singleShot(0, self._watch_window)
+        later(self, 0, self._watch_window)
         # pint makes its registry at the first use, which no two threads may do at once: here, before there are any.
         _ = pint.get_application_registry().micrometer
         self.session.start(lambda progress: warm_up(), "warm-up", lambda _: self._freeze(), shown=False)
         if load_model:
             self.session.load_bundle(None)
         self._adopt_open_slide()
-        QTimer.singleShot(0, self.layers.prepare)
+        later(self, 0, self.layers.prepare)
 
     def _signposts(self) -> QWidget:
         """One small button a section: the dock is longer than any screen."""
@@ -202,10 +203,13 @@ class SurvPGCDock(QWidget):
             self._freeze()
         if has and not self._had_result:
             self.tabs.setCurrentIndex(0)
-            for title in ("Result", "Maps", "Patches"):
-                self.sections[title].expand()
-            QTimer.singleShot(50, self._show_result)  # a method: Qt forgets it with the dock, unlike a lambda
+            later(self, 0, self._unfold)  # not in the turn in which all panels take the result
         self._had_result = has
+
+    def _unfold(self) -> None:
+        for title in ("Result", "Maps", "Patches"):
+            self.sections[title].expand()
+        later(self, 50, self._show_result)
 
     def _show_result(self) -> None:
         self.show_section("Result")
@@ -330,7 +334,7 @@ class _CloseGuard(QObject):
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: N802  Qt's name
         if event.type() == QEvent.Type.Close and watched is self._dock.window():
-            QTimer.singleShot(0, self._after_close)
+            later(self, 0, self._after_close)
         return False
 
     def _after_close(self) -> None:

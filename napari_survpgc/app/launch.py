@@ -13,13 +13,15 @@ os.environ.setdefault("NAPARI_ASYNC", "1")
 import napari
 import numpy as np
 from napari.layers import Image
+from napari.settings import get_settings
 from qtpy.QtCore import QObject, Qt, QTimer
-from qtpy.QtWidgets import QApplication, QDockWidget
+from qtpy.QtWidgets import QApplication, QDockWidget, QWidget
 
 from napari_survpgc.core.case_file import SUFFIX
 
 from .dock import WIDTH, SurvPGCDock
-from .layers import COLORMAPS, overlay_colormap
+from .later import later
+from .layer_data import COLORMAPS, overlay_colormap
 from .windows import arrange
 
 
@@ -30,11 +32,22 @@ def open_window(*, show: bool = True, load_model: bool = True) -> tuple[napari.V
     viewer.window.add_dock_widget(dock, name="SurvPGC", area="right")
     _warm_up(viewer)
     frame = dock.window()
+    if show:
+        _make_room(frame)
     own = next((p for p in frame.findChildren(QDockWidget) if p.isAncestorOf(dock)), None)
     if own is not None:
         frame.resizeDocks([own], [WIDTH + 30], Qt.Orientation.Horizontal)
     arrange(frame)
     return viewer, dock
+
+
+def _make_room(frame: QWidget) -> None:
+    """Make the first window as large as the work needs; napari remembers what the user makes of it."""
+    screen = frame.screen()
+    if screen is None or get_settings().application.window_size is not None:
+        return
+    room = screen.availableGeometry()
+    frame.resize(min(1600, round(0.9 * room.width())), min(1000, round(0.88 * room.height())))
 
 
 def _warm_up(viewer: napari.Viewer) -> None:
@@ -98,7 +111,7 @@ def view(
 
         def shoot() -> None:
             viewer.window.resize(1600, 1000)
-            QTimer.singleShot(2500, save)
+            later(dock, 2500, save)
 
         def save() -> None:
             viewer.window.screenshot(str(screenshot), flash=False)
@@ -110,7 +123,7 @@ def view(
             viewer.close()
 
         _when(dock, lambda: session.result is not None and not session.busy, shoot)
-        QTimer.singleShot(600_000, late)
+        later(dock, 600_000, late)
     napari.run()
     dock.end()
     return code[0]

@@ -4,145 +4,45 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from typing import Any
 
-import matplotlib
 import napari
 import numpy as np
-from napari.layers import Image, Labels, Layer, Shapes
-from napari.utils.colormaps import Colormap, DirectLabelColormap
+from napari.layers import Image, Layer
 from numpy.typing import NDArray
 from qtpy.QtCore import QTimer
 
-from napari_survpgc.core.attention_maps import DIFFERENCE, MapScale, PatchCells
-from napari_survpgc.core.slide_tiles import tiled_levels
-from napari_survpgc.core.tissue import mask_polygons, outline_image, rasterize
-from napari_survpgc.core.types import Polygon, SlideInfo, TissueMask
+from napari_survpgc.core.attention_maps import DIFFERENCE
+from napari_survpgc.core.tissue import outline_image
+from napari_survpgc.core.types import TissueMask
 
-from .session import OpenedSlide, Session
+from .case_state import OpenedSlide
+from .layer_data import (
+    FRAME_PX,
+    KEY,
+    MAPS,
+    NOTHING,
+    PATCH,
+    TISSUE,
+    MapView,
+    empty_layer,
+    map_place,
+    overlay_colormap,
+    patch_frames,
+    show_scale_bar,
+    slide_layer,
+    um_per_px,
+    units_of,
+)
+from .outline_tools import OutlineTools
+from .repaint import ListEntries, at_once, set_pixels
+from .session import Session
 
-MAPS = {"clinic": "Clinic attention", "genomic": "Genomic attention", DIFFERENCE: "Clinic - genomic"}
-TISSUE, EDIT, BRUSH, PATCH = "Tissue outline", "Edit outline", "Tissue brush", "Selected patch"
-_OUTLINE, _HOLE = (0.0, 0.35, 0.65, 1.0), (0.3, 0.3, 0.3, 1.0)
-COLORMAPS = ("cividis", "viridis", "magma", "inferno", "plasma", "turbo", "gray")
-"""The first is the default: the same order of brightness for color-blind readers and in print."""
-_DIVERGING = "PuOr_r"
-_BRUSH_UM = 8.0
-_BETWEEN_MS = 20
-_FRAME_PX = 64
-_NOTHING = np.zeros((2, 2), np.float32)
-KEY = "napari_survpgc"
 INVITATION = (
     "Drop a slide here, or press Open slide at the right.\n\nNo slide at hand? File > Open Sample > SurvPGC"
 )
-
-
-def slide_layer(opened: OpenedSlide) -> tuple[list[Any], dict[str, Any], str]:
-    """Return the napari layer data of an open slide: lazy, multiscale, in µm (in px while the pixel size is unknown)."""
-    info = opened.slide.info
-    scale = _um(info)
-    return (
-        list(tiled_levels(opened.tiles)),
-        {
-            "name": info.path.stem,
-            "rgb": True,
-            "multiscale": True,
-            "scale": (scale[1], scale[0]),
-            "units": _units(info),
-            "axis_labels": ("y", "x"),
-            "metadata": {KEY: opened},
-        },
-        "image",
-    )
-
-
-def show_scale_bar(viewer: napari.Viewer, *, known: bool = True) -> None:
-    """Show napari's scale bar, readable on tissue, glass and the dark canvas; none where the size is not known."""
-    bar = viewer.canvas.overlays.scale_bar
-    bar.visible = known
-    bar.colored = True
-    bar.color = "black"
-    bar.box = True
-    bar.box_color = (1, 1, 1, 0.7)
-
-
-def _um(info: SlideInfo) -> tuple[float, float]:
-    """World units a level-0 px in x and y."""
-    return (info.mpp_x or 1.0, info.mpp_y or 1.0) if info.mpp else (1.0, 1.0)
-
-
-def _units(info: SlideInfo) -> tuple[str, str]:
-    """One unit for all layers of a slide: napari drops the units of all when they differ."""
-    return ("um", "um") if info.mpp else ("pixel", "pixel")
-
-
-def map_place(cells: PatchCells, info: SlideInfo) -> dict[str, Any]:
-    """Return scale and shift of a grid image of one cell a patch; napari places pixel centers."""
-    sx, sy = _um(info)
-    side = cells.side
-    return {
-        "scale": (side * sy, side * sx),
-        "translate": ((cells.origin[1] + (side - 1) / 2) * sy, (cells.origin[0] + (side - 1) / 2) * sx),
-        "units": _units(info),
-        "axis_labels": ("y", "x"),
-    }
-
-
-@dataclass
-class MapView:
-    """How the maps are looked at; what the Maps panel sets.
-
-    Attributes
-    ----------
-    rows : map -> row of its matrix, None for the mean of all.   threshold : 0-1 of the scale's range.
-    """
-
-    scale: MapScale = MapScale.PERCENTILE
-    colormap: str = COLORMAPS[0]
-    opacity: float = 0.55
-    threshold: float = 0.0
-    rows: dict[str, int | None] = field(default_factory=lambda: {"clinic": None, "genomic": None})
-
-
-def patch_frames(neighbors: set[tuple[int, int]]) -> NDArray[np.uint8]:
-    """Return an RGBA picture of 3 x 3 patches: the middle one framed, and thinly those of ``neighbors`` that exist.
-
-    A picture, because napari takes 60-130 ms to draw other polygons, and a few for another place of a picture.
-
-    Parameters
-    ----------
-    neighbors : (row, column) of each neighbor relative to the middle, -1 to 1.
-    """
-    pixels = np.zeros((3 * _FRAME_PX, 3 * _FRAME_PX, 4), np.uint8)
-    for row, column in sorted(neighbors):
-        _frame(pixels, row, column, 1, (255, 255, 255, 205))
-    _frame(pixels, 0, 0, 3, (230, 26, 153, 255))
-    return pixels
-
-
-def _frame(
-    pixels: NDArray[np.uint8], row: int, column: int, width: int, color: tuple[int, int, int, int]
-) -> None:
-    top, left = (row + 1) * _FRAME_PX, (column + 1) * _FRAME_PX
-    cell = pixels[top : top + _FRAME_PX, left : left + _FRAME_PX]
-    inner = np.zeros(cell.shape[:2], bool)
-    inner[width:-width, width:-width] = True
-    cell[~inner] = color
-
-
-def _empty_layer(name: str, units: tuple[Any, ...]) -> Layer:
-    """Return a hidden layer for the outline of the tissue, a heatmap or the selected patch."""
-    common = {"visible": False, "units": units, "axis_labels": ("y", "x")}
-    look: dict[str, Any]
-    if name == PATCH:
-        return Image(patch_frames(set()), rgb=True, name=PATCH, interpolation2d="nearest", **common)
-    if name == TISSUE:
-        colors = Colormap([_OUTLINE, _OUTLINE], name="survpgc outline", low_color=(0, 0, 0, 0))
-        look = {"name": TISSUE, "colormap": colors, "contrast_limits": (0.5, 1)}
-    else:
-        look = {"name": MAPS[name], "contrast_limits": (0, 1)}
-    return Image(_NOTHING, blending="translucent_no_depth", interpolation2d="nearest", **look, **common)
+_BETWEEN_MS = 20
+_DIVERGING = "PuOr_r"
 
 
 class CaseLayers:
@@ -153,14 +53,14 @@ class CaseLayers:
         self.view = MapView()
         self.slide: Image | None = None
         self.maps: dict[str, Image] = {}
-        self.tissue: Shapes | None = None  # only while it is edited
+        self.tools = OutlineTools(self)
         self.outline: Image | None = None
         self._spare: dict[str, Layer] = {}  # name -> hidden layer without a case
         self._waiting: deque[Callable[[], object]] = deque()
         self._turn = QTimer()
         self._turn.setSingleShot(True)
         self._turn.timeout.connect(self._next)
-        self.brush: Labels | None = None
+        self._entries = ListEntries()
         self.patch: Image | None = None
         self._hidden: list[str] = []  # maps, while the outline is edited
         self.show_tissue = True
@@ -195,6 +95,7 @@ class CaseLayers:
         self._waiting.clear()
         self._turn.stop()
         self._turn.timeout.disconnect(self._next)
+        self._entries.stop()
         self.viewer.canvas.events.size.disconnect(self._refit)
         self.viewer.layers.events.inserted.disconnect(self._on_inserted)
         self.viewer.layers.events.removed.disconnect(self._on_removed)
@@ -206,7 +107,7 @@ class CaseLayers:
         if self.slide is not None and self.slide.metadata.get(KEY) is opened and opened is not None:
             return  # a layer that the reader made
         self._empty()
-        self._remove(self.slide)
+        self.remove(self.slide)
         self.slide = None
         if opened is None:
             self._invite()
@@ -214,7 +115,7 @@ class CaseLayers:
         levels, attributes, _ = slide_layer(opened)
         slide = Image(levels, **attributes)
         self._one_unit(slide.units)
-        self.slide = self._add(slide, at=0)
+        self.slide = self.add(slide, at=0)
         self._invite()
         self.fit()
         self._scale_bar()
@@ -235,7 +136,7 @@ class CaseLayers:
             return
         info = self.session.opened.slide.info
         x, y, width, height = info.bounds
-        sx, sy = _um(info)
+        sx, sy = um_per_px(info)
         self.viewer.scene.camera.center = (0, (y + height / 2) * sy, (x + width / 2) * sx)
         canvas = self.viewer.canvas.size
         self.viewer.scene.camera.zoom = 0.95 * min(canvas[0] / (height * sy), canvas[1] / (width * sx))
@@ -270,7 +171,7 @@ class CaseLayers:
         old, self.slide = self.slide, layer
         self._invite()
         self._empty()
-        self._remove(old)
+        self.remove(old)
         self.viewer.layers.move(self.viewer.layers.index(layer), 0)
         self.session.adopt(opened)
         self._one_unit(layer.units)
@@ -279,25 +180,22 @@ class CaseLayers:
 
     def _on_removed(self, event: Any) -> None:
         layer = event.value
+        self.tools.forget(layer)
         if self._inserting:
             return
         if layer is self.slide:
             self.slide = None
             self._invite()
             self.session.close_slide()
-        elif layer is self.tissue:
-            self.tissue = None
         elif layer is self.outline:
             self.outline = None
-        elif layer is self.brush:
-            self.brush = None
         elif layer is self.patch:
             self.patch = None
         else:
             self.maps = {name: kept for name, kept in self.maps.items() if kept is not layer}
             self._spare = {name: kept for name, kept in self._spare.items() if kept is not layer}
 
-    def _add(self, layer: Layer, at: int | None = None) -> Any:
+    def add(self, layer: Layer, at: int | None = None) -> Any:
         self._inserting = True
         try:
             if at is None:
@@ -308,7 +206,7 @@ class CaseLayers:
             self._inserting = False
         return layer
 
-    def _remove(self, *layers: Layer | None) -> None:
+    def remove(self, *layers: Layer | None) -> None:
         self._inserting = True
         try:
             for layer in layers:
@@ -316,10 +214,6 @@ class CaseLayers:
                     self.viewer.layers.remove(layer)
         finally:
             self._inserting = False
-        if self.tissue in layers:
-            self.tissue = None
-        if self.brush in layers:
-            self.brush = None
 
     # --- layers that outlive a case ------------------------------------------------------------------------
 
@@ -333,7 +227,7 @@ class CaseLayers:
         if name in self._spare or self._in_use(name):
             return
         units = self.slide.units if self.slide is not None else ("um", "um")
-        self._spare[name] = self._add(_empty_layer(name, units))
+        self._spare[name] = self.add(empty_layer(name, units))
         self._back_to_slide()
 
     def _in_use(self, name: str) -> bool:
@@ -354,7 +248,7 @@ class CaseLayers:
             return
         layer.visible = False
         if name in MAPS or name == TISSUE:
-            layer.data = _NOTHING
+            layer.data = NOTHING
         self._spare[name] = layer
 
     def _empty(self) -> None:
@@ -363,7 +257,7 @@ class CaseLayers:
         self._put_back(TISSUE, self.outline)
         self._put_back(PATCH, self.patch)
         self.outline = self.patch = None
-        self._remove(self.tissue, self.brush)
+        self.tools.put_away()
 
     def _put_back_maps(self, names: Iterable[str]) -> None:
         for name in tuple(names):
@@ -415,18 +309,23 @@ class CaseLayers:
         self.maps[name] = layer
         if visible:
             self._paint(name, layer)
-            layer.visible = True
+            self._set_visible(layer, True)
         layer.events.visible.connect(self._tell)
         self._tell()
 
-    def paint(self) -> None:
-        """Paint the visible maps anew; hidden ones when they are shown."""
+    def paint(self, only: str | None = None) -> None:
+        """Paint the visible maps anew, or one of them; hidden ones when they are shown."""
         for name, layer in self.maps.items():
-            if layer.visible:
+            if layer.visible and only in (None, name):
                 self._paint(name, layer)
         self._tell()
 
     def _paint(self, name: str, layer: Image) -> None:
+        with at_once(layer):
+            self._paint_now(name, layer)
+        self._entries.expect(layer)
+
+    def _paint_now(self, name: str, layer: Image) -> None:
         result, opened = self.session.result, self.session.opened
         if result is None or opened is None:
             return
@@ -436,12 +335,13 @@ class CaseLayers:
         image = result.maps.cells.image(found.values, outside)
         lower = found.low + self.view.threshold * span
         limits = (min(lower, found.high - 1e-3 * span), found.high)
-        if layer.data is not _NOTHING and layer.data.shape == image.shape:
-            # The same patches: napari need not ask for extent, dims and sliders again (a third of the time).
-            layer.data[...] = image
-            layer.refresh(extent=False)
+        if layer.data is not NOTHING and layer.data.shape == image.shape:
+            # The same patches: napari need not ask for extent, dims and sliders again.
+            set_pixels(layer, image)
         else:
             layer.data = image
+            layer.set_view_slice()
+            layer.events.set_data()
         place = map_place(result.maps.cells, opened.slide.info)
         if not np.allclose(layer.translate, place["translate"]) or not np.allclose(
             layer.scale, place["scale"]
@@ -459,13 +359,28 @@ class CaseLayers:
         if layer.opacity != self.view.opacity:
             layer.opacity = self.view.opacity
 
+    def set_opacity(self, opacity: float) -> None:
+        """How much of the slide the maps cover, 0-1."""
+        self.view.opacity = opacity
+        for layer in self.maps.values():
+            with at_once(layer):
+                layer.opacity = opacity
+            self._entries.expect(layer)
+
     def show_map(self, name: str, visible: bool) -> None:
         """Show or hide one map."""
         if name in self.maps:
             layer = self.maps[name]
+            if layer.visible == visible:
+                return
             if visible:
                 self._paint(name, layer)
+            self._set_visible(layer, visible)
+
+    def _set_visible(self, layer: Image, visible: bool) -> None:
+        with at_once(layer):
             layer.visible = visible
+        self._entries.expect(layer)
 
     def visible_map(self) -> str | None:
         """Return the topmost map that is shown."""
@@ -490,7 +405,7 @@ class CaseLayers:
             return
         cells = result.maps.cells
         side = cells.side
-        sx, sy = _um(opened.slide.info)
+        sx, sy = um_per_px(opened.slide.info)
         new = self.patch is None
         layer = self._take(PATCH) if self.patch is None else self.patch
         self.patch = layer
@@ -502,10 +417,10 @@ class CaseLayers:
         )
         if frames.shape != layer.data.shape or not np.array_equal(frames, layer.data):
             layer.data = frames
-        pixel = side / _FRAME_PX
+        pixel = side / FRAME_PX
         x, y = result.shown.coords[index]
         if new:
-            layer.units, layer.scale = _units(opened.slide.info), (pixel * sy, pixel * sx)
+            layer.units, layer.scale = units_of(opened.slide.info), (pixel * sy, pixel * sx)
         layer.translate = ((y - side + (pixel - 1) / 2) * sy, (x - side + (pixel - 1) / 2) * sx)
         if new:
             layer.visible = True
@@ -519,7 +434,7 @@ class CaseLayers:
         result, opened = self.session.result, self.session.opened
         if result is None or opened is None:
             return
-        sx, sy = _um(opened.slide.info)
+        sx, sy = um_per_px(opened.slide.info)
         x, y = (float(v) for v in result.shown.coords[index])
         half = result.shown.patch_px_level0 / 2
         camera = self.viewer.scene.camera
@@ -533,7 +448,7 @@ class CaseLayers:
         result, opened = self.session.result, self.session.opened
         if result is None or opened is None:
             return None
-        sx, sy = _um(opened.slide.info)
+        sx, sy = um_per_px(opened.slide.info)
         return result.maps.cells.at(world[-1] / sx + 0.5, world[-2] / sy + 0.5)
 
     # --- tissue --------------------------------------------------------------------------------------------
@@ -557,10 +472,10 @@ class CaseLayers:
         opened = self.session.opened
         if opened is None or self.session.tissue is not mask:
             return
-        sx, sy = _um(opened.slide.info)
+        sx, sy = um_per_px(opened.slide.info)
         self.outline = layer = self._take(TISSUE)
         layer.data = pixels
-        layer.units = _units(opened.slide.info)
+        layer.units = units_of(opened.slide.info)
         layer.scale = (downsample * sy, downsample * sx)
         layer.translate = ((downsample - 1) / 2 * sy, (downsample - 1) / 2 * sx)
         layer.visible = self.show_tissue
@@ -575,74 +490,7 @@ class CaseLayers:
         if self.outline is not None:
             self.outline.visible = visible
 
-    def edit_outlines(self) -> bool:
-        """Show the outlines as shapes to edit, none when there is no tissue yet; False without a slide."""
-        mask, opened = self.session.tissue, self.session.opened
-        if opened is None:
-            return False
-        self._remove(self.brush)
-        self._hide_maps()
-        if self.tissue is None:
-            sx, sy = _um(opened.slide.info)
-            rings, hole = [], []
-            for polygon in mask.polygons if mask else ():
-                for number, ring in enumerate((polygon.exterior, *polygon.holes)):
-                    rings.append(np.stack([(ring[:, 1] - 0.5) * sy, (ring[:, 0] - 0.5) * sx], 1))
-                    hole.append(number > 0)
-            longest = max(opened.slide.info.size) * sx
-            self.tissue = self._add(
-                Shapes(
-                    rings or None,
-                    ndim=2,
-                    shape_type="polygon",
-                    name=EDIT,
-                    features={"hole": np.array(hole, bool)},
-                    feature_defaults={"hole": False},
-                    edge_width=longest * 0.002,
-                    edge_color=np.array([_HOLE if h else _OUTLINE for h in hole]) if rings else [_OUTLINE],
-                    face_color="transparent",
-                    units=_units(opened.slide.info),
-                    axis_labels=("y", "x"),
-                )
-            )
-        self.viewer.layers.selection.active = self.tissue
-        self.move_corners()
-        return True
-
-    def draw_area(self, *, hole: bool) -> None:
-        """Let the next areas be drawn by hand: tissue, or a hole in it."""
-        if self.tissue is None:
-            return
-        self.viewer.layers.selection.active = self.tissue
-        self.tissue.selected_data = set()
-        self.tissue.feature_defaults = {"hole": [hole]}
-        self.tissue.current_edge_color = np.array(_HOLE if hole else _OUTLINE)
-        self.tissue.mode = "add_polygon_lasso"
-
-    def move_corners(self) -> None:
-        if self.tissue is not None:
-            self.viewer.layers.selection.active = self.tissue
-            self.tissue.mode = "direct"
-
-    def select_areas(self) -> None:
-        if self.tissue is not None:
-            self.viewer.layers.selection.active = self.tissue
-            self.tissue.mode = "select"
-
-    def delete_areas(self) -> None:
-        if self.tissue is not None:
-            self.tissue.remove_selected()
-
-    def brush_mode(self, *, erase: bool) -> None:
-        if self.brush is not None:
-            self.viewer.layers.selection.active = self.brush
-            self.brush.mode = "erase" if erase else "paint"
-
-    def set_brush_size(self, size: int) -> None:
-        if self.brush is not None:
-            self.brush.brush_size = size
-
-    def _hide_maps(self) -> None:
+    def hide_maps(self) -> None:
         """Show the tissue as it is while its outline is edited."""
         shown = [name for name, layer in self.maps.items() if layer.visible]
         self._hidden += [name for name in shown if name not in self._hidden]
@@ -651,80 +499,8 @@ class CaseLayers:
 
     def stop_editing(self) -> None:
         """Put the tools for editing away, and show the maps again; the tissue stays as it was."""
-        self._remove(self.tissue, self.brush)
+        self.tools.put_away()
         hidden, self._hidden = self._hidden, []
         for name in hidden:
             self.show_map(name, True)
         self._back_to_slide()
-
-    def edit_with_brush(self) -> bool:
-        """Show the tissue as a layer to paint on (about 8 µm a pixel); False without a slide."""
-        mask, opened = self.session.tissue, self.session.opened
-        if opened is None:
-            return False
-        info = opened.slide.info
-        sx, sy = _um(info)
-        downsample = max(1.0, _BRUSH_UM / sx, max(info.size) / 4096)
-        labels = rasterize(mask or TissueMask((), info.size, "edited"), downsample).astype(np.uint8)
-        self._remove(self.brush, self.tissue)
-        self._hide_maps()
-        self.brush = self._add(
-            Labels(
-                labels,
-                name=BRUSH,
-                opacity=0.35,
-                scale=(downsample * sy, downsample * sx),
-                translate=((downsample - 1) / 2 * sy, (downsample - 1) / 2 * sx),
-                colormap=DirectLabelColormap(color_dict={None: (0, 0, 0, 0), 1: _OUTLINE}),
-                units=_units(opened.slide.info),
-                axis_labels=("y", "x"),
-                metadata={"downsample": downsample},
-            )
-        )
-        self.brush.brush_size = 25
-        self.brush.selected_label = 1
-        self.brush.mode = "paint"
-        self.viewer.layers.selection.active = self.brush
-        return True
-
-    def edited_tissue(self) -> TissueMask | None:
-        """Return what was drawn: the brush layer when there is one, else the outlines; None when nothing is left."""
-        opened = self.session.opened
-        if opened is None:
-            return None
-        info = opened.slide.info
-        if self.brush is not None:
-            polygons = mask_polygons(
-                np.asarray(self.brush.data) > 0, float(self.brush.metadata["downsample"]), info.size
-            )
-        elif self.tissue is not None:
-            sx, sy = _um(info)
-            rings = [
-                np.stack([ring[:, -1] / sx + 0.5, ring[:, -2] / sy + 0.5], 1).clip(0, info.size)
-                for ring in (np.asarray(r, float) for r in self.tissue.data)
-            ]
-            flags = [bool(h) for h in self.tissue.features["hole"].fillna(False)]
-            polygons = _with_holes(rings, flags)
-        else:
-            return None
-        return TissueMask(polygons, info.size, "edited") if polygons else None
-
-
-def _with_holes(rings: list[NDArray[np.float64]], hole: list[bool]) -> tuple[Polygon, ...]:
-    """Give each hole to the outline that contains its center; one outside of all is dropped."""
-    from matplotlib.path import Path as Outline
-
-    outer = [ring for ring, h in zip(rings, hole, strict=True) if not h and len(ring) >= 3]
-    inner: list[list[NDArray[np.float64]]] = [[] for _ in outer]
-    for ring, h in zip(rings, hole, strict=True):
-        if h and len(ring) >= 3:
-            home = next((i for i, o in enumerate(outer) if Outline(o).contains_point(ring.mean(0))), None)
-            if home is not None:
-                inner[home].append(ring)
-    return tuple(Polygon(o, tuple(i)) for o, i in zip(outer, inner, strict=True))
-
-
-def overlay_colormap(name: str) -> Colormap:
-    """Return a matplotlib colormap whose values below the lower limit are transparent."""
-    colors = matplotlib.colormaps[name](np.linspace(0, 1, 256))
-    return Colormap(colors, name=f"survpgc {name}", low_color=(0, 0, 0, 0))

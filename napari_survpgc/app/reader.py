@@ -7,16 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import napari
-from qtpy.QtCore import QTimer
 
 from napari_survpgc.core.case_file import SUFFIX
 from napari_survpgc.core.errors import SurvPGCError
 from napari_survpgc.core.slide_backends import is_slide
 
+from .case_state import open_with_tiles
 from .dock import SurvPGCDock, dock_of
 from .drop import SLIDE_ENDINGS
-from .layers import show_scale_bar, slide_layer
-from .session import open_with_tiles
+from .later import soon
+from .layer_data import show_scale_bar, slide_layer
 
 LayerData = tuple[Any, ...]
 _NOTHING: list[LayerData] = [(None,)]  # npe2: read, and nothing to add
@@ -67,7 +67,7 @@ def _read_case(path: str | list[str]) -> list[LayerData]:
     viewer = napari.current_viewer()
     if viewer is not None:
         # The case brings its own layers; the dock reads it on a thread.
-        QTimer.singleShot(0, lambda: dock_of(viewer).session.open_case(Path(name)))
+        soon(viewer, lambda found: dock_of(found).session.open_case(Path(name)))
     return _NOTHING
 
 
@@ -81,4 +81,4 @@ def _show_scale_bar() -> None:
 def _open_dock() -> None:
     viewer = napari.current_viewer()
     if viewer is not None and hasattr(viewer, "window"):
-        QTimer.singleShot(0, lambda: dock_of(viewer))
+        soon(viewer, dock_of)

@@ -10,7 +10,6 @@ from typing import Any
 
 import napari
 import numpy as np
-from qtpy.QtCore import QTimer
 
 from napari_survpgc.core.clinical import read_record
 from napari_survpgc.core.errors import CancelledError, OutputError
@@ -18,6 +17,7 @@ from napari_survpgc.core.genomics import read_expression
 from napari_survpgc.core.types import ClinicalRecord, ExpressionProfile, ProgressCallback
 
 from .dock import SurvPGCDock, dock_of, sample_folder
+from .later import soon
 
 SEED = 7
 HIGH_RISK, LOW_RISK = 45, 20
@@ -45,12 +45,12 @@ def _open(index: int) -> list[LayerData]:
     name = f"Simulated patient {index} is coming"
     if viewer is not None:
 
-        def replace() -> None:
+        def replace(viewer: napari.Viewer) -> None:
             if name in viewer.layers:
                 viewer.layers.remove(name)
             open_sample(dock_of(viewer), index)
 
-        QTimer.singleShot(0, replace)
+        soon(viewer, replace)
     look = {"name": name, "visible": False, "contrast_limits": (0, 1), "units": ("um", "um")}
     return [(np.zeros((2, 2), np.float32), look, "image")]
 

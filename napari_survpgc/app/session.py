@@ -7,25 +7,27 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from qtpy.QtCore import QObject, QTimer, Signal
+from qtpy.QtCore import QObject, Signal
 
 from napari_survpgc.core.attention_maps import AttentionMaps
 from napari_survpgc.core.bundle import Bundle, load_bundle
 from napari_survpgc.core.case_file import SavedCase, find_case_slide, load_case, save_case
 from napari_survpgc.core.clinical import parse_record, read_record
-from napari_survpgc.core.errors import BundleError, ExpressionError, SlideError, SurvPGCError
+from napari_survpgc.core.errors import (
+    CancelledError,
+    ExpressionError,
+    SlideError,
+    SurvPGCError,
+)
 from napari_survpgc.core.export import write_outputs
 from napari_survpgc.core.genomics import normalize_profile, parse_unit, read_expression
 from napari_survpgc.core.pipeline import Analysis, Analyzer, features_of_slide
 from napari_survpgc.core.predict import Predictor, attribute, what_if
-from napari_survpgc.core.slide import Slide, open_slide
-from napari_survpgc.core.slide_tiles import TileCache
 from napari_survpgc.core.tissue import find_tissue
 from napari_survpgc.core.types import (
     Attribution,
@@ -37,92 +39,24 @@ from napari_survpgc.core.types import (
     ProgressCallback,
     TissueMask,
 )
-from napari_survpgc.core.user_folder import remember_mpp, remembered_mpp
+from napari_survpgc.core.user_folder import remember_mpp
 from napari_survpgc.resources import resource_path
 
+from .case_state import (
+    ExpressionState,
+    GivenFeatures,
+    Message,
+    OpenedSlide,
+    Result,
+    Severity,
+    bundle_of,
+    open_with_tiles,
+    word,
+)
+from .later import later
 from .workers import Job, Latest
 
-
-class Severity(StrEnum):
-    """How much a message matters."""
-
-    DONE = "done"
-    NOTE = "note"
-    ERROR = "error"
-
-
-@dataclass(frozen=True)
-class Message:
-    """One sentence for the user; ``details`` go behind a button."""
-
-    text: str
-    severity: Severity
-    details: str = ""
-
-
-@dataclass(frozen=True)
-class OpenedSlide:
-    """An open slide with its tiles."""
-
-    slide: Slide
-    tiles: TileCache
-
-    def close(self) -> None:
-        self.tiles.close()
-        self.slide.close()
-
-
-@dataclass(frozen=True)
-class ExpressionState:
-    """The expression file and how well it fits the model.
-
-    Attributes
-    ----------
-    overlap : share of the model's genes that were found, 0-1; None when the model uses none.
-    problem : why it cannot be used with this model, or "".
-    """
-
-    profile: ExpressionProfile
-    overlap: float | None
-    note: str
-    problem: str = ""
-
-
-@dataclass(frozen=True)
-class Result:
-    """What is shown: the prediction of the record as entered, and the changed one while asking what if."""
-
-    original: Prediction
-    shown: Prediction
-    maps: AttentionMaps
-
-    @property
-    def changed(self) -> bool:
-        return self.shown is not self.original
-
-
-def open_with_tiles(path: Path, mpp: float | None = None) -> OpenedSlide:
-    """Open a slide; one without pixel size gets the one that a person gave for it before."""
-    slide = open_slide(path, mpp=mpp)
-    if slide.info.mpp is None:
-        known = remembered_mpp(slide.info.fingerprint)
-        if known is not None:
-            slide.close()
-            slide = open_slide(path, mpp=known)
-    tiles = TileCache(slide)
-    # napari shows the coarsest level at once, on the GUI thread: it must be there by then.
-    last = len(slide.info.levels) - 1
-    tiles.region(last, 0, 0, *slide.info.levels[last].size)
-    return OpenedSlide(slide, tiles)
-
-
-@dataclass(frozen=True)
-class GivenFeatures:
-    """A feature file that the user chose for the open slide; ``encoder`` is "" where the file does not say."""
-
-    path: Path
-    patches: int
-    encoder: str
+_POLL_SECONDS = 0.02
 
 
 class Session(QObject):
@@ -172,10 +106,12 @@ class Session(QObject):
         self._jobs: list[Job] = []
         self._what_if = Latest("what-if")
         self._what_if.answered.connect(self._show_changed)
-        self._what_if.failed.connect(self.report)
+        self._what_if.failed.connect(self._cannot_answer)
         self._explain = Latest("attribution")
         self._explain.answered.connect(self._show_explained)
         self._explain.failed.connect(self.report)
+        self._foresight = Latest("foresight")
+        self._foresight.failed.connect(self.report)
         self._closed = False
 
     # --- work ----------------------------------------------------------------------------------------------
@@ -193,6 +129,7 @@ class Session(QObject):
         *,
         shown: bool = True,
         of_slide: bool = False,
+        apart: bool = False,
     ) -> Job:
         """Run ``function(progress)`` on a thread; its outcome arrives here, on the GUI thread.
 
@@ -200,9 +137,10 @@ class Session(QObject):
         ----------
         shown : announce it (progress bar, Cancel); False for what takes a moment.
         of_slide : it reads the open slide and ends with it; other work (a record, a batch) goes on.
+        apart : no work on a case: Cancel leaves it alone.
         """
         job = Job(function, name)
-        job.of_slide = of_slide
+        job.of_slide, job.apart = of_slide, apart
         self._jobs.append(job)
         if succeeded is not None:
             job.succeeded.connect(succeeded)
@@ -224,9 +162,10 @@ class Session(QObject):
         self.say("Stopped. What was finished is kept; press Run to go on.")
 
     def cancel(self) -> None:
-        """Stop all long work; what is finished is kept."""
+        """Stop the work on cases; what is finished is kept. A download, which has its own Stop, goes on."""
         for job in self._jobs:
-            job.cancel()
+            if not job.apart:
+                job.cancel()
 
     def _cancel_slide_work(self) -> None:
         for job in self._jobs:
@@ -255,9 +194,11 @@ class Session(QObject):
         if self._closed:
             return
         self._closed = True
-        self.cancel()
+        for job in self._jobs:
+            job.cancel()
         self._what_if.close()
         self._explain.close()
+        self._foresight.close()
         for job in self._jobs:
             job.wait(10)
         if self.opened is not None:
@@ -505,6 +446,7 @@ class Session(QObject):
                 self._mark_stale()
                 return
             self._predictor = found.predictor
+            self._foresee(found.predictor, found.record)
             if self.record != found.record:
                 self._ask_what_if()
 
@@ -537,6 +479,11 @@ class Session(QObject):
     def can_ask(self) -> bool:
         return self.result is not None and self.result.original.state is not None and not self.stale
 
+    @property
+    def asking(self) -> bool:
+        """A "what if" is being answered: ``result_changed`` follows."""
+        return self._what_if.busy
+
     def set_programme(self, name: str, shift: float) -> None:
         """Shift all genes of a programme by standard deviations, relative to the patient."""
         shifts = {**self.programme_shifts, name: float(shift)}
@@ -563,6 +510,22 @@ class Session(QObject):
 
         self._what_if.submit(answer)
 
+    def _foresee(self, predictor: Predictor, record: ClinicalRecord) -> None:
+        """Encode the values that may be chosen next, while nobody waits for anything."""
+
+        def work() -> None:
+            for _ in predictor.foresee(record):
+                while (self.asking or self.busy) and not self._closed:
+                    time.sleep(_POLL_SECONDS)
+                if self._closed or self._predictor is not predictor:
+                    return
+
+        self._foresight.submit(work)
+
+    def _cannot_answer(self, error: Exception) -> None:
+        self.report(error)
+        self.patient_changed.emit()
+
     def _show_changed(self, answer: tuple[Prediction, Prediction, AttentionMaps]) -> None:
         original, prediction, maps = answer
         if self.result is None or self.result.original is not original:
@@ -575,9 +538,22 @@ class Session(QObject):
         if self.result is None or self.result.shown.attribution is not None or not self.can_ask:
             return
         shown = self.result.shown
-        self._explain.submit(lambda: (shown, attribute(shown)))
 
-    def _show_explained(self, answer: tuple[Prediction, Attribution]) -> None:
+        def still_wanted(stage: str, done: int, total: int) -> None:
+            if self._closed or self.result is None or self.result.shown is not shown:
+                raise CancelledError
+
+        def work() -> tuple[Prediction, Attribution] | None:
+            try:
+                return shown, attribute(shown, still_wanted)
+            except CancelledError:
+                return None
+
+        self._explain.submit(work)
+
+    def _show_explained(self, answer: tuple[Prediction, Attribution] | None) -> None:
+        if answer is None:
+            return
         prediction, attribution = answer
         if self.result is not None and self.result.shown is prediction:
             explained = dataclasses.replace(prediction, attribution=attribution)
@@ -599,7 +575,7 @@ class Session(QObject):
             return ()
         before, now = dataclasses.asdict(self._record_of_result), dataclasses.asdict(self.record)
         words = [
-            f"{name.replace('_', ' ')}: {_word(before[name])} → {_word(now[name])}"
+            f"{name.replace('_', ' ')}: {word(before[name])} → {word(now[name])}"
             for name in before
             if before[name] != now[name]
         ]
@@ -662,14 +638,14 @@ class Session(QObject):
                     f"{place.name} is not the slide of the case {path.name}",
                     "Choose the slide that it was made from",
                 )
-            return case, opened, _bundle_of(case)
+            return case, opened, bundle_of(case)
 
         return self.start(work, "open case", lambda found: self._show_case(*found), shown=False)
 
     def _show_case(self, case: SavedCase, opened: OpenedSlide, bundle: Bundle | None) -> None:
         self.adopt(opened)
         # napari has just spent its time on the slide's layer: a turn of the event loop comes between.
-        QTimer.singleShot(0, lambda: self._show_saved(case, opened, bundle))
+        later(self, 0, lambda: self._show_saved(case, opened, bundle))
 
     def _show_saved(self, case: SavedCase, opened: OpenedSlide, bundle: Bundle | None) -> None:
         if self.opened is not opened:
@@ -718,6 +694,7 @@ class Session(QObject):
             live = dataclasses.replace(prediction, state=again.state)
             self.result = Result(live, live, self.result.maps)
             self.result_changed.emit()
+            self._foresee(predictor, case.record)
             if self.record != self._record_of_result:
                 self._ask_what_if()
 
@@ -788,20 +765,3 @@ class Session(QObject):
         return self.start(
             work, "export", lambda path: self.say(f"Results and report.html are in {path}.", Severity.DONE)
         )
-
-
-def _word(value: object) -> str:
-    if value is None:
-        return "unknown"
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _bundle_of(case: SavedCase) -> Bundle | None:
-    for place in (case.bundle, resource_path("demo_bundle")):
-        try:
-            bundle = load_bundle(place)
-        except BundleError:
-            continue
-        if bundle.fingerprint == case.bundle_fingerprint:
-            return bundle
-    return None

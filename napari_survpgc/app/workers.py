@@ -16,6 +16,7 @@ from napari_survpgc.core.errors import CancelledError
 from napari_survpgc.core.types import ProgressCallback
 
 _SECONDS_BETWEEN = 0.05
+_BEGIN_SECONDS = 0.003
 
 
 class Job(QObject):
@@ -37,6 +38,7 @@ class Job(QObject):
         super().__init__()
         self.name = name
         self.of_slide = False  # ends when its slide is closed
+        self.apart = False  # not ended by Cancel
         self._function = function
         self._stop = threading.Event()
         self._over = threading.Event()
@@ -121,6 +123,11 @@ class Latest(QObject):
                 self._thread = threading.Thread(target=self._run, name=f"survpgc {self._name}", daemon=True)
                 self._thread.start()
             self._condition.notify()
+            # Qt keeps the interpreter to itself while it paints the window; until the thread has begun it waits here.
+            self._condition.wait_for(self._has_begun, _BEGIN_SECONDS)
+
+    def _has_begun(self) -> bool:
+        return self._next is None or self._busy
 
     def clear(self) -> None:
         """Forget a request that has not begun."""
@@ -148,6 +155,8 @@ class Latest(QObject):
                 if self._closed:
                     return
                 function, self._next, self._busy = self._next, None, True
+                self._condition.notify_all()
+            result: Any = None
             assert function is not None
             try:
                 try:
@@ -159,5 +168,6 @@ class Latest(QObject):
             except RuntimeError:
                 return  # the window is gone
             finally:
+                function = result = None  # nothing of a case outlives it here
                 with self._condition:
                     self._busy = False

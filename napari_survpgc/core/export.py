@@ -31,6 +31,8 @@ from .types import ClinicalRecord, Prediction, ProgressCallback
 
 PATCH_PX = 256
 IN_REPORT = 10
+HEATMAP_PX = 1800
+"""Longer side of the slide in a heatmap, about 2000 px with its margins."""
 
 
 def write_outputs(
@@ -91,7 +93,7 @@ def _write_all(
     steps: list[Callable[[], None]] = []
     heatmaps: dict[str, bytes] = {}
     galleries: dict[str, Gallery] = {}
-    thumbnail = slide.thumbnail()
+    thumbnail = slide.thumbnail(HEATMAP_PX)
 
     def heatmap(name: str) -> None:
         figure = heatmap_figure(

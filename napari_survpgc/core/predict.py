@@ -8,7 +8,8 @@ first and recomputes only the path whose input changed. Models without two paths
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -23,7 +24,14 @@ from napari_survpgc import __version__
 
 from .attribution import average_attributions, logits_of, path_attribution, token_attribution
 from .bundle import UNKNOWN_ENCODER, Bundle, EncoderSpec
-from .clinical import clinical_tokens, field_warnings, load_templates, parse_record, unknown_fields
+from .clinical import (
+    VOCABULARY,
+    clinical_tokens,
+    field_warnings,
+    load_templates,
+    parse_record,
+    unknown_fields,
+)
 from .drift import drift
 from .encoders import load_gene_encoder, load_text_encoder
 from .encoders.base import GeneEncoder, TextEncoder, resolve_device
@@ -134,6 +142,7 @@ class Predictor:
         self.models = bundle.load_models(self.device)
         self.templates = load_templates(str(bundle.templates) if bundle.templates else "default")
         self._text_encoder: TextEncoder | None = None
+        self._encoding = threading.Lock()  # tokenizers are not made for several threads
 
     @property
     def text_encoder(self) -> TextEncoder:
@@ -195,9 +204,28 @@ class Predictor:
     ) -> tuple[NDArray[np.float32] | None, NDArray[np.float32] | None, tuple[str, ...]]:
         if "clinic" not in self.bundle.config.encoders or self.bundle.config.clinical_encodings:
             return None, None, ()
-        tokens = clinical_tokens(record, self.text_encoder, self.templates)
-        unknown = clinical_tokens(ClinicalRecord(), self.text_encoder, self.templates)
+        with self._encoding:
+            tokens = clinical_tokens(record, self.text_encoder, self.templates)
+            unknown = clinical_tokens(ClinicalRecord(), self.text_encoder, self.templates)
         return tokens.embeddings, unknown.embeddings, tokens.sentences
+
+    def foresee(self, record: ClinicalRecord) -> Iterator[None]:
+        """Encode what may be asked next, a sentence a step: every listed value of every field, ages from near to far.
+
+        Text encoders keep what they have encoded, so that a "what if" about one of these is a look-up.
+        """
+        if "clinic" not in self.bundle.config.encoders or self.bundle.config.clinical_encodings:
+            return
+        middle = 60.0 if record.age is None else record.age
+        ages = sorted((float(age) for age in range(18, 100)), key=lambda age: abs(age - middle))
+        for name in ("sex", "stage", "race", "subtype", "staging_edition", "age"):
+            listed = self.bundle.config.vocabulary.get(name) or VOCABULARY[name]
+            values: Sequence[Any] = ages if name == "age" else listed
+            for value in (None, *values):
+                changed = dataclasses.replace(record, **{name: value})
+                with self._encoding, one_core() if self.device.type == "cpu" else nullcontext():
+                    clinical_tokens(changed, self.text_encoder, self.templates)
+                yield
 
     @property
     def gene_encoder(self) -> GeneEncoder:
@@ -668,8 +696,12 @@ def _equal(one: NDArray[np.float32] | None, other: NDArray[np.float32] | None) -
     return np.array_equal(one, other)
 
 
-def attribute(prediction: Prediction) -> Attribution:
+def attribute(prediction: Prediction, progress: ProgressCallback | None = None) -> Attribution:
     """Return what each path and token contributes to the risk of a what-if, as :meth:`Predictor.predict` does at first.
+
+    Parameters
+    ----------
+    progress : called before each fold model; what it raises ends the work.
 
     Raises
     ------
@@ -685,12 +717,12 @@ def attribute(prediction: Prediction) -> Attribution:
     if patient.expression is not None:
         assert predictor.bundle.gene_reference is not None
         average = predictor._genomic_input(predictor.bundle.gene_reference.average())
-    return average_attributions(
-        [
-            predictor._attribution(number, fold, patient, pathology, genomic, average)
-            for number, fold in enumerate(state.folds)
-        ]
-    )
+    found = []
+    for number, fold in enumerate(state.folds):
+        if progress:
+            progress("attribution", number, len(state.folds))
+        found.append(predictor._attribution(number, fold, patient, pathology, genomic, average))
+    return average_attributions(found)
 
 
 def _changed_expression(

@@ -45,6 +45,17 @@ def _image(content: bytes, kind: str, alt: str) -> str:
     return f'<img src="data:image/{kind};base64,{data}" alt="{html.escape(alt, quote=True)}">'
 
 
+REPORT_PX = 1400
+
+
+def _smaller(png: bytes) -> bytes:
+    """Return a picture as JPEG of at most REPORT_PX: the heatmap itself stands beside the report."""
+    with Image.open(io.BytesIO(png)) as file:
+        image = file.convert("RGB")
+    image.thumbnail((REPORT_PX, REPORT_PX), Image.Resampling.LANCZOS)
+    return _jpeg(np.asarray(image))
+
+
 def _jpeg(pixels: NDArray[np.uint8]) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "JPEG", quality=88)
@@ -185,7 +196,7 @@ def _maps(heatmaps: Mapping[str, bytes], galleries: Mapping[str, Gallery]) -> st
     for name, png in heatmaps.items():
         title, caption = PATHS[name]
         parts.append(
-            f"<figure>{_image(png, 'png', f'Heatmap: {caption}')}<figcaption>{title}: {caption}.</figcaption></figure>"
+            f"<figure>{_image(_smaller(png), 'jpeg', f'Heatmap: {caption}')}<figcaption>{title}: {caption}.</figcaption></figure>"
         )
     parts.append("</div>")
     for name, gallery in galleries.items():

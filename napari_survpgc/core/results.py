@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from .bundle import Bundle
 from .case_file import SUFFIX, find_case_slide, load_case
 from .clinical import parse_record, read_record
 from .cohort import Cohort, read_cohort
-from .errors import CohortError, FeatureError, SurvPGCError
+from .errors import CohortError, FeatureError, SurvPGCError, writing
 from .features import read_features
 from .genomics import read_expression, table_unit
 from .pipeline import predict_slide
@@ -60,6 +60,7 @@ class CaseResult:
     slide: Path | None = None
     case_file: Path | None = None
     heatmap: Path | None = None
+    slides: tuple[Path, ...] = ()  # all of a cohort's patient that can be found, ``slide`` first
 
 
 def read_results(folder: Path, patients: Path | None = None) -> tuple[CaseResult, ...]:
@@ -162,6 +163,8 @@ def predict_cohort(
         except SurvPGCError as error:
             reasons.append(f"{case}: {error.problem}")
             continue
+        found = (find_slide(folder / "slides", file.stem) for file in cohort.features[case])
+        slides = tuple(slide for slide in found if slide is not None)
         results.append(
             CaseResult(
                 case_id=case,
@@ -171,7 +174,8 @@ def predict_cohort(
                 record=cohort.records[case],
                 months=float(months[case]),
                 event=int(event[case]),
-                slide=find_slide(folder / "slides", cohort.features[case][0].stem),
+                slide=slides[0] if slides else None,
+                slides=slides,
             )
         )
     if progress:
@@ -204,12 +208,21 @@ def _one_bag(files: Sequence[Path]) -> PatchFeatures:
     )
 
 
-def cohort_patient(folder: Path, case: str) -> tuple[ClinicalRecord, ExpressionProfile | None, Path]:
-    """Return record, expression and the feature file of the first slide of one patient of a cohort folder."""
+def cohort_patient(
+    folder: Path, case: str, slide: Path | None = None
+) -> tuple[ClinicalRecord, ExpressionProfile | None, Path]:
+    """Return record, expression and the feature file of a slide (the first one) of one patient of a cohort folder."""
     cohort = read_cohort(folder)
     if case not in cohort.records or not cohort.features[case]:
         raise CohortError(f"{folder.name} has no patient {case} with features", "Choose another patient")
-    return cohort.records[case], _profile(cohort, case), cohort.features[case][0]
+    files = cohort.features[case]
+    file = files[0] if slide is None else next((f for f in files if f.stem == slide.stem), None)
+    if file is None:
+        raise CohortError(
+            f"{folder.name} has no features of the slide {slide.name if slide else ''}",
+            "Choose another slide",
+        )
+    return cohort.records[case], _profile(cohort, case), file
 
 
 def _profile(cohort: Cohort, case: str) -> ExpressionProfile | None:
@@ -343,6 +356,32 @@ def predict_batch(
     if progress:
         progress("batch", len(items), len(items))
     return BatchReport(tuple(done), tuple(failed))
+
+
+def keep_follow_up(patients: Path, out: Path, cases: Collection[str]) -> None:
+    """Copy the follow-up of these cases into ``out/patients.csv``, so that the results tell of it when opened again.
+
+    Rows of an earlier batch into the same folder stay. Nothing is written when the list has no follow-up.
+
+    Raises
+    ------
+    OutputError : disk full, no permission.
+    """
+    columns = ["case_id", "survival_months", "event"]
+    frame = pd.read_csv(patients, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    target = out / "patients.csv"
+    if not set(columns) <= set(frame.columns) or (target.exists() and target.samefile(patients)):
+        return
+    frame = frame.assign(case_id=frame["case_id"].str.strip())
+    frame = frame.loc[frame["case_id"].isin(list(cases)), columns]
+    if target.is_file():
+        earlier = pd.read_csv(target, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+        if "case_id" in earlier.columns:
+            frame = pd.concat([earlier[~earlier["case_id"].isin(frame["case_id"])], frame]).fillna("")
+    with writing(target):
+        partial = target.with_name(f".{target.name}.partial")
+        frame.to_csv(partial, index=False)
+        partial.replace(target)
 
 
 def thumbnail_of(

@@ -5,11 +5,13 @@ from __future__ import annotations
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 from qtpy.QtCore import QPoint, Qt
+from qtpy.QtWidgets import QInputDialog
 
 from napari_survpgc.app.dock import SurvPGCDock
 from napari_survpgc.app.views.compare import CompareControls
@@ -117,6 +119,9 @@ def test_every_slide_of_a_list_that_fails_is_named(
     assert message.text.startswith("1 slides are done, 2 are not. D:")
     assert [line[:2] for line in message.details.splitlines()] == ["D:", "E:"]
     assert [case.case_id for case in dock.cohort.cases] == ["C"]
+    # The results tell of the follow-up when they are opened again, wherever the list is then.
+    (again,) = read_results(tmp_path / "out")
+    assert (again.months, again.event) == (5.0, 1)
 
 
 def test_double_click_opens_the_patient(dock: SurvPGCDock, batch: Path, bundle_folder: Path, qtbot) -> None:
@@ -160,6 +165,15 @@ def test_two_patients_side_by_side(dock: SurvPGCDock, batch: Path, qtbot) -> Non
     controls.opacity.setValue(30)
     assert [layer.contrast_limits[0] for layer in maps] == [60, 60]
     assert [layer.opacity for layer in maps] == pytest.approx([0.3, 0.3])
+    # What is under the pointer is read from the slide that it is over.
+    second = controls.sides[1]
+    x, y = (float(v) + 1 for v in second.prediction.coords[3])
+    mpp = second.opened.slide.info.mpp
+    other.cursor.viewbox = (0, 1)
+    controls._hovered(other, SimpleNamespace(position=(y * mpp, x * mpp)))
+    assert controls.hover.text().startswith(f"<b>{second.name}</b>: clinic")
+    percentile = float(second.maps.map("clinic").percentiles[3])
+    assert f"{percentile:.1f}th percentile" in controls.hover.text()
     controls.which.setCurrentText("no map")
     assert not any(layer.visible for layer in maps)
     # A slice still under way holds the viewer, which napari's fixture then calls leaked.
@@ -175,7 +189,12 @@ def test_a_folder_without_results_says_what_to_choose(dock: SurvPGCDock, tmp_pat
 
 
 def test_a_cohort_folder_is_predicted_from_its_features_with_all_slides_of_a_patient(
-    dock: SurvPGCDock, batch: Path, bundle_folder: Path, tmp_path: Path, qtbot
+    dock: SurvPGCDock,
+    batch: Path,
+    bundle_folder: Path,
+    tmp_path: Path,
+    qtbot,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     from napari_survpgc.core.predict import Predictor
     from napari_survpgc.core.results import predict_cohort
@@ -201,3 +220,19 @@ def test_a_cohort_folder_is_predicted_from_its_features_with_all_slides_of_a_pat
     both = {case.case_id: case.risk for case in dock.cohort.cases}
     assert both["B"] == pytest.approx(single["B"])
     assert both["A"] != pytest.approx(single["A"], abs=1e-9)
+
+    # Which of the two slides is opened is asked.
+    (cohort / "slides").mkdir()
+    for source, name in (("S0", "S0"), ("S1", "S1"), ("S2", "S2"), ("S1", "S3")):
+        shutil.copy(batch / "slides" / f"{source}.tiff", cohort / "slides" / f"{name}.tiff")
+    dock.cohort.open_folder(cohort)
+    qtbot.waitUntil(lambda: any(case.slides for case in dock.cohort.cases), timeout=WAIT_MS)
+    case = next(case for case in dock.cohort.cases if case.case_id == "A")
+    assert [slide.name for slide in case.slides] == ["S0.tiff", "S3.tiff"]
+    asked: list[list[str]] = []
+    monkeypatch.setattr(QInputDialog, "getItem", lambda *args: asked.append(args[3]) or ("S3.tiff", True))
+    dock.cohort.open_patient(case)
+    qtbot.waitUntil(lambda: dock.session.result is not None, timeout=WAIT_MS)
+    assert asked == [["S0.tiff", "S3.tiff"]]
+    assert dock.session.opened.slide.info.path.name == "S3.tiff"
+    qtbot.waitUntil(lambda: not dock.session.busy, timeout=WAIT_MS)

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from qtpy.QtCore import QTimer
 
+from napari_survpgc.app.dock import SurvPGCDock
 from napari_survpgc.app.workers import Job, Latest
 from napari_survpgc.core.errors import CancelledError, SlideError
 from tests.builders import tissue_image, write_tiff
 
 from .conftest import WAIT_MS
+from .gui_time import GuiTime
 
 
 class Heartbeat:
@@ -36,28 +40,59 @@ class Heartbeat:
         return np.array(self.gaps[1:])
 
 
-def test_the_window_answers_while_features_are_computed_and_while_panning(
-    filled, tmp_path: Path, qtbot
-) -> None:
-    large = write_tiff(tmp_path / "large.tiff", tissue_image(4096, 4096, seed=2), levels=3)
-    session = filled.session
-    session.open_slide(large)
-    qtbot.waitUntil(lambda: session.opened.slide.info.path == large, timeout=WAIT_MS)
-    job = session.run()
-    qtbot.waitUntil(lambda: filled.run._stage == "features", timeout=WAIT_MS)
-    heartbeat = Heartbeat()
-    camera = filled.viewer.scene.camera
-    end = time.monotonic() + 4
-    step = 0
-    while filled.run._stage == "features" and job.running and time.monotonic() < end:
+def pan(dock: SurvPGCDock, qtbot, until: Callable[[], bool], seconds: float = WAIT_MS / 1e3) -> None:
+    """Move the camera like a hand that does not rest."""
+    camera, step = dock.viewer.scene.camera, 0
+    end = time.monotonic() + seconds
+    while not until() and time.monotonic() < end:
         step += 1
-        camera.center = (0, 1024 + 300 * np.sin(step / 7), 1024 + 300 * np.cos(step / 5))
+        camera.center = (0, 500 + 200 * np.sin(step / 7), 700 + 200 * np.cos(step / 5))
         qtbot.wait(30)
+
+
+def test_our_code_never_keeps_the_window_for_100_ms_from_open_slide_to_what_if(
+    dock, bundle_folder: Path, patient_files, tmp_path: Path, qtbot
+) -> None:
+    slide = write_tiff(tmp_path / "slide.tiff", tissue_image(2048, 3072, seed=2), levels=3)
+    session = dock.session
+    qtbot.waitUntil(lambda: not session.busy, timeout=WAIT_MS)  # the libraries are loaded
+    heartbeat = Heartbeat()
+    with GuiTime() as watched:
+        session.load_bundle(bundle_folder)
+        session.open_slide(slide)
+        dock.patient.load_record(patient_files[0])
+        dock.patient.load_expression(patient_files[1])
+        qtbot.waitUntil(
+            lambda: (
+                session.expression is not None and session.opened is not None and session.record.age == 61
+            ),
+            timeout=WAIT_MS,
+        )
+        session.run()
+        pan(dock, qtbot, lambda: len(dock.layers.maps) == 3 and not session.busy)
+        assert session.result is not None
+        for map_ in ("genomic", "difference"):
+            dock.maps.toggle(map_)
+        for age in (30, 50, 70):
+            session.set_fields({"age": age})
+            pan(dock, qtbot, lambda age=age: session.result.shown.state.patient.record.age == age)
+        dock.gallery.step(1)
+        pan(dock, qtbot, lambda: False, seconds=1.0)
+        session.close_slide()
     gaps = heartbeat.stop()
-    session.cancel()
-    qtbot.waitUntil(lambda: not session.busy, timeout=WAIT_MS)
     assert len(gaps) > 20
-    # The suite shares two cores with itself, so single gaps are the scheduler's; what is normal is ours.
+    names = {turn.name for turn in watched.turns}
+    assert {"Session._analyze.<locals>.finished", "Session._show_changed", "CaseLayers._next"} <= names
+    worst = watched.worst()
+    theirs = max(watched.turns, key=lambda turn: turn.theirs)
+    print(
+        f"worst of ours {worst[0].ours:.0f} ms ({worst[0].name}); of napari's when called {theirs.theirs:.0f} ms"
+        f" ({theirs.name}); worst gap {gaps.max():.0f} ms"
+    )
+    assert max(turn.cpu for turn in watched.turns) < 100, worst
+    # Starting a thread waits until it has begun, however long the machine takes for that: one such wait is forgiven.
+    assert worst[1].ours < 100, worst
+    # The suite shares two cores with itself, so single gaps are the scheduler's; what is normal is ours and napari's.
     assert np.percentile(gaps, 90) < 100, np.sort(gaps)[-10:]
 
 
@@ -90,6 +125,23 @@ def test_a_job_reports_progress_result_failure_and_cancel(qtbot) -> None:
         job.cancel()
     with pytest.raises(CancelledError):
         job._progress("late", 0, 1)
+
+
+def test_cancel_ends_the_work_on_a_case_and_no_download(dock, qtbot) -> None:
+    go_on = threading.Event()
+
+    def work(progress):
+        while not go_on.is_set():
+            progress("work", 0, 1)
+            time.sleep(0.005)
+        return "done"
+
+    case = dock.session.start(work, "run")
+    download = dock.session.start(work, "weights", shown=False, apart=True)
+    with qtbot.waitSignal(case.cancelled, timeout=WAIT_MS):
+        dock.session.cancel()
+    with qtbot.waitSignal(download.succeeded, timeout=WAIT_MS):
+        go_on.set()
 
 
 def test_only_the_newest_of_waiting_requests_is_answered(qtbot) -> None:

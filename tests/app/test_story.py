@@ -180,8 +180,8 @@ def test_everything_is_exported_and_patches_are_saved(finished: SurvPGCDock, tmp
 
 def test_edited_tissue_is_used_by_the_next_run(finished: SurvPGCDock, qtbot) -> None:
     before = len(finished.session.result.shown.coords)
-    assert finished.layers.edit_with_brush()
-    labels = finished.layers.brush
+    assert finished.layers.tools.edit_with_brush()
+    labels = finished.layers.tools.brush
     half = labels.data.shape[1] // 2
     painted = np.asarray(labels.data).copy()
     painted[:, half:] = 0
@@ -194,9 +194,9 @@ def test_edited_tissue_is_used_by_the_next_run(finished: SurvPGCDock, qtbot) -> 
     coords = finished.session.result.shown.coords
     assert 0 < len(coords) < before
     assert coords[:, 0].max() <= 1100
-    assert finished.layers.edit_outlines()
-    assert len(finished.layers.tissue.data) >= 1
-    assert finished.layers.edited_tissue().polygons
+    assert finished.layers.tools.edit_outlines()
+    assert len(finished.layers.tools.shapes.data) >= 1
+    assert finished.layers.tools.edited_tissue().polygons
 
 
 def test_cancel_keeps_what_is_done_and_run_goes_on(filled: SurvPGCDock, qtbot) -> None:

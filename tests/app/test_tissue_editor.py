@@ -36,10 +36,10 @@ def test_areas_and_holes_are_drawn_on_an_empty_slide(empty: SurvPGCDock) -> None
     assert editor.isHidden()
     empty.slide.outline_button.click()
     assert not editor.isHidden()
-    assert layers.tissue.mode == "add_polygon_lasso"
-    layers.tissue.add_polygons([square(200, 300, 800)])
+    assert layers.tools.shapes.mode == "add_polygon_lasso"
+    layers.tools.shapes.add_polygons([square(200, 300, 800)])
     editor.tools["cut"].click()
-    layers.tissue.add_polygons([square(400, 500, 200)])
+    layers.tools.shapes.add_polygons([square(400, 500, 200)])
     editor.apply_button.click()
     tissue = empty.session.tissue
     assert tissue.method == "edited"
@@ -51,17 +51,17 @@ def test_areas_and_holes_are_drawn_on_an_empty_slide(empty: SurvPGCDock) -> None
     assert mask[350, 250]
     assert not mask[600, 500]
     assert editor.isHidden()
-    assert layers.tissue is None
+    assert layers.tools.shapes is None
 
 
 def test_an_area_is_selected_and_deleted(empty: SurvPGCDock) -> None:
     editor, layers = empty.slide.editor, empty.layers
     empty.slide.outline_button.click()
-    layers.tissue.add_polygons([square(200, 300, 300)])
-    layers.tissue.add_polygons([square(900, 300, 300)])
+    layers.tools.shapes.add_polygons([square(200, 300, 300)])
+    layers.tools.shapes.add_polygons([square(900, 300, 300)])
     editor.tools["select"].click()
-    assert layers.tissue.mode == "select"
-    layers.tissue.selected_data = {0}
+    assert layers.tools.shapes.mode == "select"
+    layers.tools.shapes.selected_data = {0}
     editor.delete_button.click()
     editor.apply_button.click()
     (polygon,) = empty.session.tissue.polygons
@@ -79,13 +79,13 @@ def test_an_outline_without_any_area_is_refused_in_words(empty: SurvPGCDock, qtb
 def test_the_brush_paints_and_erases(empty: SurvPGCDock) -> None:
     editor, layers = empty.slide.editor, empty.layers
     empty.slide.brush_button.click()
-    assert layers.brush.mode == "paint"
-    assert not layers.brush.data.any()
+    assert layers.tools.brush.mode == "paint"
+    assert not layers.tools.brush.data.any()
     editor.size.setValue(10)
-    assert layers.brush.brush_size == 10
-    layers.brush.paint((40, 50), 1)
+    assert layers.tools.brush.brush_size == 10
+    layers.tools.brush.paint((40, 50), 1)
     editor.tools["erase"].click()
-    assert layers.brush.mode == "erase"
+    assert layers.tools.brush.mode == "erase"
     editor.apply_button.click()
     (polygon,) = empty.session.tissue.polygons
     downsample = 8.0 / MPP
@@ -98,10 +98,10 @@ def test_discard_keeps_the_outline_and_the_maps_come_back(finished: SurvPGCDock)
     finished.maps.checks["genomic"].click()
     finished.slide.brush_button.click()
     assert not any(layer.visible for layer in finished.layers.maps.values())
-    finished.layers.brush.data = np.zeros_like(finished.layers.brush.data)
+    finished.layers.tools.brush.data = np.zeros_like(finished.layers.tools.brush.data)
     finished.slide.editor.discard_button.click()
     assert finished.session.tissue is before
     assert not finished.session.stale
-    assert finished.layers.brush is None
+    assert finished.layers.tools.brush is None
     shown = {name for name, layer in finished.layers.maps.items() if layer.visible}
     assert shown == {"clinic", "genomic"}

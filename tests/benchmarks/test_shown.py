@@ -24,6 +24,7 @@ from tests.builders import tissue_image, write_tiff
 
 _PATIENCE = 60.0
 _WARM = 2
+_BARE = "a bare redraw"
 
 
 class Window:
@@ -31,10 +32,11 @@ class Window:
 
     def __init__(self, folder: Path) -> None:
         import napari
+        from napari._qt.dialogs.qt_notification import NapariQtNotification
         from qtpy.QtWidgets import QApplication
 
+        from napari_survpgc.app.case_state import Result
         from napari_survpgc.app.dock import SurvPGCDock
-        from napari_survpgc.app.session import Result
         from napari_survpgc.core.attention_maps import AttentionMaps
 
         self.viewer = napari.Viewer()
@@ -50,12 +52,23 @@ class Window:
         session.record = session._record_of_result = prediction.state.patient.record
         session._set_result(Result(prediction, prediction, AttentionMaps(prediction).ranked()))
         self.wait(lambda: len(self.dock.layers.maps) == 3 and not session.busy)
+        session._predictor = prediction.state.predictor
+        session._foresee(session._predictor, session.record)  # as after a run
+        self.wait(lambda: not session._foresight.busy)
+        for notice in self.viewer.window._qt_window.findChildren(NapariQtNotification):
+            notice.close()  # of napari, about PyQt5: it lies over the canvas for a while
+        for name in ("clinic", "genomic"):
+            self.dock.layers.show_map(name, True)  # both: a map that does not change is not drawn again
         self.drawn: set[str] = set()
         self.dock.result.views["Survival"].drawn.connect(lambda: self.drawn.add("curve"))
-        session.result_changed.connect(lambda: self.drawn.add("risk"))
-        canvas = self.viewer.window._qt_viewer.canvas._scene_canvas
+        session.result_changed.connect(self._answered)
+        self.canvas = canvas = self.viewer.window._qt_viewer.canvas._scene_canvas
         canvas.events.draw.connect(lambda event: self.drawn.add("canvas"))
         self.rest(2.0)
+
+    def _answered(self) -> None:
+        self.drawn.add("risk")
+        self.drawn.discard("canvas")  # drawn before, for something else
 
     def wait(self, condition: Callable[[], bool]) -> None:
         end = time.perf_counter() + _PATIENCE
@@ -75,7 +88,6 @@ class Window:
         change()
         if what_if:
             self.wait(lambda: "risk" in self.drawn)
-            self.drawn.discard("canvas")
             self.wait(lambda: "curve" in self.drawn)
         else:
             self.drawn.discard("canvas")
@@ -97,6 +109,7 @@ def measure(repeats: int = 12) -> dict[str, list[tuple[float, float]]]:
         maps, session = window.dock.maps, window.session
         slider = next(iter(window.dock.programmes.sliders.values()))
         controls: dict[str, Callable[[int], Any]] = {
+            _BARE: lambda n: window.canvas.native.update(),
             "token": lambda n: maps.tokens["clinic"].setCurrentIndex(n % 7),
             "scale": lambda n: maps.scale.setCurrentIndex(n % 3),
             "colors": lambda n: maps.colormap.setCurrentIndex(n % 5),
@@ -109,6 +122,7 @@ def measure(repeats: int = 12) -> dict[str, list[tuple[float, float]]]:
             for number in range(1, repeats + 1 + _WARM):
                 for name, change in {
                     "what if: field": lambda n: session.set_fields({"age": 40 + n}),
+                    "what if: unforeseen": lambda n: session.set_fields({"age": 40.5 + n}),
                     "what if: programme": lambda n: slider.setValue(n),
                 }.items():
                     found.setdefault(name, []).append(
@@ -117,6 +131,8 @@ def measure(repeats: int = 12) -> dict[str, list[tuple[float, float]]]:
                     window.rest()
             for name, change in controls.items():
                 for number in range(1, repeats + 1 + _WARM):
+                    if name.startswith("show"):
+                        window.rest(0.3)  # the list of layers has been brought up to date
                     found.setdefault(name, []).append(
                         window.timed(lambda c=change, n=number: c(n), what_if=False)  # type: ignore[misc]
                     )
@@ -128,8 +144,12 @@ def measure(repeats: int = 12) -> dict[str, list[tuple[float, float]]]:
 
 @pytest.mark.benchmark
 def test_everything_is_shown_in_time() -> None:
-    for name, values in measure().items():
-        assert np.median([wall for wall, _ in values]) < (100 if name.startswith("what if") else 50), name
+    found = measure()
+    bare = np.median([wall for wall, _ in found.pop(_BARE)])
+    for name, values in found.items():
+        shown = np.median([wall for wall, _ in values])
+        # napari's own drawing of the canvas is 30 to 50 ms where the processor does the work of a graphics card.
+        assert shown < (100 if name.startswith("what if") else max(50, 1.5 * bare)), (name, shown, bare)
 
 
 if __name__ == "__main__":

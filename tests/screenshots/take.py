@@ -1,7 +1,7 @@
-"""Take the README's pictures of the window: ``make screenshots`` (about three minutes).
+"""Take the README's pictures of the window: ``make screenshots`` (about four minutes).
 
 Draws simulated patients, runs them in the window and writes one PNG a scene beside this file; nothing of a real patient
-is ever in them. ``--theme light`` and ``--size 1280x800`` show the same scenes otherwise (for looking, not committed).
+is ever in them. ``--theme light`` and ``--size 1600x1000`` show the same scenes otherwise (for looking, not committed).
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
+LARGEST_BYTES = 390_000
 SCENES = ("empty", "running", "result", "patches", "what_if", "cohort", "compare")
 
 
@@ -22,7 +23,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=HERE)
     parser.add_argument("--theme", choices=("dark", "light"), default="dark")
-    parser.add_argument("--size", default="1500x940")
+    parser.add_argument("--size", default="1280x800")
     options = parser.parse_args()
     width, height = (int(part) for part in options.size.split("x"))
     options.out.mkdir(parents=True, exist_ok=True)
@@ -81,10 +82,13 @@ def _take(folder: Path, out: Path, theme: str, size: tuple[int, int]) -> int:
     def shoot(name: str, window: object = None) -> None:
         path = out / f"{name}.png"
         (window or viewer).window.screenshot(str(path), flash=False)  # type: ignore[attr-defined]
-        # 256 colors: a third of the size, and nobody sees it in a README
-        Image.open(path).convert("RGB").quantize(
-            256, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE
-        ).save(path, optimize=True)
+        # Few colors: a third of the size, and nobody sees it in a README.
+        picture = Image.open(path).convert("RGB")
+        for colors in (256, 192, 128, 96, 64):
+            few = picture.quantize(colors, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
+            few.save(path, optimize=True)
+            if path.stat().st_size <= LARGEST_BYTES:
+                break
 
     viewer.window.resize(*size)
     until(lambda: session.bundle is not None, 8)
@@ -96,7 +100,7 @@ def _take(folder: Path, out: Path, theme: str, size: tuple[int, int]) -> int:
     until(lambda: session.expression is not None and session.record.age is not None)
     session.run()
     dock.show_section("Run")
-    until(lambda: dock.run.bar.value() > 40, 0.3)
+    until(lambda: dock.run._stage == "features" and dock.run.bar.value() > 40, 0.3)
     shoot("running")
     until(lambda: session.result is not None and not session.busy, 3)
     dock.show_section("Result")

@@ -2,32 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from qtpy.QtCore import QAbstractTableModel, QModelIndex, QSize, QSortFilterProxyModel, Qt
-from qtpy.QtGui import QColor, QIcon, QImage, QKeyEvent, QPainter, QPalette, QPixmap
+from qtpy.QtCore import QModelIndex, Qt
+from qtpy.QtGui import QIcon
 from qtpy.QtWidgets import (
     QAbstractItemView,
     QComboBox,
-    QDialog,
-    QDialogButtonBox,
     QFileDialog,
-    QFormLayout,
     QHeaderView,
+    QInputDialog,
     QLabel,
     QLineEdit,
     QListWidget,
     QListWidgetItem,
-    QTableView,
-    QVBoxLayout,
     QWidget,
 )
 
-from napari_survpgc.app.session import Message, Session, Severity
+from napari_survpgc.app.case_state import Message, Severity
+from napari_survpgc.app.session import Session
 from napari_survpgc.core.features import read_features
 from napari_survpgc.core.groups import risk_groups
 from napari_survpgc.core.plots import GROUPS, kaplan_meier_figure
@@ -37,6 +33,7 @@ from napari_survpgc.core.results import (
     CaseResult,
     cohort_patient,
     is_cohort_folder,
+    keep_follow_up,
     predict_batch,
     predict_cohort,
     read_batch,
@@ -46,166 +43,15 @@ from napari_survpgc.core.results import (
 from napari_survpgc.core.slide import Slide
 from napari_survpgc.core.types import Prediction, ProgressCallback
 
+from .batch_dialog import BatchDialog
+from .cohort_table import THUMB_PX, PatientTable, PatientView, SortedPatients, ThumbnailStrip, square
 from .figure_view import FigureView
-from .parts import PathField, group_color, note, panel, push, row
+from .parts import note, panel, push, row
 from .risk_strip import RiskStrip
 
-_COLUMNS = (
-    "Patient",
-    "Risk",
-    "Percentile",
-    "Group",
-    "Months",
-    "Event",
-    "Age",
-    "Sex",
-    "Stage",
-    "Edition",
-    "Subtype",
-    "Race",
-)
 MODEL, THRESHOLD = "Model's groups", "Threshold"
 _CUTS = (MODEL, "Median", "Thirds", THRESHOLD)
-_THUMB_PX = 104
 _STRIP = 8
-
-
-class _Table(QAbstractTableModel):
-    """``palette`` returns the colors that the table is shown in."""
-
-    def __init__(self, palette: Callable[[], QPalette]) -> None:
-        super().__init__()
-        self.palette = palette
-        self.rows: Sequence[CaseResult] = ()
-        self.groups: Sequence[str] = ()
-
-    def set_rows(self, rows: Sequence[CaseResult], groups: Sequence[str]) -> None:
-        self.beginResetModel()
-        self.rows, self.groups = rows, groups
-        self.endResetModel()
-
-    def set_groups(self, groups: Sequence[str]) -> None:
-        self.groups = groups
-        if self.rows:
-            self.dataChanged.emit(self.index(0, 3), self.index(len(self.rows) - 1, 3))
-
-    def rowCount(self, parent: QModelIndex | None = None) -> int:  # noqa: N802  Qt's name
-        return len(self.rows)
-
-    def columnCount(self, parent: QModelIndex | None = None) -> int:  # noqa: N802
-        return len(_COLUMNS)
-
-    def headerData(self, section: int, orientation: Qt.Orientation, role: int = 0) -> Any:  # noqa: N802
-        if role == Qt.ItemDataRole.DisplayRole and orientation == Qt.Orientation.Horizontal:
-            return _COLUMNS[section]
-        return None
-
-    def value(self, line: int, column: int) -> Any:
-        """Return what sorts a cell."""
-        case = self.rows[line]
-        record = case.record
-        return (
-            case.case_id, case.risk, case.risk_percentile, self.groups[line], case.months, case.event, record.age,
-            record.sex, record.stage, record.staging_edition, record.subtype, record.race,
-        )[column]  # fmt: skip
-
-    def data(self, index: QModelIndex, role: int = 0) -> Any:
-        if not index.isValid():
-            return None
-        value = self.value(index.row(), index.column())
-        if role == Qt.ItemDataRole.DisplayRole:
-            if value is None:
-                return ""
-            if index.column() == 5:
-                return "death" if value else "censored"
-            if isinstance(value, float):
-                return (
-                    f"{value:.3f}"
-                    if index.column() == 1
-                    else f"{value:.0f}"
-                    if index.column() != 4
-                    else f"{value:.1f}"
-                )
-            return str(value)
-        if role == Qt.ItemDataRole.UserRole:
-            return value
-        if role == Qt.ItemDataRole.TextAlignmentRole and isinstance(value, float):
-            return int(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
-        if role == Qt.ItemDataRole.ForegroundRole and index.column() == 3:
-            return QColor(group_color(str(value), self.palette()))
-        return None
-
-
-class _Sorted(QSortFilterProxyModel):
-    """Sorts by value, unknown last; filters by words in any column."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._words: list[str] = []
-
-    def set_words(self, text: str) -> None:
-        self._words = text.lower().split()
-        self.invalidate()
-
-    def filterAcceptsRow(self, line: int, parent: QModelIndex) -> bool:  # noqa: N802
-        model = self.sourceModel()
-        text = " ".join(str(model.data(model.index(line, c))) for c in range(len(_COLUMNS))).lower()
-        return all(word in text for word in self._words)
-
-    def lessThan(self, left: QModelIndex, right: QModelIndex) -> bool:  # noqa: N802
-        model = self.sourceModel()
-        one, other = (model.value(i.row(), i.column()) for i in (left, right))
-        if one is None or other is None:
-            last = self.sortOrder() == Qt.SortOrder.AscendingOrder
-            return (other is None) if last else (one is None and other is not None)
-        return bool(one < other)
-
-
-class _TableView(QTableView):
-    """Return opens the current patient, as a double click does."""
-
-    def keyPressEvent(self, event: QKeyEvent) -> None:  # noqa: N802  Qt's name
-        if event.key() in (Qt.Key.Key_Return, Qt.Key.Key_Enter) and self.currentIndex().isValid():
-            self.doubleClicked.emit(self.currentIndex())
-        else:
-            super().keyPressEvent(event)
-
-
-class _Strip(QListWidget):
-    """Thumbnails side by side; Return opens the current one."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.setViewMode(QListWidget.ViewMode.IconMode)
-        self.setFlow(QListWidget.Flow.LeftToRight)
-        self.setWrapping(False)
-        self.setMovement(QListWidget.Movement.Static)
-        self.setIconSize(QSize(_THUMB_PX, _THUMB_PX))
-        words = 2 * self.fontMetrics().height()
-        self.setGridSize(QSize(_THUMB_PX + 10, _THUMB_PX + words + 10))
-        self.setTextElideMode(Qt.TextElideMode.ElideMiddle)
-        self.setFixedHeight(_THUMB_PX + words + 10 + self.horizontalScrollBar().sizeHint().height() + 6)
-
-    def keyPressEvent(self, event: QKeyEvent) -> None:  # noqa: N802
-        item = self.currentItem()
-        if event.key() in (Qt.Key.Key_Return, Qt.Key.Key_Enter) and item is not None:
-            self.itemDoubleClicked.emit(item)
-        else:
-            super().keyPressEvent(event)
-
-
-def _square(pixels: NDArray[np.uint8]) -> QPixmap:
-    """Return the picture in the middle of a transparent square, so that all stand in line."""
-    height, width = pixels.shape[:2]
-    data = np.ascontiguousarray(pixels).tobytes()
-    image = QImage(data, width, height, 3 * width, QImage.Format.Format_RGB888)
-    side = max(width, height)
-    square = QPixmap(side, side)
-    square.fill(Qt.GlobalColor.transparent)
-    painter = QPainter(square)
-    painter.drawImage((side - width) // 2, (side - height) // 2, image)
-    painter.end()
-    return square
 
 
 class CohortPanel(QWidget):
@@ -243,11 +89,11 @@ class CohortPanel(QWidget):
         self.filter.setAccessibleName("Filter the patients")
         self.filter.setClearButtonEnabled(True)
         layout.addWidget(self.filter)
-        self.table = _Table(self.palette)
-        self.sorted = _Sorted()
+        self.table = PatientTable(self.palette)
+        self.sorted = SortedPatients()
         self.sorted.setSourceModel(self.table)
         self.filter.textChanged.connect(self.sorted.set_words)
-        self.view = _TableView()
+        self.view = PatientView()
         self.view.setModel(self.sorted)
         self.view.setSortingEnabled(True)
         self.view.sortByColumn(1, Qt.SortOrder.DescendingOrder)
@@ -293,7 +139,7 @@ class CohortPanel(QWidget):
         layout.addWidget(self.reason)
         self.strips: dict[str, QListWidget] = {}
         for name, words in (("high", "Highest risk"), ("low", "Lowest risk")):
-            strip = _Strip()
+            strip = ThumbnailStrip()
             strip.setAccessibleName(words)
             strip.setToolTip(f"{words}: double click or Return opens the patient")
             strip.itemDoubleClicked.connect(
@@ -442,7 +288,7 @@ class CohortPanel(QWidget):
             for case in shown:
                 progress("thumbnails", len(found), len(shown))
                 if case.case_id not in found:
-                    pixels = thumbnail_of(case, 2 * _THUMB_PX, able)
+                    pixels = thumbnail_of(case, 2 * THUMB_PX, able)
                     if pixels is not None:
                         found[case.case_id] = pixels
             return found
@@ -455,7 +301,7 @@ class CohortPanel(QWidget):
                 item = strip.item(place)
                 pixels = found.get(item.data(Qt.ItemDataRole.UserRole).case_id)
                 if pixels is not None:
-                    item.setIcon(QIcon(_square(pixels)))
+                    item.setIcon(QIcon(square(pixels)))
 
     # --- patients ------------------------------------------------------------------------------------------
 
@@ -483,9 +329,26 @@ class CohortPanel(QWidget):
                 Severity.ERROR,
             )
             return
-        folder, slide = self.folder, case.slide
+        slide = self._ask_slide(case) if len(case.slides) > 1 else case.slide
+        if slide is not None:
+            self._open_slide(case, self.folder, slide)
+
+    def _ask_slide(self, case: CaseResult) -> Path | None:
+        """Let the user choose one of a patient's slides; the risk in the table is that of all of them together."""
+        names = [slide.name for slide in case.slides]
+        name, taken = QInputDialog.getItem(
+            self,
+            "Which slide?",
+            f"{case.case_id} has {len(names)} slides; its risk in the table is that of all of them. Open",
+            names,
+            0,
+            False,
+        )
+        return case.slides[names.index(name)] if taken else None
+
+    def _open_slide(self, case: CaseResult, folder: Path, slide: Path) -> None:
         self.session.start(
-            lambda progress: cohort_patient(folder, case.case_id),
+            lambda progress: cohort_patient(folder, case.case_id, slide),
             "patient",
             lambda found: self.session.open_patient(slide, *found),
             shown=False,
@@ -519,7 +382,9 @@ class CohortPanel(QWidget):
             items, problems = read_batch(patients, slides, expression)
             report = predict_batch(items, bundle, out, device=device, workers=1, progress=progress)
             failed = (*problems, *report.failed)
-            results = read_results(out, patients) if report.done else ()
+            if report.done:
+                keep_follow_up(patients, out, report.done)
+            results = read_results(out) if report.done else ()
             return BatchReport(report.done, failed), results
 
         def done(found: tuple[BatchReport, tuple[CaseResult, ...]]) -> None:
@@ -536,43 +401,3 @@ class CohortPanel(QWidget):
                 self.session.say(f"{len(report.done)} slides are done; results are in {out}.", Severity.DONE)
 
         self.session.start(work, "batch", done)
-
-
-class BatchDialog(QDialog):
-    """Asks for the list, the slides, the expression and where to put the results."""
-
-    def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
-        self.setWindowTitle("Run a list of slides")
-        self.patients = PathField(
-            "patients.csv", "One row a patient: case_id, slide_ids and the six fields", filters="CSV (*.csv)"
-        )
-        self.slides = PathField("Folder of slides", "Slides named as in the column slide_ids", folder=True)
-        self.expression = PathField(
-            "Expression table (optional)", "One row or column a patient, named by case_id"
-        )
-        self.out = PathField("Folder for the results", "Gets one folder a patient", folder=True)
-        form = QFormLayout()
-        for field in (self.patients, self.slides, self.expression, self.out):
-            form.addRow(field.edit.placeholderText(), field)
-        buttons = QDialogButtonBox(
-            QDialogButtonBox.StandardButton.Ok | QDialogButtonBox.StandardButton.Cancel
-        )
-        buttons.accepted.connect(self._accept)
-        buttons.rejected.connect(self.reject)
-        self.hint = note("Slides that are done already are not done again.")
-        layout = QVBoxLayout(self)
-        layout.addLayout(form)
-        layout.addWidget(self.hint)
-        layout.addWidget(buttons)
-        self.setMinimumWidth(520)
-
-    @property
-    def complete(self) -> bool:
-        return None not in (self.patients.path, self.slides.path, self.out.path)
-
-    def _accept(self) -> None:
-        if self.complete:
-            self.accept()
-        else:
-            self.hint.setText("Give the list, the folder of slides and a folder for the results.")

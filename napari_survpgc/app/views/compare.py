@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import napari
 import numpy as np
@@ -13,8 +14,8 @@ from napari.utils.theme import get_theme
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QComboBox, QFormLayout, QSlider, QWidget
 
-from napari_survpgc.app.layers import map_place, overlay_colormap, show_scale_bar, slide_layer
-from napari_survpgc.app.session import OpenedSlide, open_with_tiles
+from napari_survpgc.app.case_state import OpenedSlide, open_with_tiles
+from napari_survpgc.app.layer_data import map_place, overlay_colormap, show_scale_bar, slide_layer, um_per_px
 from napari_survpgc.app.windows import arrange
 from napari_survpgc.core.attention_maps import AttentionMaps, MapScale
 from napari_survpgc.core.bundle import Bundle
@@ -30,6 +31,8 @@ from napari_survpgc.core.types import Prediction
 from .figure_view import FigureView
 from .maps_panel import Legend
 from .parts import note, panel, push, row, title_overlap
+
+_HOVER = "Move the pointer over a slide to read its scores."
 
 
 @dataclass(frozen=True)
@@ -111,6 +114,9 @@ class CompareControls(QWidget):
         form.addRow("Threshold", self.threshold)
         layout.addLayout(form)
         layout.addWidget(self.legend)
+        self.hover = note(_HOVER)
+        self.hover.setMinimumHeight(34)
+        layout.addWidget(self.hover)
         self.curves = FigureView("comparison", 280)
         layout.addWidget(self.curves)
         self.fit_button = push(
@@ -141,6 +147,12 @@ class CompareControls(QWidget):
         show_scale_bar(viewer)
         self.paint(self.which.currentText())
         self.fit()
+        viewer.mouse_move_callbacks.append(self._hovered)
+
+    def _hovered(self, viewer: napari.Viewer, event: Any) -> None:
+        place = viewer.cursor.viewbox  # (row, column) of the grid
+        side = self.sides[min(place[1], 1)] if place is not None else None
+        self.hover.setText(_HOVER if side is None else read_out(side, tuple(event.position)))
 
     def fit(self) -> None:
         """Show both slides whole."""
@@ -160,6 +172,23 @@ class CompareControls(QWidget):
             self.legend.set(HEATMAP_COLORS, 0, 100, self.threshold.value(), words)
         else:
             self.legend.clear()
+
+
+def read_out(side: Side, world: tuple[float, ...]) -> str:
+    """Return percentile and rank of the patch of a patient under a point (y, x in world units) in words."""
+    info = side.opened.slide.info
+    sx, sy = um_per_px(info)
+    index = side.maps.cells.at(world[-1] / sx + 0.5, world[-2] / sy + 0.5)
+    if index is None:
+        return f"<b>{side.name}</b>: no patch here."
+    n = len(side.prediction.coords)
+    parts = []
+    for name in side.maps.names:
+        percentile = float(side.maps.map(name).percentiles[index])
+        parts.append(
+            f"{name} {percentile:.1f}th percentile, rank {round(n - percentile / 100 * n) + 1} of {n}"
+        )
+    return f"<b>{side.name}</b>: {'; '.join(parts)}"
 
 
 def _slider(value: int, tip: str) -> QSlider:

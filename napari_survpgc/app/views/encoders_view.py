@@ -227,7 +227,12 @@ class EncodersView(QWidget):
         if self.job is not None:
             return
         job = self.session.start(
-            work, f"weights of {status.encoder_id}", lambda _: self._done(status), self._failed, shown=False
+            work,
+            f"weights of {status.encoder_id}",
+            lambda _: self._done(status),
+            self._failed,
+            shown=False,
+            apart=True,
         )
         job.progressed.connect(self._progress)
         job.cancelled.connect(lambda: self._over("Stopped."))

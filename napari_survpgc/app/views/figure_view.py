@@ -1,7 +1,8 @@
 """A matplotlib figure in a panel: follows napari's theme, copies and saves. Drawn on a thread, shown as an image.
 
 matplotlib needs 50 to 100 ms for a figure, too long for the GUI thread while a slider moves. Figures that change often
-have a key; while it stays the same only their artists with the gid "live" are drawn, over the kept background.
+have a key; while it stays the same only their artists with the gid "live" are drawn, over the kept background. That
+takes about 10 ms and is done at once, so that a curve moves in the same painting of the window as what belongs to it.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from qtpy.QtCore import QEvent, QRect, QSize, QTimer, Signal
+from qtpy.QtCore import QEvent, QRect, QSize, Signal
 from qtpy.QtGui import QImage, QPainter, QPaintEvent, QPalette, QResizeEvent
 from qtpy.QtWidgets import (
     QApplication,
@@ -27,6 +28,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_survpgc.app.later import later
 from napari_survpgc.app.workers import Job, Latest
 from napari_survpgc.core.errors import writing
 from napari_survpgc.core.plots import recolor, suit
@@ -69,6 +71,8 @@ class FigureView(QWidget):
         self._key: object = None
         self._kept: dict[object, _Background] = {}
         self._ahead: tuple[Callable[[], Figure], object] | None = None
+        self._asked = 0  # number of the newest drawing
+        self._shown = 0  # of the one that is seen: an older one that comes later is not
         self._drawer = Latest(f"figure {name}")
         self._drawer.answered.connect(self._show)
         self._drawer.failed.connect(self.failed)
@@ -140,12 +144,32 @@ class FigureView(QWidget):
         if self._make is None:
             return
         make, key, look = self._make, self._key, self._look()
+        self._asked += 1
+        number = self._asked
+        if self._draw_at_once(make, key, look):
+            return
 
-        def work() -> tuple[bytes, _Look]:
+        def work() -> tuple[int, bytes, _Look]:
             with _DRAWING:
-                return self._pixels(make(), key, look), look
+                return number, self._pixels(make(), key, look), look
 
         self._drawer.submit(work)
+
+    def _draw_at_once(self, make: Callable[[], Figure], key: object, look: _Look) -> bool:
+        """Draw over a kept background; False when there is none, or a thread is drawing."""
+        kept = self._kept.get(key)
+        if key is None or kept is None or kept.look != look or not _DRAWING.acquire(blocking=False):
+            return False
+        try:
+            pixels = self._pixels(make(), key, look)
+        except Exception as error:  # noqa: BLE001  shown to the user, as one of the thread is
+            self.failed.emit(error)
+            return True
+        finally:
+            _DRAWING.release()
+        self._drawer.clear()
+        self._show((self._asked, pixels, look))
+        return True
 
     def _pixels(self, figure: Figure, key: object, look: _Look) -> bytes:
         """Draw on the drawing thread; RGBA rows."""
@@ -183,10 +207,13 @@ class FigureView(QWidget):
                     axes.draw_artist(artist)
         return bytes(canvas.buffer_rgba())
 
-    def _show(self, answer: tuple[bytes, _Look] | None) -> None:
+    def _show(self, answer: tuple[int, bytes, _Look] | None) -> None:
         if answer is None:
             return  # prepared
-        pixels, look = answer
+        number, pixels, look = answer
+        if number < self._shown:
+            return
+        self._shown = number
         width, height = round(look.width * look.ratio), round(look.height * look.ratio)
         width = len(pixels) // 4 // height if height else width
         image = QImage(pixels, width, height, 4 * width, QImage.Format.Format_RGBA8888).copy()
@@ -198,7 +225,7 @@ class FigureView(QWidget):
     def changeEvent(self, event: QEvent) -> None:  # noqa: N802  Qt's name
         super().changeEvent(event)
         if event.type() in (QEvent.Type.PaletteChange, QEvent.Type.StyleChange):
-            QTimer.singleShot(0, self._draw)
+            later(self, 0, self._draw)
 
     def close_thread(self) -> None:
         self._drawer.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,8 +27,9 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_survpgc.app.case_state import OpenedSlide, Severity
 from napari_survpgc.app.layers import CaseLayers
-from napari_survpgc.app.session import OpenedSlide, Session, Severity
+from napari_survpgc.app.session import Session
 from napari_survpgc.app.workers import Latest
 from napari_survpgc.core.attention import bottom_k, random_k, top_k
 from napari_survpgc.core.errors import SlideError
@@ -40,6 +42,7 @@ K = 50
 SHOWN_PX = 76
 _READ_PX = 128
 _KEEP = 2000
+_BETWEEN_SECONDS = 0.12
 _OVERLAP = QColor("#009e73")
 _SELECTED = QColor("#d81b8c")
 
@@ -98,7 +101,8 @@ class PatchImages(QObject):
         generation = self._generation
 
         def read() -> int:
-            for number, index in enumerate(missing):
+            told = time.monotonic()
+            for index in missing:
                 if generation != self._generation:
                     break
                 x, y = (int(v) for v in coords[index])
@@ -106,7 +110,8 @@ class PatchImages(QObject):
                 with self._lock:
                     if generation == self._generation:
                         self._read.append((index, pixels))
-                if number % 8 == 7:
+                if time.monotonic() - told > _BETWEEN_SECONDS:
+                    told = time.monotonic()
                     self._reader.answered.emit(generation)
             return generation
 
@@ -135,12 +140,19 @@ def _square(opened: OpenedSlide, x: int, y: int, side: float) -> NDArray[np.uint
 
 
 class _Model(QAbstractListModel):
+    repainted = Signal()
+
     def __init__(self, images: PatchImages) -> None:
         super().__init__()
         self.images = images
         self.patches: list[GalleryPatch] = []
 
     def set_patches(self, patches: list[GalleryPatch]) -> None:
+        """Show other patches; as many as before need no new layout, which would come a painting later."""
+        if len(patches) == len(self.patches):
+            self.patches = patches
+            self.repainted.emit()
+            return
         self.beginResetModel()
         self.patches = patches
         self.endResetModel()
@@ -160,8 +172,7 @@ class _Model(QAbstractListModel):
         return None
 
     def redraw(self) -> None:
-        if self.patches:
-            self.dataChanged.emit(self.index(0), self.index(len(self.patches) - 1))
+        self.repainted.emit()  # dataChanged would lay all of them out again
 
 
 class _Delegate(QStyledItemDelegate):
@@ -263,6 +274,7 @@ class GalleryPanel(QWidget):
             model = _Model(self.images)
             view = _Grid()
             view.setModel(model)
+            model.repainted.connect(view.viewport().update)
             view.setItemDelegate(_Delegate(view))
             view.setVerticalScrollBarPolicy(
                 Qt.ScrollBarPolicy.ScrollBarAlwaysOn
@@ -326,11 +338,13 @@ class GalleryPanel(QWidget):
             if self.order.currentIndex() == 1:
                 coords = result.shown.coords
                 patches.sort(key=lambda p: (int(coords[p.index][1]), int(coords[p.index][0])))
-            selected = {p.index for p in self.selected(name)}
-            view.selectionModel().blockSignals(True)
-            self.models[name].set_patches(patches)
-            view.selectionModel().blockSignals(False)
-            self._keep_selected(name, selected)
+            if patches != self.models[name].patches:
+                selected = {p.index for p in self.selected(name)}
+                view.selectionModel().blockSignals(True)
+                view.selectionModel().clear()  # the rows stay, other patches stand in them
+                self.models[name].set_patches(patches)
+                view.selectionModel().blockSignals(False)
+                self._keep_selected(name, selected)
             self.titles[name].setText(f"<b>{name.capitalize()}</b>: {len(patches)}, {len(common)} in both")
             wanted += [p.index for p in patches]
         # First what is seen: the beginning of both, in turn.

@@ -11,7 +11,8 @@ from qtpy.QtCore import Qt
 from qtpy.QtGui import QImage, QPainter, QPaintEvent
 from qtpy.QtWidgets import QCheckBox, QComboBox, QFormLayout, QLabel, QSlider, QWidget
 
-from napari_survpgc.app.layers import COLORMAPS, CaseLayers
+from napari_survpgc.app.layer_data import COLORMAPS
+from napari_survpgc.app.layers import CaseLayers
 from napari_survpgc.app.session import Session
 from napari_survpgc.core.attention_maps import DIFFERENCE, MapScale, MapValues
 
@@ -219,7 +220,7 @@ class MapsPanel(QWidget):
         if not self._filling:
             self.layers.view.rows[name] = None if index <= 0 else index - 1
             self.layers.show_map(name, True)
-            self.layers.paint()
+            self.layers.paint(name)
             self._remember()
 
     def _set_scale(self) -> None:
@@ -244,10 +245,8 @@ class MapsPanel(QWidget):
             self.threshold_value.setText(f"from {cut:.3g}")
 
     def _set_opacity(self, value: int) -> None:
-        self.layers.view.opacity = value / 100
         self.opacity_value.setText(f"{value} %")
-        for layer in self.layers.maps.values():
-            layer.opacity = value / 100
+        self.layers.set_opacity(value / 100)
         self._remember()
 
     def _set_threshold(self, value: int) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QFrame, QHBoxLayout, QMessageBox, QToolButton
 
-from napari_survpgc.app.session import Message, Session, Severity
+from napari_survpgc.app.case_state import Message, Severity
+from napari_survpgc.app.session import Session
 
 from .parts import note
 

@@ -9,7 +9,8 @@ from matplotlib.figure import Figure
 from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QLabel, QTabWidget, QWidget
 
-from napari_survpgc.app.session import Result, Session
+from napari_survpgc.app.case_state import Result
+from napari_survpgc.app.session import Session
 from napari_survpgc.core.notice import RESEARCH_NOTICE
 from napari_survpgc.core.plots import (
     attribution_figure,

@@ -55,7 +55,7 @@ class SummaryBar(QFrame):
         layout.addWidget(self.changes_box)
         session.result_changed.connect(self.refresh)
         session.stale_changed.connect(self.refresh)
-        session.patient_changed.connect(self.refresh)
+        session.patient_changed.connect(self._patient_changed)
         session.bundle_changed.connect(self._cuts)
         self._cuts()
 
@@ -66,6 +66,11 @@ class SummaryBar(QFrame):
             low, high = (risk_percentile(cut, reference) for cut in bundle.risk_cuts)
             self.place.set_cuts(low, high)
         self.refresh()
+
+    def _patient_changed(self) -> None:
+        # An answer that is on its way changes all of it: painted twice, the window takes twice as long.
+        if not self.session.asking:
+            self.refresh()
 
     def refresh(self) -> None:
         result = self.session.result

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QButtonGroup, QLabel, QPushButton, QSlider, QWidget
 
+from napari_survpgc.app.case_state import Severity
 from napari_survpgc.app.layers import CaseLayers
-from napari_survpgc.app.session import Session, Severity
+from napari_survpgc.app.session import Session
 
 from .parts import note, panel, primary, push, row
 
@@ -28,21 +29,24 @@ class TissueEditor(QWidget):
         self.tools: dict[str, QPushButton] = {}
         self._modes = QButtonGroup(self)
         for name, text, tip, action in (
-            ("draw", "Draw", "Draw around tissue", lambda: layers.draw_area(hole=False)),
+            ("draw", "Draw", "Draw around tissue", lambda: layers.tools.draw_area(hole=False)),
             (
                 "cut",
                 "Cut out",
                 "Draw around what is no tissue, inside an area",
-                lambda: layers.draw_area(hole=True),
+                lambda: layers.tools.draw_area(hole=True),
             ),
-            ("corners", "Corners", "Drag the corners of an area", layers.move_corners),
-            ("select", "Select", "Click an area, to move or to delete it", layers.select_areas),
-            ("paint", "Paint", "Paint tissue", lambda: layers.brush_mode(erase=False)),
-            ("erase", "Erase", "Erase what is no tissue", lambda: layers.brush_mode(erase=True)),
+            ("corners", "Corners", "Drag the corners of an area", layers.tools.move_corners),
+            ("select", "Select", "Click an area, to move or to delete it", layers.tools.select_areas),
+            ("paint", "Paint", "Paint tissue", lambda: layers.tools.brush_mode(erase=False)),
+            ("erase", "Erase", "Erase what is no tissue", lambda: layers.tools.brush_mode(erase=True)),
         ):
             self.tools[name] = self._tool(name, text, tip, action)
         self.delete_button = push(
-            "Delete", "Delete the selected area (choose it with Select)", layers.delete_areas, "delete_area"
+            "Delete",
+            "Delete the selected area (choose it with Select)",
+            layers.tools.delete_areas,
+            "delete_area",
         )
         self.area_box, self.brush_box = QWidget(), QWidget()
         self.area_box.setLayout(
@@ -53,7 +57,7 @@ class TissueEditor(QWidget):
         self.size.setValue(25)
         self.size.setToolTip("Width of the brush")
         self.size.setAccessibleName("Width of the brush")
-        self.size.valueChanged.connect(layers.set_brush_size)
+        self.size.valueChanged.connect(layers.tools.set_brush_size)
         self.brush_box.setLayout(row(self.tools["paint"], self.tools["erase"], QLabel("Width"), self.size))
         layout.addWidget(self.area_box)
         layout.addWidget(self.brush_box)
@@ -75,13 +79,13 @@ class TissueEditor(QWidget):
 
     def begin_outline(self) -> None:
         """Edit the areas as polygons; without any yet, draw the first."""
-        if self.layers.edit_outlines():
+        if self.layers.tools.edit_outlines():
             self._begin(_AREA, "corners" if self.session.tissue is not None else "draw")
 
     def begin_brush(self) -> None:
         """Edit the tissue with a brush; without any yet, paint on the empty slide."""
-        if self.layers.edit_with_brush():
-            self.layers.set_brush_size(self.size.value())
+        if self.layers.tools.edit_with_brush():
+            self.layers.tools.set_brush_size(self.size.value())
             self._begin(_BRUSH, "paint")
 
     def _begin(self, hint: str, tool: str) -> None:
@@ -94,7 +98,7 @@ class TissueEditor(QWidget):
 
     def apply(self) -> None:
         """Take what was drawn as the tissue."""
-        mask = self.layers.edited_tissue()
+        mask = self.layers.tools.edited_tissue()
         if mask is None:
             self.session.say(
                 "No tissue is left in the edited outline; draw some, or press Find tissue.", Severity.ERROR

@@ -1,0 +1,32 @@
+"""Something to do on a later turn of the event loop, forgotten when its owner goes first."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from typing import TypeVar
+
+from qtpy.QtCore import QObject, QTimer
+
+T = TypeVar("T")
+
+
+def later(owner: QObject, milliseconds: int, action: Callable[[], object]) -> None:
+    """Call ``action`` once; neither it nor what it holds outlives ``owner``, unlike with QTimer.singleShot."""
+    timer = QTimer(owner)
+    timer.setSingleShot(True)
+    timer.timeout.connect(action)
+    timer.timeout.connect(timer.deleteLater)
+    timer.start(milliseconds)
+
+
+def soon(thing: T, action: Callable[[T], object]) -> None:
+    """Call ``action(thing)`` on the next turn, unless nobody else keeps ``thing`` until then."""
+    known = weakref.ref(thing)
+
+    def act() -> None:
+        found = known()
+        if found is not None:
+            action(found)
+
+    QTimer.singleShot(0, act)
