@@ -43,6 +43,33 @@ def sample_patches(bag: Tensor, count: int, rng: np.random.Generator) -> Tensor:
     return bag[np.sort(rng.choice(len(bag), count, replace=False))]
 
 
+def stack_patients(patients: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the inputs of several patients as one batch; slides are padded to the longest, with a ``patch_mask``.
+
+    Parameters
+    ----------
+    patients : keyword arguments of the model's forward for one patient each, with a batch axis of 1, all with the same
+        modalities. A single one comes back as it is.
+    """
+    if len(patients) == 1:
+        return dict(patients[0])
+    batch: dict[str, Any] = {}
+    for name, first in patients[0].items():
+        values = [patient[name] for patient in patients]
+        if isinstance(first, list):  # one tensor a gene set
+            batch[name] = [torch.cat(rows) for rows in zip(*values, strict=True)]
+        elif name == "pathology":
+            lengths = torch.tensor([bag.shape[1] for bag in values], device=first.device)
+            batch[name] = torch.nn.utils.rnn.pad_sequence([bag[0] for bag in values], batch_first=True)
+            if lengths.min() < lengths.max():
+                batch["patch_mask"] = (
+                    torch.arange(batch[name].shape[1], device=first.device) < lengths[:, None]
+                )
+        else:
+            batch[name] = torch.cat(values)
+    return batch
+
+
 def flatten(model: torch.nn.Module) -> torch.nn.Parameter:
     """Lay all parameters of a model out in one tensor, which the optimizer then moves in one go.
 
@@ -176,9 +203,21 @@ class _Feed:
                 inputs["genomic"] = self._moved(genomic)
         return inputs
 
-    def forward(self, case: str, rng: np.random.Generator | None = None) -> ModelOutput:
+    def groups(
+        self, cases: Sequence[str], rng: np.random.Generator
+    ) -> list[tuple[list[int], dict[str, Any]]]:
+        """Return what a training step gives the model: (positions in ``cases``, inputs of these patients).
+
+        Patients who are given the same modalities share a forward; most batches are one.
+        """
+        groups: dict[frozenset[str], list[tuple[int, dict[str, Any]]]] = {}
+        for position, case in enumerate(cases):
+            inputs = self.inputs(case, rng)
+            groups.setdefault(frozenset(inputs), []).append((position, inputs))
+        return [([i for i, _ in group], stack_patients([x for _, x in group])) for group in groups.values()]
+
+    def forward(self, inputs: Mapping[str, Any]) -> ModelOutput:
         """Run the model in the precision of the settings; logits and embedding come back in float32."""
-        inputs = self.inputs(case, rng)
         if self.settings.precision == "float32":
             return self.model(**inputs)
         with torch.autocast(self.device.type, torch.bfloat16):
@@ -193,7 +232,7 @@ class _Feed:
 
 
 def _epoch(optimizer: torch.optim.Optimizer, feed: _Feed, split: FoldSplit, epoch: int) -> float:
-    """One pass over the training patients, one patient a step. All chance comes from (seed, fold, epoch)."""
+    """One pass over the training patients in batches. All chance comes from (seed, fold, epoch)."""
     settings, device, cases = feed.settings, feed.device, split.train
     rng = np.random.default_rng(seed_of(settings.seed, split.number, "epoch", epoch))
     torch.manual_seed(seed_of(settings.seed, split.number, "dropout", epoch))
@@ -204,23 +243,27 @@ def _epoch(optimizer: torch.optim.Optimizer, feed: _Feed, split: FoldSplit, epoc
     bins, events = torch.from_numpy(bin_of).to(device), torch.from_numpy(event).to(device)
     feed.model.train()
     total = torch.zeros((), dtype=torch.float64, device=device)
-    for number, index in enumerate(order):
-        if number + 1 < len(order):
-            feed.data.prefetch(cases[order[number + 1]])
-        factor = learning_rate_factor(epoch * len(order) + number, len(order), settings.epochs)
+    steps = -(-len(order) // settings.batch_size)
+    for step in range(steps):
+        batch = order[step * settings.batch_size : (step + 1) * settings.batch_size]
+        factor = learning_rate_factor(epoch * steps + step, steps, settings.epochs)
         for group in optimizer.param_groups:
             group["lr"] = settings.lr * factor
-        out = feed.forward(cases[index], rng)
-        here = slice(index, index + 1)
-        loss = nll_loss(out.logits, bins[here], events[here], settings.alpha)
-        if settings.beta:
-            half = out.embedding.shape[-1] // 2  # [genomic path, clinic path]
-            difference = cosine_loss(out.embedding[:, half:], out.embedding[:, :half], settings.margin)
-            loss = (1 - settings.beta) * loss + settings.beta * difference
         optimizer.zero_grad(set_to_none=False)  # the gradients are views of the optimizer's
-        loss.backward()
+        given = feed.groups([cases[i] for i in batch], rng)
+        if (step + 1) * settings.batch_size < len(order):
+            feed.data.prefetch(cases[order[(step + 1) * settings.batch_size]])
+        for positions, inputs in given:
+            here = torch.from_numpy(batch[positions]).to(device)
+            out = feed.forward(inputs)
+            loss = nll_loss(out.logits, bins[here], events[here], settings.alpha)
+            if settings.beta:
+                half = out.embedding.shape[-1] // 2  # [genomic path, clinic path]
+                difference = cosine_loss(out.embedding[:, half:], out.embedding[:, :half], settings.margin)
+                loss = (1 - settings.beta) * loss + settings.beta * len(positions) * difference
+            (loss / len(batch)).backward()
+            total += loss.detach()
         optimizer.step()
-        total += loss.detach()
     mean = float(total) / len(order)
     if not math.isfinite(mean):
         raise CohortError(f"Training of fold {split.number} diverged in epoch {epoch}", "Set lr lower")
@@ -248,7 +291,7 @@ def _hazards(feed: _Feed, cases: Sequence[str]) -> NDArray[np.float64]:
         for number, case in enumerate(cases):
             if number + 1 < len(cases):
                 feed.data.prefetch(cases[number + 1])
-            rows.append(hazards(whole.forward(case).logits.double())[0].cpu().numpy())
+            rows.append(hazards(whole.forward(whole.inputs(case)).logits.double())[0].cpu().numpy())
     return np.stack(rows)
 
 

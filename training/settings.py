@@ -40,7 +40,8 @@ class Settings:
         and "leave-site-out" make new ones (see core.cohort.make_folds).
     lr, weight_decay : RAdam with decoupled decay.   epochs : the first one warms up from 0, the rest is half a cosine.
     alpha : weight of the censored patients is 1 - alpha.   beta, margin : share and margin of the cosine loss.
-    max_patches : patches a training step; all are used in evaluation.
+    batch_size : patients a training step, whose mean loss moves the weights; 1 is published.
+    max_patches : patches of a patient in a training step; all are used in evaluation.
     n_templates : wordings of a field from which each patient's is drawn, once (N_t of the paper's Table 5).
     weighted_sampling : draw patients with replacement, inversely to how many share their bin and censoring.
     genomic_dropout, clinic_dropout : share of the steps in which the model goes without that modality; patients who
@@ -73,6 +74,7 @@ class Settings:
     alpha: float = 0.0
     beta: float = 0.0
     margin: float = 0.2
+    batch_size: int = 1
     max_patches: int = 4096
     weighted_sampling: bool = False
     genomic_dropout: float = 0.0
@@ -96,7 +98,16 @@ class Settings:
         ]
         problems += [
             f"{name} must be a positive number"
-            for name in ("n_folds", "n_bins", "epochs", "lr", "max_patches", "clip", "n_templates")
+            for name in (
+                "n_folds",
+                "n_bins",
+                "epochs",
+                "lr",
+                "batch_size",
+                "max_patches",
+                "clip",
+                "n_templates",
+            )
             if not getattr(self, name) > 0
         ]
         problems += [

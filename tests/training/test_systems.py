@@ -171,3 +171,4 @@ def test_the_published_settings_are_the_defaults() -> None:
     settings = load_settings(None, model="survpgc")
     assert (settings.alpha, settings.lr, settings.weight_decay) == (0.0, 5e-4, 1e-3)
     assert (settings.epochs, settings.max_patches, settings.n_bins) == (20, 4096, 4)
+    assert settings.batch_size == 1
