@@ -42,12 +42,15 @@ def open_window(*, show: bool = True, load_model: bool = True) -> tuple[napari.V
 
 
 def _make_room(frame: QWidget) -> None:
-    """Make the first window as large as the work needs; napari remembers what the user makes of it."""
+    """Make the first window as large as the work needs, and a remembered one no larger than this screen."""
     screen = frame.screen()
-    if screen is None or get_settings().application.window_size is not None:
+    if screen is None:
         return
     room = screen.availableGeometry()
-    frame.resize(min(1600, round(0.9 * room.width())), min(1000, round(0.88 * room.height())))
+    if get_settings().application.window_size is None:
+        frame.resize(min(1600, round(0.9 * room.width())), min(1000, round(0.88 * room.height())))
+    elif frame.width() > room.width() or frame.height() > room.height():
+        frame.resize(min(frame.width(), room.width()), min(frame.height(), room.height()))
 
 
 def _warm_up(viewer: napari.Viewer) -> None:
