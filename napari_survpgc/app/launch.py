@@ -19,7 +19,7 @@ from qtpy.QtWidgets import QApplication, QDockWidget, QWidget
 
 from napari_survpgc.core.case_file import SUFFIX
 
-from .dock import WIDTH, SurvPGCDock
+from .dock import NARROWEST, WIDTH, SurvPGCDock
 from .later import later
 from .layer_data import COLORMAPS, overlay_colormap
 from .windows import arrange
@@ -32,12 +32,14 @@ def open_window(*, show: bool = True, load_model: bool = True) -> tuple[napari.V
     viewer.window.add_dock_widget(dock, name="SurvPGC", area="right")
     _warm_up(viewer)
     frame = dock.window()
+    arrange(frame)
     if show:
+        QApplication.processEvents()  # the panels that are put away no longer hold the window open
         _make_room(frame)
     own = next((p for p in frame.findChildren(QDockWidget) if p.isAncestorOf(dock)), None)
     if own is not None:
-        frame.resizeDocks([own], [WIDTH + 30], Qt.Orientation.Horizontal)
-    arrange(frame)
+        width = max(NARROWEST, min(WIDTH + 30, round(0.6 * frame.width())))
+        frame.resizeDocks([own], [width], Qt.Orientation.Horizontal)
     return viewer, dock
 
 
