@@ -50,7 +50,7 @@ from .views.run_panel import RunPanel
 from .views.slide_panel import POWERS, SlidePanel
 from .views.summary_bar import SummaryBar
 
-WIDTH, NARROWEST = 430, 380
+WIDTH, NARROWEST = 430, 400
 _LATE_MS = 60
 _SIGNPOST = (
     "QToolButton { border: none; padding: 3px 0px; background: transparent; font-size: 8pt; }"

@@ -19,7 +19,7 @@ from qtpy.QtWidgets import QApplication, QDockWidget, QWidget
 
 from napari_survpgc.core.case_file import SUFFIX
 
-from .dock import WIDTH, SurvPGCDock
+from .dock import NARROWEST, WIDTH, SurvPGCDock
 from .later import later
 from .layer_data import COLORMAPS, overlay_colormap
 from .windows import arrange
@@ -32,22 +32,27 @@ def open_window(*, show: bool = True, load_model: bool = True) -> tuple[napari.V
     viewer.window.add_dock_widget(dock, name="SurvPGC", area="right")
     _warm_up(viewer)
     frame = dock.window()
+    arrange(frame)
     if show:
+        QApplication.processEvents()  # the panels that are put away no longer hold the window open
         _make_room(frame)
     own = next((p for p in frame.findChildren(QDockWidget) if p.isAncestorOf(dock)), None)
     if own is not None:
-        frame.resizeDocks([own], [WIDTH + 30], Qt.Orientation.Horizontal)
-    arrange(frame)
+        width = max(NARROWEST, min(WIDTH + 30, round(0.6 * frame.width())))
+        frame.resizeDocks([own], [width], Qt.Orientation.Horizontal)
     return viewer, dock
 
 
 def _make_room(frame: QWidget) -> None:
-    """Make the first window as large as the work needs; napari remembers what the user makes of it."""
+    """Make the first window as large as the work needs, and a remembered one no larger than this screen."""
     screen = frame.screen()
-    if screen is None or get_settings().application.window_size is not None:
+    if screen is None:
         return
     room = screen.availableGeometry()
-    frame.resize(min(1600, round(0.9 * room.width())), min(1000, round(0.88 * room.height())))
+    if get_settings().application.window_size is None:
+        frame.resize(min(1600, round(0.9 * room.width())), min(1000, round(0.88 * room.height())))
+    elif frame.width() > room.width() or frame.height() > room.height():
+        frame.resize(min(frame.width(), room.width()), min(frame.height(), room.height()))
 
 
 def _warm_up(viewer: napari.Viewer) -> None:

@@ -13,6 +13,7 @@ from napari_survpgc.core.errors import BundleError, CohortError
 from napari_survpgc.core.models import MODELS, build_model, model_class
 from napari_survpgc.core.models.abmil import PathwayLayers
 from napari_survpgc.core.models.base import TwoPathModel
+from napari_survpgc.core.models.group_attention import FeedForward
 from napari_survpgc.core.models.snn import GeneSetTokenizer
 from napari_survpgc.core.models.transmil import pseudo_inverse
 from napari_survpgc.core.survival import cosine_loss, cut_bins, hazards, nll_loss, risk, survival
@@ -354,3 +355,16 @@ def test_follow_up_that_cannot_be_cut_is_refused(months: list[float], event: lis
         cut_bins(months, event, 4)
     if "alike" in message:
         assert len(cut_bins(months, event, 4, drop_ties=True).edges) < 5
+
+
+@pytest.mark.parametrize("n_tokens", [1, 6, 50])
+def test_a_feed_forward_of_mixtures_is_that_of_the_mixed_rows(n_tokens: int) -> None:
+    torch.manual_seed(n_tokens)
+    network = FeedForward(32).eval()
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, 0.2, 0.5)
+    weights, values = torch.randn(2, 40, n_tokens).softmax(-1), torch.randn(2, n_tokens, 32)
+    with torch.no_grad():
+        torch.testing.assert_close(
+            network.of_mixtures(weights, values), network(weights @ values), rtol=1e-4, atol=1e-4
+        )

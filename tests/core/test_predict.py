@@ -20,9 +20,16 @@ from napari_survpgc.core.attention_maps import AttentionMaps
 from napari_survpgc.core.attribution import path_attribution
 from napari_survpgc.core.bundle import load_bundle
 from napari_survpgc.core.clinical import parse_record
-from napari_survpgc.core.errors import BundleError, ClinicalError, ExpressionError, FeatureError, OutputError
+from napari_survpgc.core.errors import (
+    BundleError,
+    CancelledError,
+    ClinicalError,
+    ExpressionError,
+    FeatureError,
+    OutputError,
+)
 from napari_survpgc.core.export import write_outputs
-from napari_survpgc.core.predict import Predictor, predict, what_if
+from napari_survpgc.core.predict import Predictor, attribute, predict, what_if
 from napari_survpgc.core.slide import open_slide
 from napari_survpgc.core.types import ExpressionProfile, ExpressionUnit, PatchFeatures, PatchGrid, Prediction
 from tests.builders import GENES, tiny_bundle, tissue_image, write_tiff
@@ -180,6 +187,36 @@ def test_maps_of_what_has_not_changed_are_not_ranked_again(
     assert not np.array_equal(after.map("clinic").scores, maps.map("clinic").scores)
 
 
+def test_a_listed_value_is_known_before_it_is_chosen(
+    bundle_dir: Path, prediction: Prediction, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predictor = Predictor(load_bundle(bundle_dir), "cpu")
+    steps = sum(1 for _ in predictor.foresee(RECORD))
+    assert steps > 80  # the ages alone
+    calls = []
+    monkeypatch.setattr(
+        type(predictor.text_encoder), "forward", lambda *args: calls.append(args) or pytest.fail("encoded")
+    )
+    patient = predictor.prepare_patient(RECORD, PROFILE)
+    for change in ({"age": 31.0}, {"sex": "male"}, {"stage": None}, {"race": "asian"}):
+        changed = predictor.with_record(patient, dataclasses.replace(RECORD, **change))
+        assert not np.array_equal(changed.clinic, patient.clinic)
+    assert not calls
+
+
+def test_contributions_of_a_change_can_be_given_up(prediction: Prediction) -> None:
+    seen: list[tuple[int, int]] = []
+
+    def stop(stage: str, done: int, total: int) -> None:
+        seen.append((done, total))
+        if done == 1:
+            raise CancelledError
+
+    with pytest.raises(CancelledError):
+        attribute(what_if(prediction, {"age": 70}), stop)
+    assert seen == [(0, 3), (1, 3)]
+
+
 def test_what_if_refuses_nonsense(prediction: Prediction) -> None:
     with pytest.raises(ClinicalError, match="430"):
         what_if(prediction, {"age": 430})
@@ -291,6 +328,10 @@ def test_the_report_is_one_safe_readable_page(written: Path) -> None:
     assert "unknown" in page
     assert "higher than that of" in page
     assert page.count("data:image") >= 25
+    assert page.count("data:image/png") <= 4  # figures; what is a photograph is JPEG
+    for name in ("clinic", "genomic"):
+        with Image.open(written / f"heatmap_{name}.png") as picture:
+            assert max(picture.size) <= 2050
 
 
 def test_an_earlier_gallery_goes_whole_and_other_files_stay(

@@ -111,6 +111,8 @@ class Section(QWidget):
         self.heading.setAccessibleName(title)
         self.heading.setToolTip("Fold or unfold this part")
         self.heading.setStyleSheet(_HEADING)
+        # A long hint is cut rather than that the dock grows.
+        self.heading.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
         self.heading.toggled.connect(self._fold)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)

@@ -76,6 +76,8 @@ class PatientPanel(QWidget):
         self.unit.setToolTip(
             "Unit of the values, when it is not detected rightly; applies when a file is opened"
         )
+        self.unit.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+        self.unit.setMinimumContentsLength(8)
         self.unit.setAccessibleName("Unit of the expression values")
         self.remove_button = push(
             "Remove", "Go on without gene expression", lambda: session.set_profile(None), "no_expression"
@@ -105,7 +107,7 @@ class PatientPanel(QWidget):
         combo.addItem(UNKNOWN)
         combo.addItems(VOCABULARY[name])
         combo.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
-        combo.setMinimumContentsLength(16)
+        combo.setMinimumContentsLength(10)
         # The wheel scrolls the panel; it must not change a patient's stage by accident.
         combo.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
         combo.wheelEvent = lambda event: event.ignore()
