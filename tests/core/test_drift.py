@@ -9,7 +9,12 @@ import pytest
 
 from napari_survpgc.core.bundle import load_bundle, write_bundle
 from napari_survpgc.core.drift import drift, feature_profile, parse_profile, write_profile
+from napari_survpgc.core.encoders import load_image_encoder
 from napari_survpgc.core.errors import BundleError
+from napari_survpgc.core.patches import patch_grid
+from napari_survpgc.core.slide import open_slide
+from napari_survpgc.core.tissue import find_tissue
+from napari_survpgc.resources import resource_path
 from tests.builders import tiny_bundle
 
 
@@ -75,3 +80,17 @@ def test_a_bundle_keeps_the_profile_and_refuses_a_damaged_one(tmp_path: Path) ->
     (tmp_path / "with" / "feature_profile.safetensors").write_bytes(raw[:-4])
     with pytest.raises(BundleError, match="changed"):
         load_bundle(tmp_path / "with")
+
+
+def test_a_real_slide_is_unlike_the_simulated_ones_of_the_demonstration(shared_dir: Path) -> None:
+    bundle = load_bundle(resource_path("demo_bundle"))
+    assert bundle.feature_profile is not None
+    assert bundle.feature_profile.distances.max() < 3
+    with open_slide(shared_dir / "slides" / "CMU-1-Small-Region.svs") as slide:
+        grid = patch_grid(find_tissue(slide), slide.info)
+        rows = [slide.read_square(int(x), int(y), grid.patch_px_level0, 224) for x, y in grid.coords[::6]]
+    found = drift(
+        bundle.feature_profile, load_image_encoder("efficientnet-lite0", "cpu").encode(np.stack(rows))
+    )
+    assert found.unlike
+    assert found.distance > 5
