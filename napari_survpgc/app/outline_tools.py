@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
+import napari
 import numpy as np
-from napari.layers import Labels, Shapes
+from napari.layers import Labels, Layer, Shapes
 from napari.utils.colormaps import DirectLabelColormap
 from numpy.typing import NDArray
 
@@ -13,11 +14,22 @@ from napari_survpgc.core.tissue import mask_polygons, rasterize
 from napari_survpgc.core.types import Polygon, TissueMask
 
 from .layer_data import BRUSH, EDIT, HOLE_COLOR, OUTLINE_COLOR, um_per_px, units_of
-
-if TYPE_CHECKING:
-    from .layers import CaseLayers
+from .session import Session
 
 _BRUSH_UM = 8.0
+
+
+class LayerKeeper(Protocol):
+    """Who adds and removes the layers of a viewer, so that those of the tools are told from the user's own."""
+
+    viewer: napari.Viewer
+    session: Session
+
+    def add(self, layer: Layer, at: int | None = None) -> Any: ...
+
+    def remove(self, *layers: Layer | None) -> None: ...
+
+    def hide_maps(self) -> None: ...
 
 
 class OutlineTools:
@@ -28,7 +40,7 @@ class OutlineTools:
     shapes, brush : the layers, while there are any.
     """
 
-    def __init__(self, layers: CaseLayers) -> None:
+    def __init__(self, layers: LayerKeeper) -> None:
         self._layers = layers
         self.viewer, self.session = layers.viewer, layers.session
         self.shapes: Shapes | None = None
