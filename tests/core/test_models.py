@@ -360,11 +360,16 @@ def test_follow_up_that_cannot_be_cut_is_refused(months: list[float], event: lis
 @pytest.mark.parametrize("n_tokens", [1, 6, 50])
 def test_a_feed_forward_of_mixtures_is_that_of_the_mixed_rows(n_tokens: int) -> None:
     torch.manual_seed(n_tokens)
-    network = FeedForward(32).eval()
+    network = FeedForward(32, dropout=0.0)
     for parameter in network.parameters():
         torch.nn.init.normal_(parameter, 0.2, 0.5)
-    weights, values = torch.randn(2, 40, n_tokens).softmax(-1), torch.randn(2, n_tokens, 32)
-    with torch.no_grad():
-        torch.testing.assert_close(
-            network.of_mixtures(weights, values), network(weights @ values), rtol=1e-4, atol=1e-4
-        )
+    values = torch.randn(2, n_tokens, 32, requires_grad=True)
+    weights = torch.randn(2, n_tokens, 40).softmax(1).requires_grad_()
+    inputs = (weights, values, *network.parameters())
+    found, expected = network.of_mixtures(weights, values), network(weights.transpose(1, 2) @ values)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    pull = torch.randn_like(found)
+    for ours, theirs in zip(
+        torch.autograd.grad(found, inputs, pull), torch.autograd.grad(expected, inputs, pull), strict=True
+    ):
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-3)
