@@ -53,6 +53,20 @@ def _figure(width: float, height: float) -> tuple[Figure, Axes]:
 def survival_figure(prediction: Prediction, original: Prediction | None = None) -> Figure:
     """Draw the survival curve (mean of the fold models, their range as a band); ``original`` as a gray ghost."""
     figure, axes = _figure(5.2, 3.4)
+    survival_curves(axes, prediction, original)
+    axes.set(
+        xlabel="Months since diagnosis",
+        ylabel="Predicted survival",
+        ylim=(0, 1.02),
+        xlim=(0, prediction.bin_edges_months[-1]),
+    )
+    axes.yaxis.set_major_formatter("{x:.0%}")
+    axes.legend(frameon=False, fontsize=8)
+    return figure
+
+
+def survival_curves(axes: Axes, prediction: Prediction, original: Prediction | None = None) -> None:
+    """Add what moves in :func:`survival_figure` to its axes: curve, band and ghost, with the gid "live"."""
     months = prediction.bin_edges_months
 
     def with_start(curve: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -86,12 +100,6 @@ def survival_figure(prediction: Prediction, original: Prediction | None = None) 
         label="mean of models",
         gid="live",
     )
-    axes.set(
-        xlabel="Months since diagnosis", ylabel="Predicted survival", ylim=(0, 1.02), xlim=(0, months[-1])
-    )
-    axes.yaxis.set_major_formatter("{x:.0%}")
-    axes.legend(frameon=False, fontsize=8)
-    return figure
 
 
 def comparison_figure(predictions: Sequence[Prediction], names: Sequence[str]) -> Figure:

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from qtpy.QtCore import QEventLoop
 
 from tests.benchmarks.test_window import N_PATCHES, large_prediction
 from tests.builders import tissue_image, write_tiff
@@ -33,6 +34,7 @@ class Window:
     def __init__(self, folder: Path) -> None:
         import napari
         from napari._qt.dialogs.qt_notification import NapariQtNotification
+        from qtpy.QtCore import QTimer
         from qtpy.QtWidgets import QApplication
 
         from napari_survpgc.app.case_state import Result
@@ -44,6 +46,8 @@ class Window:
         self.dock = SurvPGCDock(self.viewer)
         self.viewer.window.add_dock_widget(self.dock, name="SurvPGC", area="right")
         self.events = QApplication.processEvents
+        self._tick = QTimer()
+        self._tick.start(2)  # so that there is always an event to wait for
         session = self.session = self.dock.session
         self.wait(lambda: session.bundle is not None)
         session.open_slide(write_tiff(folder / "slide.tiff", tissue_image(4096, 4096, seed=2), levels=3))
@@ -71,10 +75,10 @@ class Window:
         self.drawn.discard("canvas")  # drawn before, for something else
 
     def wait(self, condition: Callable[[], bool]) -> None:
+        """Let Qt sleep between its events, as it does when nobody measures: asking all the time stops the threads."""
         end = time.perf_counter() + _PATIENCE
         while not condition():
-            self.events()
-            time.sleep(0.0005)
+            self.events(QEventLoop.ProcessEventsFlag.WaitForMoreEvents)
             assert time.perf_counter() < end, "the window does not answer"
 
     def rest(self, seconds: float = 0.2) -> None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from qtpy.QtCore import QEvent, QRect, QSize, Signal
@@ -38,6 +39,7 @@ FORMATS = "PNG image (*.png);;SVG drawing (*.svg);;PDF document (*.pdf)"
 # matplotlib's caches (fonts, ticks) are not made for several threads.
 _DRAWING = threading.Lock()
 _DPI = 96
+_LIVE = ("live", "neutral")
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,7 @@ class _Look:
 @dataclass(frozen=True)
 class _Background:
     look: _Look
+    figure: Figure
     region: Any
     positions: tuple[Any, ...]
 
@@ -69,6 +72,7 @@ class FigureView(QWidget):
         self.setObjectName(name)
         self._make: Callable[[], Figure] | None = None
         self._key: object = None
+        self._move: Callable[[Axes], None] | None = None
         self._kept: dict[object, _Background] = {}
         self._ahead: tuple[Callable[[], Figure], object] | None = None
         self._asked = 0  # number of the newest drawing
@@ -101,14 +105,17 @@ class FigureView(QWidget):
         button.clicked.connect(lambda: action())
         return button
 
-    def show_figure(self, make: Callable[[], Figure], key: object = None) -> None:
+    def show_figure(
+        self, make: Callable[[], Figure], key: object = None, move: Callable[[Axes], None] | None = None
+    ) -> None:
         """Draw the figure that ``make`` returns; called on a thread.
 
         Parameters
         ----------
         key : figures of the same key differ only in their "live" artists; None draws all of it.
+        move : adds these artists to the axes of an earlier figure of the key, where it is at hand.
         """
-        self._make, self._key, self._ahead = make, key, None
+        self._make, self._key, self._move, self._ahead = make, key, move, None
         self._draw()
 
     def prepare(self, make: Callable[[], Figure], key: object) -> None:
@@ -161,7 +168,7 @@ class FigureView(QWidget):
         if key is None or kept is None or kept.look != look or not _DRAWING.acquire(blocking=False):
             return False
         try:
-            pixels = self._pixels(make(), key, look)
+            pixels = self._pixels(self._moved(kept.figure) or make(), key, look)
         except Exception as error:  # noqa: BLE001  shown to the user, as one of the thread is
             self.failed.emit(error)
             return True
@@ -171,12 +178,27 @@ class FigureView(QWidget):
         self._show((self._asked, pixels, look))
         return True
 
+    def _moved(self, figure: Figure) -> Figure | None:
+        """Put the new live artists in the place of the old ones; None where they come with a figure of their own.
+
+        Axes with their ticks and labels take longer to make than to draw.
+        """
+        if self._move is None or len(figure.axes) != 1:
+            return None
+        (axes,) = figure.axes
+        for artist in axes.get_children():
+            if artist.get_gid() in _LIVE:
+                artist.remove()
+        axes.set_prop_cycle(None)
+        self._move(axes)
+        return figure
+
     def _pixels(self, figure: Figure, key: object, look: _Look) -> bytes:
         """Draw on the drawing thread; RGBA rows."""
         figure.set_dpi(_DPI * look.ratio)
         figure.set_size_inches(look.width / _DPI, look.height / _DPI)
         canvas = FigureCanvasAgg(figure)
-        live = [a for axes in figure.axes for a in axes.get_children() if a.get_gid() in ("live", "neutral")]
+        live = [a for axes in figure.axes for a in axes.get_children() if a.get_gid() in _LIVE]
         kept = self._kept.get(key)
         if kept is None or key is None or kept.look != look:
             recolor(figure, look.foreground, look.background)
@@ -187,6 +209,7 @@ class FigureView(QWidget):
                 return bytes(canvas.buffer_rgba())
             kept = _Background(
                 look,
+                figure,
                 canvas.copy_from_bbox(figure.bbox),
                 tuple(axes.get_position() for axes in figure.axes),
             )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from functools import partial
 
 from matplotlib.figure import Figure
 from qtpy.QtCore import QTimer
@@ -16,6 +17,7 @@ from napari_survpgc.core.plots import (
     attribution_figure,
     hazard_figure,
     reference_figure,
+    survival_curves,
     survival_figure,
 )
 
@@ -120,7 +122,11 @@ class ResultPanel(QWidget):
             key = (title, edges, result.changed, len(result.shown.fold_risks))
         if title == "Tokens" and result.shown.attribution is None:
             self._soon.start()
-        self.views[title].show_figure(lambda: make(result, session), key)
+        original = result.original if result.changed else None
+        move = partial(survival_curves, prediction=result.shown, original=original)
+        self.views[title].show_figure(
+            lambda: make(result, session), key, move if title == "Survival" else None
+        )
         if key is not None and not result.changed:
             # The first "what if" adds the legend of the patient as entered: it must not wait for that to be drawn.
             ghost = dataclasses.replace(result, shown=dataclasses.replace(result.original))
