@@ -20,6 +20,7 @@ class FeaturesView(QWidget):
         super().__init__()
         self.session = session
         layout = panel(self)
+        layout.setContentsMargins(0, 0, 0, 0)
         self.choose_button = push(
             "Use features from a file…",
             "Instead of looking at the patches again: features that survpgc, CLAM, TRIDENT or STAMP have made of this"
