@@ -110,8 +110,10 @@ def measure(repeats: int = 12) -> dict[str, list[tuple[float, float]]]:
     found: dict[str, list[tuple[float, float]]] = {}
     with tempfile.TemporaryDirectory() as folder:
         window = Window(Path(folder))
-        maps, session = window.dock.maps, window.session
+        maps = window.dock.maps
         slider = next(iter(window.dock.programmes.sliders.values()))
+        typed = ("what if: age typed", "what if: unforeseen")
+        age, stage = (window.dock.patient.fields[name] for name in ("age", "stage"))
         controls: dict[str, Callable[[int], Any]] = {
             _BARE: lambda n: window.canvas.native.update(),
             "token": lambda n: maps.tokens["clinic"].setCurrentIndex(n % 7),
@@ -125,10 +127,15 @@ def measure(repeats: int = 12) -> dict[str, list[tuple[float, float]]]:
         try:
             for number in range(1, repeats + 1 + _WARM):
                 for name, change in {
-                    "what if: field": lambda n: session.set_fields({"age": 40 + n}),
-                    "what if: unforeseen": lambda n: session.set_fields({"age": 40.5 + n}),
+                    "what if: age typed": lambda n: age.editingFinished.emit(),
+                    "what if: unforeseen": lambda n: age.editingFinished.emit(),
+                    "what if: stage chosen": lambda n: stage.setCurrentIndex(1 + n % (stage.count() - 1)),
                     "what if: programme": lambda n: slider.setValue(n),
                 }.items():
+                    if name in typed:
+                        # Each key is painted as it is typed; the change counts from Enter.
+                        age.setText(f"{40 + number}" if name.endswith("typed") else f"{40.5 + number}")
+                        window.rest()
                     found.setdefault(name, []).append(
                         window.timed(lambda c=change, n=number: c(n), what_if=True)  # type: ignore[misc]
                     )
