@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sksurv import metrics as oracle
 from sksurv.util import Surv
@@ -43,6 +43,7 @@ def test_metrics_agree_with_scikit_survival(seed: int) -> None:
     )
 
 
+@settings(deadline=None)
 @given(st.integers(1, 90), st.integers(0, 2**32 - 1), st.sampled_from([0, 1, 3]), st.sampled_from([1, 4, 40]))
 def test_the_c_index_counts_every_pair_once(n: int, seed: int, digits: int, times: int) -> None:
     rng = np.random.default_rng(seed)
