@@ -47,12 +47,13 @@ def _weighted_concordance(
     sorted_risk = risk[by_risk]
     first = np.searchsorted(sorted_risk, risk[dead] - _TIED, side="left")
     last = np.searchsorted(sorted_risk, risk[dead] + _TIED, side="right")
-    in_order = rank[by_time]
-    lower = _count_below(in_order, longer, first)
-    not_higher = lower.copy()
     shared = np.flatnonzero(last - first > 1)  # somebody else has this risk
-    if len(shared):
-        not_higher[shared] = _count_below(in_order, longer[shared], last[shared])
+    found = _count_below(
+        rank[by_time], np.concatenate([longer, longer[shared]]), np.concatenate([first, last[shared]])
+    )
+    lower = found[: len(dead)]
+    not_higher = lower.copy()
+    not_higher[shared] = found[len(dead) :]
     total = float(weight[dead] @ longer)
     return float(weight[dead] @ (lower + not_higher)) / 2 / total if total > 0 else float("nan")
 
@@ -73,14 +74,18 @@ def _count_below(
     rest = ends & -_SMALL  # what is left over after the blocks is looked through
     tail = np.append(rank, np.full(_SMALL, n))[rest[:, None] + np.arange(_SMALL)]
     counts = ((tail < limits[:, None]) & (np.arange(_SMALL) < (ends - rest)[:, None])).sum(1)
-    place = np.arange(n)
+    # Keys of 32 bits, where they suffice, are sorted and looked up in half the time.
+    small: type[np.int32 | np.int64] = np.int32 if (n // _SMALL + 1) * n < 2**31 else np.int64
+    width = small(n)
+    place: NDArray[np.integer] = np.arange(n, dtype=small)
+    rank, limits = rank.astype(small), limits.astype(small)
     for level in range(_SMALL.bit_length() - 1, n.bit_length()):
         queries = np.flatnonzero((ends >> level) & 1)
         if len(queries) == 0:
             continue
-        block = (ends[queries] >> level) - 1
-        keys = np.sort((place >> level) * n + rank)
-        counts[queries] += np.searchsorted(keys, block * n + limits[queries]) - (block << level)
+        block: NDArray[np.integer] = ((ends[queries] >> level) - 1).astype(small)
+        keys = np.sort((place >> level) * width + rank)
+        counts[queries] += np.searchsorted(keys, block * width + limits[queries]) - (block << level)
     return counts
 
 
