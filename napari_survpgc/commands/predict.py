@@ -36,7 +36,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--case", metavar="ID", help="which patient of the table(s)")
     parser.add_argument(
-        "--features", type=Path, metavar="F.h5", help="features made before (ours, CLAM, TRIDENT)"
+        "--features", type=Path, metavar="F.h5", help="features made before (ours, CLAM, TRIDENT, STAMP)"
     )
     parser.add_argument(
         "--coords", type=Path, metavar="F.h5", help="coordinates, where --features lacks them (CLAM)"

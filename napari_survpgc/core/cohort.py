@@ -88,7 +88,7 @@ def read_cohort(folder: Path, *, endpoint: str = "survival", open_features: bool
         raise CohortError(
             f"{folder} is not a cohort folder: it has no patients.csv", "See the README for its files"
         )
-    patients = _read_csv(table)
+    patients = read_text_table(table)
     if "case_id" not in patients.columns:
         raise CohortError(
             f"{table} has no column case_id", "Name the column with the patients' ids like that"
@@ -264,8 +264,13 @@ def _outcome(
     return months, event
 
 
-def _read_csv(path: Path) -> pd.DataFrame:
-    """Read everything as text: site "05" stays "05"."""
+def read_text_table(path: Path) -> pd.DataFrame:
+    """Read a CSV file with a header, everything as text: site "05" stays "05", an empty cell is "".
+
+    Raises
+    ------
+    CohortError : it cannot be read, or has a column twice.
+    """
     try:
         # Without a header, since pandas would rename the second of two columns of one name.
         frame = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig", header=None)
@@ -371,7 +376,7 @@ def _expression(folder: Path, cases: set[str], problems: list[str]) -> pd.DataFr
 
 
 def _reference(path: Path) -> pd.DataFrame:
-    frame = _read_csv(path)
+    frame = read_text_table(path)
     if not {"gene", "mean", "sd"} <= set(frame.columns):
         raise CohortError(
             f"{path} lacks the columns gene, mean and sd", "Give mean and sd of log2(TPM+1) a gene"
@@ -390,7 +395,7 @@ def _folds(folder: Path, cases: set[str], problems: list[str]) -> tuple[Fold, ..
             continue
         number = int(name[1])
         try:
-            table = _read_csv(path)
+            table = read_text_table(path)
         except CohortError as error:
             problems.append(error.problem)
             continue

@@ -58,7 +58,7 @@ def predict_slide(
 
     Parameters
     ----------
-    features : features made before, by us, CLAM or TRIDENT; without it they are computed into
+    features : features made before, by us, CLAM, TRIDENT or STAMP; without it they are computed into
         ``out/features/<slide>.h5``, which an interrupted run takes up again.
     coords, patch_px_level0 : the file with the coordinates and the patch side, where ``features`` lacks them.
 

@@ -16,7 +16,7 @@ from .attention_maps import AttentionMaps
 from .bundle import Bundle
 from .case_file import SUFFIX, find_case_slide, load_case
 from .clinical import parse_record, read_record
-from .cohort import Cohort, read_cohort
+from .cohort import Cohort, read_cohort, read_text_table
 from .errors import CohortError, FeatureError, SurvPGCError, writing
 from .features import read_features
 from .genomics import read_expression, table_unit
@@ -113,7 +113,7 @@ def _result(path: Path) -> CaseResult:
 
 
 def _with_follow_up(results: Sequence[CaseResult], table: Path) -> list[CaseResult]:
-    frame = pd.read_csv(table, dtype=str, keep_default_na=False)
+    frame = read_text_table(table)
     if not {"case_id", "survival_months", "event"} <= set(frame.columns):
         return list(results)
     by_case = frame.drop_duplicates("case_id").set_index("case_id")
@@ -282,10 +282,7 @@ def read_batch(
     ------
     CohortError : no row has a slide in the folder.
     """
-    try:
-        frame = pd.read_csv(patients, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    except (OSError, ValueError) as error:
-        raise CohortError(f"{patients.name} is not a readable table", "Save it as CSV (UTF-8)") from error
+    frame = read_text_table(patients)
     if "case_id" not in frame.columns:
         raise CohortError(f"{patients.name} has no column case_id", "Name the column with the ids like that")
     items, problems = [], []
@@ -365,17 +362,17 @@ def keep_follow_up(patients: Path, out: Path, cases: Collection[str]) -> None:
 
     Raises
     ------
-    OutputError : disk full, no permission.
+    OutputError : disk full, no permission.   CohortError : one of the two tables cannot be read.
     """
     columns = ["case_id", "survival_months", "event"]
-    frame = pd.read_csv(patients, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    frame = read_text_table(patients)
     target = out / "patients.csv"
     if not set(columns) <= set(frame.columns) or (target.exists() and target.samefile(patients)):
         return
     frame = frame.assign(case_id=frame["case_id"].str.strip())
     frame = frame.loc[frame["case_id"].isin(list(cases)), columns]
     if target.is_file():
-        earlier = pd.read_csv(target, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+        earlier = read_text_table(target)
         if "case_id" in earlier.columns:
             frame = pd.concat([earlier[~earlier["case_id"].isin(frame["case_id"])], frame]).fillna("")
     with writing(target):
