@@ -35,7 +35,8 @@ class FoldSplit:
     Attributes
     ----------
     train : fitted on.   inner : set aside from the training fold to choose the epoch; () unless the settings say so.
-    val : () where the fold has none of its own (the published folds repeat the test patients as val).
+    val : () where the fold has none of its own (the published folds repeat the test patients as val), or where the
+        settings train on it.
     bins : of follow-up, from the deaths of train and inner.   edges : (n_bins + 1,) months; 0 first, last follow-up last.
     """
 
@@ -136,6 +137,8 @@ def split_fold(data: Dataset, fold: Fold, settings: Settings, n_bins: int) -> Fo
             f"Fold {fold.number} has no val patients apart from its test patients",
             "Choose stopping inner or last, or give the folds a val part",
         )
+    if settings.train_on_val:
+        train, val = train + val, ()
     deaths = int(data.patients["event"].loc[list(train)].sum())
     if deaths < _LEAST_DEATHS:
         raise CohortError(

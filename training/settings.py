@@ -34,6 +34,7 @@ class Settings:
     endpoint : "survival", or the name of a further endpoint of patients.csv.
     stopping : which epoch is kept under "honest": "last", or the best by C-index of "val" (the folds' own val patients)
         or "inner" (``inner_share`` of the training patients), from ``first_kept_epoch`` on.
+    train_on_val : with ``stopping`` "last" nothing is chosen by the folds' own val patients: train on them too.
     patience : end after so many epochs without a better one; 0 for all epochs.
     folds : numbers of the folds to train; None for all.   n_folds : how many to make.
     folds_by : "cohort" takes the cohort's folds, or makes them by event where it has none; "patient", "event", "site"
@@ -62,6 +63,7 @@ class Settings:
     device: str = "auto"
     stopping: str = "last"
     inner_share: float = 0.2
+    train_on_val: bool = False
     patience: int = 0
     folds: tuple[int, ...] | None = None
     folds_by: str = "cohort"
@@ -119,6 +121,10 @@ class Settings:
             problems.append(f"modalities {self.modalities} are not among pathology, clinic, genomic")
         if self.protocol == "published" and self.stopping != "last":
             problems.append("the protocol published chooses the epoch itself, so stopping must be last")
+        if self.train_on_val and self.stopping == "val":
+            problems.append(
+                "patients who choose the epoch cannot be trained on: train_on_val needs another stopping"
+            )
         if problems:
             raise CohortError(f"The settings are not usable: {'; '.join(problems)}", "Correct them")
 

@@ -153,6 +153,19 @@ def test_stopping_on_val_needs_val_patients(cohort_dir: Path, tmp_path: Path) ->
     assert train(cohort, _settings(epochs=1), tmp_path / "run").c_index
 
 
+def test_val_patients_who_choose_nothing_can_be_trained_on(cohort_dir: Path, tmp_path: Path) -> None:
+    cohort = read_cohort(cohort_dir)
+    fold = make_folds(cohort, 3, seed=4, by="event", val_share=0.2)[0]
+    cohort = dataclasses.replace(cohort, folds=(fold,))
+    train(cohort, _settings(train_on_val=True, epochs=1), tmp_path / "run")
+    table = pd.read_csv(tmp_path / "run" / "folds" / "0" / "predictions.csv")
+    assert set(table["case_id"][table["split"] == "train"]) == {*fold.train, *fold.val}
+    assert set(table["case_id"][table["split"] == "test"]) == set(fold.test)
+    assert "val_c_index" not in pd.read_csv(tmp_path / "run" / "folds" / "0" / "log.csv")
+    with pytest.raises(CohortError, match="train_on_val needs another stopping"):
+        _settings(train_on_val=True, stopping="val")
+
+
 # --- what a cohort may hold ---------------------------------------------------------------------------------
 
 
