@@ -34,7 +34,8 @@ class Settings:
     endpoint : "survival", or the name of a further endpoint of patients.csv.
     stopping : which epoch is kept under "honest": "last", or the best by C-index of "val" (the folds' own val patients)
         or "inner" (``inner_share`` of the training patients), from ``first_kept_epoch`` on.
-    train_on_val : with ``stopping`` "last" nothing is chosen by the folds' own val patients: train on them too.
+    train_on_val : train on the folds' own val patients too, unless they choose the epoch (``stopping`` "val"); those who
+        are test patients as well, as in the published folds, are left out.
     patience : end after so many epochs without a better one; 0 for all epochs.
     folds : numbers of the folds to train; None for all.   n_folds : how many to make.
     folds_by : "cohort" takes the cohort's folds, or makes them by event where it has none; "patient", "event", "site"

@@ -151,6 +151,10 @@ def test_stopping_on_val_needs_val_patients(cohort_dir: Path, tmp_path: Path) ->
         train(cohort, _settings(stopping="val"), tmp_path / "run")
     assert not (tmp_path / "run").exists()
     assert train(cohort, _settings(epochs=1), tmp_path / "run").c_index
+    # Val patients who are the test patients are never trained on, asked for or not.
+    train(cohort, _settings(epochs=1, train_on_val=True), tmp_path / "both")
+    table = pd.read_csv(tmp_path / "both" / "folds" / "3" / "predictions.csv")
+    assert set(table["case_id"][table["split"] == "train"]) == set(cases[20:])
 
 
 def test_val_patients_who_choose_nothing_can_be_trained_on(cohort_dir: Path, tmp_path: Path) -> None:
