@@ -514,7 +514,7 @@ class Session(QObject):
         """Encode the values that may be chosen next, while nobody waits for anything."""
 
         def work() -> None:
-            for _ in predictor.foresee(record):
+            for _ in predictor.inputs.foresee(record):
                 while (self.asking or self.busy) and not self._closed:
                     time.sleep(_POLL_SECONDS)
                 if self._closed or self._predictor is not predictor:

@@ -8,8 +8,7 @@ first and recomputes only the path whose input changed. Models without two paths
 from __future__ import annotations
 
 import dataclasses
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -25,20 +24,16 @@ from napari_survpgc import __version__
 from .attribution import average_attributions, logits_of, path_attribution, token_attribution
 from .bundle import UNKNOWN_ENCODER, Bundle, EncoderSpec
 from .clinical import (
-    VOCABULARY,
-    clinical_tokens,
     field_warnings,
-    load_templates,
     parse_record,
     unknown_fields,
 )
 from .drift import drift
-from .encoders import load_gene_encoder, load_text_encoder
-from .encoders.base import GeneEncoder, TextEncoder, resolve_device
-from .errors import BundleError, ExpressionError, FeatureError
-from .genomics import gene_set_vectors, normalize_profile
+from .encoders.base import resolve_device
+from .errors import BundleError, FeatureError
 from .groups import risk_groups, risk_percentile
 from .models.base import GenomicInput, ModelOutput, PathOutput, SurvivalModel, TwoPathModel
+from .patient import Patient, PatientInputs
 from .survival import hazards as hazards_of
 from .survival import risk as risk_of
 from .survival import survival as survival_of
@@ -48,7 +43,6 @@ from .types import (
     Attribution,
     ClinicalRecord,
     ExpressionProfile,
-    GeneValues,
     InputForm,
     PatchFeatures,
     Prediction,
@@ -59,28 +53,6 @@ from .types import (
 R = TypeVar("R")
 MAX_STATE_BYTES = 2 << 30
 """Projected patches above this size are not kept for what-if; they are computed again then."""
-
-
-@dataclass(frozen=True)
-class Patient:
-    """A patient as the models see one; a modality that is not there is None.
-
-    Attributes
-    ----------
-    clinic : (6, d_c) embeddings of ``sentences``; None for a model that does not read sentences.
-    clinic_unknown : the same with every field unknown.
-    expression : (n_genes,) in the order of the bundle's genes, 0 where missing: clipped z-scores, or expression itself
-        in the bundle's unit where its gene encoder reads that.
-    notes : how the expression was read and normalized.   expression_warnings : what a reader must know of it.
-    """
-
-    record: ClinicalRecord
-    sentences: tuple[str, ...]
-    clinic: NDArray[np.float32] | None
-    clinic_unknown: NDArray[np.float32] | None
-    expression: NDArray[np.float32] | None
-    notes: tuple[str, ...]
-    expression_warnings: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -140,141 +112,11 @@ class Predictor:
             device.partition(",")[0]
         )  # of several, which only the image encoder uses
         self.models = bundle.load_models(self.device)
-        self.templates = load_templates(str(bundle.templates) if bundle.templates else "default")
-        self._text_encoder: TextEncoder | None = None
-        self._encoding = threading.Lock()  # tokenizers are not made for several threads
-
-    @property
-    def text_encoder(self) -> TextEncoder:
-        """The bundle's text encoder, loaded on first use."""
-        if self._text_encoder is None:
-            self._text_encoder = load_text_encoder(self.bundle.config.encoders["clinic"].id, str(self.device))
-        return self._text_encoder
-
-    # --- the patient ---------------------------------------------------------------------------------------
+        self.inputs = PatientInputs(bundle, self.device, self.models[0].GENOMIC)
 
     def prepare_patient(self, record: ClinicalRecord, profile: ExpressionProfile | None) -> Patient:
-        """Turn a record and an expression profile into tokens, with everything worth a warning.
-
-        Raises
-        ------
-        ExpressionError : too few of the bundle's genes, or a unit that cannot be converted.
-        EncoderError : the text encoder of the bundle cannot be loaded.
-        """
-        clinic, unknown, sentences = self._clinic(record)
-        warnings: list[str] = []
-        expression = None
-        notes: tuple[str, ...] = ()
-        reference = self.bundle.gene_reference
-        if reference is not None:
-            if profile is None and "genomic" in self.bundle.config.optional:
-                warnings.append("No expression file was given: the model leaves the genomic path out.")
-            elif profile is None:
-                expression = reference.average()
-                warnings.append(
-                    "No expression file was given: the model sees an average patient of the training cohort instead."
-                )
-            else:
-                normalized = normalize_profile(profile, reference)
-                expression = normalized.values.astype(np.float32)
-                notes = (*profile.notes, *normalized.notes)
-                if normalized.missing:
-                    meaning = "average" if reference.scale is None else "not expressed"
-                    warnings.append(
-                        f"{len(normalized.missing)} of the model's {len(reference.genes)} genes are not in"
-                        f" {profile.source} and count as {meaning}."
-                    )
-        return Patient(
-            record=record,
-            sentences=sentences,
-            clinic=clinic,
-            clinic_unknown=unknown,
-            expression=expression,
-            notes=notes,
-            expression_warnings=tuple(warnings),
-        )
-
-    def with_record(self, patient: Patient, record: ClinicalRecord) -> Patient:
-        """Return the patient with another record; the expression stays."""
-        clinic, _, sentences = self._clinic(record)
-        return dataclasses.replace(patient, record=record, sentences=sentences, clinic=clinic)
-
-    def _clinic(
-        self, record: ClinicalRecord
-    ) -> tuple[NDArray[np.float32] | None, NDArray[np.float32] | None, tuple[str, ...]]:
-        if "clinic" not in self.bundle.config.encoders or self.bundle.config.clinical_encodings:
-            return None, None, ()
-        with self._encoding:
-            tokens = clinical_tokens(record, self.text_encoder, self.templates)
-            unknown = clinical_tokens(ClinicalRecord(), self.text_encoder, self.templates)
-        return tokens.embeddings, unknown.embeddings, tokens.sentences
-
-    def foresee(self, record: ClinicalRecord) -> Iterator[None]:
-        """Encode what may be asked next, a sentence a step: every listed value of every field, ages from near to far.
-
-        Text encoders keep what they have encoded, so that a "what if" about one of these is a look-up.
-        """
-        if "clinic" not in self.bundle.config.encoders or self.bundle.config.clinical_encodings:
-            return
-        middle = 60.0 if record.age is None else record.age
-        ages = sorted((float(age) for age in range(18, 100)), key=lambda age: abs(age - middle))
-        for name in ("sex", "stage", "race", "subtype", "staging_edition", "age"):
-            listed = self.bundle.config.vocabulary.get(name) or VOCABULARY[name]
-            values: Sequence[Any] = ages if name == "age" else listed
-            for value in (None, *values):
-                changed = dataclasses.replace(record, **{name: value})
-                with self._encoding, one_core() if self.device.type == "cpu" else nullcontext():
-                    clinical_tokens(changed, self.text_encoder, self.templates)
-                yield
-
-    @property
-    def gene_encoder(self) -> GeneEncoder:
-        """The bundle's gene encoder (of models that take genomic tokens), loaded on first use.
-
-        Raises
-        ------
-        EncoderError : its weights are not there.   BundleError : they are not those of the bundle's encoder.
-        """
-        spec, reference = self.bundle.config.encoders["genomic"], self.bundle.gene_reference
-        encoder = load_gene_encoder(spec.id, str(self.device))
-        linear = reference is not None and reference.scale is not None
-        if (encoder.n_tokens, encoder.dim) != (spec.n_tokens, spec.dim):
-            raise BundleError(
-                f"Bundle {self.bundle.path.name} was trained on {spec.n_tokens} genomic tokens of {spec.dim} numbers,"
-                f" but {encoder.id} gives {encoder.n_tokens} of {encoder.dim} here",
-                "Install the weights that it was trained with, or choose another bundle",
-            )
-        if linear != (encoder.values is GeneValues.LINEAR):
-            raise BundleError(
-                f"Bundle {self.bundle.path.name} does not keep what {encoder.id} needs to read expression",
-                "Make the bundle again with 'survpgc bundle'",
-            )
-        return encoder
-
-    def _genomic_input(
-        self, expression: NDArray[np.float32] | None, progress: ProgressCallback | None = None
-    ) -> list[Tensor] | Tensor | None:
-        """Return the expression as the model takes it, with a batch axis."""
-        reference = self.bundle.gene_reference
-        if expression is None or reference is None:
-            return None
-        form = self.models[0].GENOMIC
-        if form is InputForm.VECTOR:
-            return torch.from_numpy(expression).to(self.device)[None]
-        if form is InputForm.TOKENS:
-            total = None if reference.scale is None else reference.scale.total
-            tokens = self.gene_encoder.encode(expression, reference.genes, total=total, progress=progress)
-            return torch.from_numpy(tokens).to(self.device)[None]
-        vectors = gene_set_vectors(expression, reference.genes, self.bundle.gene_sets)
-        return [torch.from_numpy(v).to(self.device)[None] for v in vectors]
-
-    def _clinic_input(self, patient: Patient, fold: int, unknown: bool = False) -> Tensor | None:
-        """Return the record (``unknown``: one without any field) as a fold model takes it, with a batch axis."""
-        encodings = self.bundle.config.clinical_encodings
-        rows = patient.clinic_unknown if unknown else patient.clinic
-        if encodings:
-            rows = encodings[fold].encode(ClinicalRecord() if unknown else patient.record)
-        return None if rows is None else torch.from_numpy(rows).to(self.device)[None]
+        """See :meth:`napari_survpgc.core.patient.PatientInputs.prepare`."""
+        return self.inputs.prepare(record, profile)
 
     # --- the case ------------------------------------------------------------------------------------------
 
@@ -364,17 +206,17 @@ class Predictor:
         """
         slide_warnings = (*warnings, *self.check_features(features, info))
         pathology = torch.from_numpy(np.asarray(features.features, np.float32)).to(self.device)[None]
-        genomic = self._genomic_input(patient.expression, progress)
+        genomic = self.inputs.genomic(patient.expression, progress)
         genomic_average = None
         if attribution and patient.expression is not None:
             assert self.bundle.gene_reference is not None
-            genomic_average = self._genomic_input(self.bundle.gene_reference.average(), progress)
+            genomic_average = self.inputs.genomic(self.bundle.gene_reference.average(), progress)
         size = (
             len(self.models) * len(features.grid) * int(self.bundle.config.model_config.get("dim", 256)) * 4
         )
 
         def run(number: int) -> tuple[_FoldState, Attribution | None]:
-            fold = _run(self.models[number], pathology, self._clinic_input(patient, number), genomic)
+            fold = _run(self.models[number], pathology, self.inputs.clinic(patient, number), genomic)
             found = None
             if attribution:
                 found = self._attribution(number, fold, patient, pathology, genomic, genomic_average)
@@ -405,8 +247,8 @@ class Predictor:
         encodings = self.bundle.config.clinical_encodings
         tokens = token_attribution(
             logits_of(model, pathology, fold.patches),
-            clinic=self._clinic_input(patient, number),
-            clinic_baseline=self._clinic_input(patient, number, unknown=True),
+            clinic=self.inputs.clinic(patient, number),
+            clinic_baseline=self.inputs.clinic(patient, number, unknown=True),
             genomic=genomic,
             genomic_baseline=genomic_average,
             clinic_names=encodings[number].fields_of_columns if encodings else CLINICAL_FIELDS,
@@ -542,7 +384,7 @@ class Predictor:
         self, state: _State, patient: Patient, clinic: _State | None, genomic: _State | None
     ) -> _State:
         """Run the case again for another patient; a path whose input is that of an earlier state is taken from there."""
-        inputs = self._genomic_input(patient.expression) if genomic is None or not self._two_paths else None
+        inputs = self.inputs.genomic(patient.expression) if genomic is None or not self._two_paths else None
         bag: Tensor | None = None
         if not self._two_paths or any(fold.patches is None for fold in state.folds):
             features = np.asarray(state.features.features, np.float32)
@@ -550,7 +392,7 @@ class Predictor:
 
         def run(number: int) -> _FoldState:
             model, fold = self.models[number], state.folds[number]
-            record = self._clinic_input(patient, number)
+            record = self.inputs.clinic(patient, number)
             if not isinstance(model, TwoPathModel):
                 assert bag is not None
                 return _run(model, bag, record, inputs)
@@ -666,9 +508,9 @@ def what_if(
         record = parse_record({**dataclasses.asdict(patient.record), **fields})
         if record != patient.record:
             with one_core() if predictor.device.type == "cpu" else nullcontext():
-                patient = predictor.with_record(patient, record)
+                patient = predictor.inputs.with_record(patient, record)
     if genes or gene_sets:
-        expression = _changed_expression(predictor.bundle, patient, genes or {}, gene_sets or {})
+        expression = predictor.inputs.changed_expression(patient, genes or {}, gene_sets or {})
         patient = dataclasses.replace(patient, expression=expression)
     known = [p for p in (prediction, latest) if p is not None and _same_case(p.state, state)]
     clinic = next((p for p in known if p.state.patient.record == patient.record), None)
@@ -713,49 +555,17 @@ def attribute(prediction: Prediction, progress: ProgressCallback | None = None) 
         raise BundleError("This prediction was loaded or made without its models", "Predict again first")
     predictor, patient = state.predictor, state.patient
     pathology = torch.from_numpy(np.asarray(state.features.features, np.float32)).to(predictor.device)[None]
-    genomic = predictor._genomic_input(patient.expression)
+    genomic = predictor.inputs.genomic(patient.expression)
     average = None
     if patient.expression is not None:
         assert predictor.bundle.gene_reference is not None
-        average = predictor._genomic_input(predictor.bundle.gene_reference.average())
+        average = predictor.inputs.genomic(predictor.bundle.gene_reference.average())
     found = []
     for number, fold in enumerate(state.folds):
         if progress:
             progress("attribution", number, len(state.folds))
         found.append(predictor._attribution(number, fold, patient, pathology, genomic, average))
     return average_attributions(found)
-
-
-def _changed_expression(
-    bundle: Bundle, patient: Patient, genes: Mapping[str, float], gene_sets: Mapping[str, float]
-) -> NDArray[np.float32]:
-    reference = bundle.gene_reference
-    if reference is None:
-        raise ExpressionError("This model does not use gene expression", "Choose a bundle that does")
-    if patient.expression is None:
-        raise ExpressionError("The patient has no gene expression to change", "Give an expression file")
-    index = {gene: i for i, gene in enumerate(reference.genes)}
-    members = {s.name: s.genes for s in bundle.gene_sets}
-    unknown = sorted((set(genes) - set(index)) | (set(gene_sets) - set(members)))
-    if unknown:
-        raise ExpressionError(
-            f"The model does not use {', '.join(unknown)}",
-            "Choose from the genes and gene sets of the bundle",
-        )
-    values = patient.expression.astype(np.float64)
-    for name, shift in gene_sets.items():
-        rows = [index[gene] for gene in members[name] if gene in index]
-        values[rows] += float(shift)
-    z = np.zeros(len(values))
-    for gene, value in genes.items():
-        z[index[gene]] = float(value)
-    chosen = [index[gene] for gene in genes]
-    values[chosen] = reference.at(z)[chosen]
-    if not (np.isfinite(values).all() and np.isfinite(z).all()):
-        raise ExpressionError("A changed gene value is not a number", "Enter z-scores such as -1.5")
-    if reference.scale is None:
-        values = np.clip(values, -reference.clip, reference.clip)
-    return values.astype(np.float32)
 
 
 def _cut(spec: EncoderSpec) -> str:

@@ -191,15 +191,17 @@ def test_a_listed_value_is_known_before_it_is_chosen(
     bundle_dir: Path, prediction: Prediction, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     predictor = Predictor(load_bundle(bundle_dir), "cpu")
-    steps = sum(1 for _ in predictor.foresee(RECORD))
+    steps = sum(1 for _ in predictor.inputs.foresee(RECORD))
     assert steps > 80  # the ages alone
     calls = []
     monkeypatch.setattr(
-        type(predictor.text_encoder), "forward", lambda *args: calls.append(args) or pytest.fail("encoded")
+        type(predictor.inputs.text_encoder),
+        "forward",
+        lambda *args: calls.append(args) or pytest.fail("encoded"),
     )
     patient = predictor.prepare_patient(RECORD, PROFILE)
     for change in ({"age": 31.0}, {"sex": "male"}, {"stage": None}, {"race": "asian"}):
-        changed = predictor.with_record(patient, dataclasses.replace(RECORD, **change))
+        changed = predictor.inputs.with_record(patient, dataclasses.replace(RECORD, **change))
         assert not np.array_equal(changed.clinic, patient.clinic)
     assert not calls
 
