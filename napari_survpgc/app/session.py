@@ -27,7 +27,7 @@ from napari_survpgc.core.errors import (
 from napari_survpgc.core.export import write_outputs
 from napari_survpgc.core.genomics import normalize_profile, parse_unit, read_expression
 from napari_survpgc.core.pipeline import Analysis, Analyzer, features_of_slide
-from napari_survpgc.core.predict import Predictor, attribute, what_if
+from napari_survpgc.core.predict import Predictor, attribute, for_slide, what_if
 from napari_survpgc.core.tissue import find_tissue
 from napari_survpgc.core.types import (
     Attribution,
@@ -677,7 +677,8 @@ class Session(QObject):
         def ready(progress: ProgressCallback) -> tuple[Predictor, Prediction]:
             predictor = Predictor(bundle, device)
             patient = predictor.prepare_patient(case.record, profile)
-            return predictor, predictor.predict(patient, features, info, attribution=False)
+            again = predictor.predict(patient, features, info, attribution=False)
+            return predictor, for_slide(again, info)
 
         def made(found: tuple[Predictor, Prediction]) -> None:
             predictor, again = found

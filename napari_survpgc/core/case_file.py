@@ -9,7 +9,7 @@ import dataclasses
 import json
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from .clinical import parse_record
 from .errors import FeatureError, SlideError, SurvPGCError, writing
 from .features import read_features
+from .joined import join_slides
 from .types import (
     Attribution,
     ClinicalRecord,
@@ -30,6 +31,7 @@ from .types import (
     PatchGrid,
     Polygon,
     Prediction,
+    SlidePart,
     TissueMask,
 )
 
@@ -53,7 +55,8 @@ class SavedCase:
     ----------
     slide : path as it was; ``fingerprint`` tells whether a file is that slide.   mpp : given by a person, or None.
     bundle : folder of the model as it was, and ``bundle_fingerprint``.
-    features : embedded, or read from ``features_path``; None when that file is gone (no what-if then).
+    features : embedded, or read from ``features_paths``; None when such a file is gone (no what-if then). Of all slides
+        of the patient where the prediction is theirs together; ``slide`` is the one that is shown.
     prediction : without its state.   settings : how it was looked at (map, colors ...).
     """
 
@@ -71,12 +74,12 @@ class SavedCase:
     settings: Mapping[str, Any] = field(default_factory=dict)
 
 
-def save_case(case: SavedCase, path: Path, *, features_path: Path | None = None) -> None:
+def save_case(case: SavedCase, path: Path, *, features_paths: Sequence[Path] = ()) -> None:
     """Write a case file.
 
     Parameters
     ----------
-    features_path : a feature file beside it, referred to instead of copying the features into the case file.
+    features_paths : feature files beside it, one a slide, referred to instead of copying the features into the case file.
 
     Raises
     ------
@@ -89,7 +92,7 @@ def save_case(case: SavedCase, path: Path, *, features_path: Path | None = None)
         partial = Path(name)
         try:
             with h5py.File(partial, "w") as file:
-                _write(case, file, path, features_path)
+                _write(case, file, path, features_paths)
             partial.replace(path)
         finally:
             partial.unlink(missing_ok=True)
@@ -140,14 +143,9 @@ def find_case_slide(case: SavedCase, path: Path) -> Path:
 _ARRAYS = ("hazards", "survival", "fold_hazards", "fold_survival", "fold_risks", "bin_edges_months", "coords")
 
 
-def _write(case: SavedCase, file: h5py.File, path: Path, features_path: Path | None) -> None:
+def _write(case: SavedCase, file: h5py.File, path: Path, features_paths: Sequence[Path]) -> None:
     prediction = case.prediction
-    features_name = None
-    if features_path is not None:
-        try:
-            features_name = os.path.relpath(features_path, path.parent)
-        except ValueError:  # Windows: another drive
-            features_name = str(features_path.resolve())
+    names = [_relative(place, path.parent) for place in features_paths]
     document = {
         "format": FORMAT,
         "name": case.name,
@@ -157,7 +155,8 @@ def _write(case: SavedCase, file: h5py.File, path: Path, features_path: Path | N
         "record": dataclasses.asdict(case.record),
         "bundle": str(case.bundle),
         "bundle_fingerprint": case.bundle_fingerprint,
-        "features": features_name,
+        "features": names[0] if len(names) == 1 else names or None,
+        "slides": [_part_document(part) for part in case.features.parts] if case.features else [],
         "settings": dict(case.settings),
         "prediction": {
             "risk": prediction.risk,
@@ -195,8 +194,28 @@ def _write(case: SavedCase, file: h5py.File, path: Path, features_path: Path | N
             rings = group.create_group(f"{number:05d}")
             for index, ring in enumerate((polygon.exterior, *polygon.holes)):
                 rings[f"{index:05d}"] = ring
-    if case.features is not None and features_path is None:
+    if case.features is not None and not features_paths:
         _write_features(case.features, file.create_group("features"))
+
+
+def _relative(place: Path, folder: Path) -> str:
+    try:
+        return os.path.relpath(place, folder)
+    except ValueError:  # Windows: another drive
+        return str(place.resolve())
+
+
+def _part_document(part: SlidePart) -> dict[str, Any]:
+    grid = part.grid
+    return {
+        "name": part.name,
+        "fingerprint": part.fingerprint,
+        "n_patches": len(grid),
+        "patch_px": grid.patch_px,
+        "mpp": grid.mpp if np.isfinite(grid.mpp) else None,
+        "patch_px_level0": grid.patch_px_level0,
+        "slide_size": grid.slide_size,
+    }
 
 
 def _write_features(features: PatchFeatures, group: h5py.Group) -> None:
@@ -313,12 +332,35 @@ def _tissue(file: h5py.File) -> TissueMask | None:
     return TissueMask(tuple(polygons), (width, height), str(group.attrs["method"]))
 
 
+def _parts(document: Mapping[str, Any], coords: NDArray[np.int32], path: Path) -> tuple[SlidePart, ...]:
+    """Return the slides whose patches these are; () for one slide."""
+    parts, start = [], 0
+    for entry in document.get("slides", []):
+        stop = start + int(entry["n_patches"])
+        size = entry["slide_size"]
+        grid = PatchGrid(
+            coords[start:stop],
+            int(entry["patch_px"]),
+            float("nan") if entry["mpp"] is None else float(entry["mpp"]),
+            float(entry["patch_px_level0"]),
+            (int(size[0]), int(size[1])) if size else None,
+        )
+        parts.append(SlidePart(str(entry["name"]), grid, entry["fingerprint"]))
+        start = stop
+    if parts and start != len(coords):
+        raise CaseFileError(f"{path.name} is damaged: its slides do not fit their features", _AGAIN)
+    return tuple(parts)
+
+
 def _features(file: h5py.File, document: Mapping[str, Any], path: Path) -> PatchFeatures | None:
     if document["features"] is not None:
+        named = document["features"]
+        places = [path.parent / str(name) for name in (named if isinstance(named, list) else [named])]
         try:
-            return read_features(path.parent / str(document["features"]))
+            bag = join_slides([read_features(place) for place in places], [place.name for place in places])
         except FeatureError:
             return None  # moved away: the results can be looked at, what-if asks for a new run
+        return dataclasses.replace(bag, parts=_parts(document, bag.grid.coords, path))
     if "features" not in file:
         return None
     group = file["features"]
@@ -335,4 +377,11 @@ def _features(file: h5py.File, document: Mapping[str, Any], path: Path) -> Patch
         (width, height) if width else None,
     )
     failed = _array(group["failed_coords"], path).astype(np.int32)
-    return PatchFeatures(rows, grid, str(facts["encoder"]) or None, failed, str(facts["fingerprint"]) or None)
+    return PatchFeatures(
+        rows,
+        grid,
+        str(facts["encoder"]) or None,
+        failed,
+        str(facts["fingerprint"]) or None,
+        parts=_parts(document, grid.coords, path),
+    )

@@ -77,6 +77,39 @@ def write_outputs(
     return written
 
 
+_OF_ONE_SLIDE = (
+    "heatmap_clinic.png", "heatmap_genomic.png", "top_clinic", "top_genomic", "attention.geojson", "report.html",
+    "tissue.geojson", "case.survpgc",
+)  # fmt: skip
+
+
+def write_joint_outputs(
+    prediction: Prediction, out: Path, *, record: ClinicalRecord | None = None, sentences: Sequence[str] = ()
+) -> None:
+    """Write what a patient's slides have in common: prediction.json, and attention.h5 over the patches of all slides.
+
+    The results of one slide alone that an earlier prediction has left in ``out`` go.
+
+    Raises
+    ------
+    OutputError : disk full, no permission.
+    """
+    scores = {name: patch_scores(matrix) for name, matrix in prediction.attention.items()}
+    with writing(out):
+        out.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(prefix=".writing-", dir=out))
+        try:
+            _write_attention(prediction, scores, staging / "attention.h5")
+            write_prediction_json(prediction, staging / "prediction.json", record, sentences)
+            for name in _OF_ONE_SLIDE:
+                old = out / name
+                shutil.rmtree(old) if old.is_dir() else old.unlink(missing_ok=True)
+            for name in ("attention.h5", "prediction.json"):
+                (staging / name).replace(out / name)
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+
+
 def _write_all(
     prediction: Prediction,
     slide: Slide,
@@ -176,6 +209,7 @@ def prediction_document(
         "bundle": dict(prediction.provenance["bundle"]),
         "encoders": dict(prediction.provenance["encoders"]),
         "slide": dict(prediction.provenance["slide"]),
+        **({"slides": prediction.provenance["slides"]} if "slides" in prediction.provenance else {}),
         "device": prediction.provenance["device"],
         "clinical": dataclasses.asdict(record) if record else None,
         "sentences": list(sentences),
@@ -198,6 +232,14 @@ def _write_attention(prediction: Prediction, scores: Mapping[str, NDArray[np.flo
         coords = file.create_dataset("coords", data=prediction.coords)
         coords.attrs["patch_px_level0"] = prediction.patch_px_level0
         coords.attrs["patch_size_level0"] = round(prediction.patch_px_level0)
+        slides = prediction.provenance.get("slides", [])
+        counts = [slide["n_patches"] for slide in slides]
+        if slides and sum(counts) == len(prediction.coords):  # not of one of them alone
+            numbers = file.create_dataset(
+                "slide", data=np.repeat(np.arange(len(slides), dtype=np.int32), counts)
+            )
+            numbers.attrs["names"] = [slide["name"] for slide in slides]
+            numbers.attrs["patch_px_level0"] = [slide["patch_px_level0"] for slide in slides]
         for name, matrix in prediction.attention.items():
             data = file.create_dataset(name, data=np.asarray(matrix, np.float32))
             data.attrs["rows"] = list(prediction.token_names[name])

@@ -32,6 +32,7 @@ from .drift import drift
 from .encoders.base import resolve_device
 from .errors import BundleError, FeatureError
 from .groups import risk_groups, risk_percentile
+from .joined import rows_of
 from .models.base import GenomicInput, ModelOutput, PathOutput, SurvivalModel, TwoPathModel
 from .patient import Patient, PatientInputs
 from .survival import hazards as hazards_of
@@ -45,6 +46,7 @@ from .types import (
     ExpressionProfile,
     InputForm,
     PatchFeatures,
+    PatchGrid,
     Prediction,
     ProgressCallback,
     SlideInfo,
@@ -91,6 +93,7 @@ class _State:
     info: SlideInfo | None
     folds: tuple[_FoldState, ...]
     slide_warnings: tuple[str, ...] = field(default=())
+    part: int | None = None  # the slide of several that is shown; None for all
 
 
 class Predictor:
@@ -299,10 +302,12 @@ class Predictor:
                 if len(blocks) == len(state.folds):
                     # By numpy: beside the folds' threads torch waits 5 ms for its own.
                     attention[name] = np.mean([block.float().cpu().numpy() for block in blocks], axis=0)
+                    if state.part is not None:
+                        attention[name] = attention[name][:, rows_of(state.features.parts, state.part)]
         mean_survival = survival.mean(0).cpu().numpy()
         risk = float(risks.mean())
         config = self.bundle.config
-        grid = state.features.grid
+        grid = _shown_grid(state)
         return Prediction(
             hazards=_implied_hazards(mean_survival),
             survival=mean_survival,
@@ -321,6 +326,7 @@ class Predictor:
             provenance=self._provenance(state),
             warnings=(
                 *self._general_warnings(state.patient.record),
+                *_joint_warning(state),
                 *(() if attention else (self._no_maps,)),
                 *state.slide_warnings,
                 *state.patient.expression_warnings,
@@ -350,7 +356,7 @@ class Predictor:
 
     def _provenance(self, state: _State) -> dict[str, Any]:
         config, info = self.bundle.config, state.info
-        slide: dict[str, Any] = {"n_patches": len(state.features.grid)}
+        slide: dict[str, Any] = {"n_patches": len(_shown_grid(state))}
         if info is not None:
             slide |= {
                 "name": info.path.name,
@@ -360,7 +366,17 @@ class Predictor:
                 "vendor": info.vendor,
                 "backend": info.backend,
             }
+        joint = [
+            {
+                "name": part.name,
+                "fingerprint": part.fingerprint,
+                "n_patches": len(part.grid),
+                "patch_px_level0": part.grid.patch_px_level0,
+            }
+            for part in state.features.parts
+        ]
         return {
+            **({"slides": joint} if joint else {}),
             "bundle": {
                 "name": config.name,
                 "fingerprint": self.bundle.fingerprint,
@@ -527,6 +543,56 @@ def what_if(
             if source is not None and name in source.attention:
                 same[name] = source.attention[name]
     return predictor._prediction(changed, None, True, same)
+
+
+def for_slide(prediction: Prediction, info: SlideInfo) -> Prediction:
+    """Return a prediction from several slides with the attention over one of them; risk and all else stay.
+
+    What-if goes on from all slides. A prediction from one slide is returned as it is.
+
+    Raises
+    ------
+    BundleError : the prediction was made without state.   FeatureError : the slide is not one of them.
+    """
+    state = prediction.state
+    if not isinstance(state, _State):
+        raise BundleError("This prediction was loaded or made without its models", "Predict again first")
+    parts = state.features.parts
+    if not parts or state.part is not None:
+        return prediction
+    found = [i for i, part in enumerate(parts) if part.fingerprint == info.fingerprint]
+    if not found:
+        raise FeatureError(
+            f"{info.path.name} is none of the slides of this result", "Choose one that it was made from"
+        )
+    number = next((i for i in found if parts[i].name == info.path.name), found[0])
+    one = dataclasses.replace(state, part=number, info=info)
+    rows = rows_of(parts, number)
+    return dataclasses.replace(
+        prediction,
+        attention={name: matrix[:, rows] for name, matrix in prediction.attention.items()},
+        coords=parts[number].grid.coords,
+        patch_px_level0=parts[number].grid.patch_px_level0,
+        provenance=state.predictor._provenance(one),
+        warnings=tuple(
+            warning
+            for old in prediction.warnings
+            for warning in (_joint_warning(one) if (old,) == _joint_warning(state) else (old,))
+        ),
+        state=one,
+    )
+
+
+def _shown_grid(state: _State) -> PatchGrid:
+    return state.features.grid if state.part is None else state.features.parts[state.part].grid
+
+
+def _joint_warning(state: _State) -> tuple[str, ...]:
+    count = len(state.features.parts)
+    if not count:
+        return ()
+    maps = "" if state.part is None else "; the maps rank the patches of this slide among themselves"
+    return (f"The risk is that of the patient's {count} slides together{maps}.",)
 
 
 def _same_case(one: Any, other: _State) -> bool:

@@ -17,10 +17,11 @@ from .bundle import Bundle
 from .case_file import SUFFIX, find_case_slide, load_case
 from .clinical import parse_record, read_record
 from .cohort import Cohort, read_cohort, read_text_table
-from .errors import CohortError, FeatureError, SurvPGCError, writing
+from .errors import CohortError, SurvPGCError, writing
 from .features import read_features
 from .genomics import read_expression, table_unit
-from .pipeline import predict_slide
+from .joined import join_slides
+from .pipeline import CASE_FILE, predict_slides
 from .plots import heatmap_image
 from .predict import Predictor
 from .slide import Slide, open_slide
@@ -61,6 +62,7 @@ class CaseResult:
     case_file: Path | None = None
     heatmap: Path | None = None
     slides: tuple[Path, ...] = ()  # all of a cohort's patient that can be found, ``slide`` first
+    case_files: tuple[Path, ...] = ()  # one a slide, ``case_file`` first
 
 
 def read_results(folder: Path, patients: Path | None = None) -> tuple[CaseResult, ...]:
@@ -77,6 +79,8 @@ def read_results(folder: Path, patients: Path | None = None) -> tuple[CaseResult
     found = []
     problems = []
     for path in sorted(folder.rglob("prediction.json")):
+        if path.parent != folder and (path.parent.parent / "prediction.json").is_file():
+            continue  # of one slide of a patient with several: the patient's own lies above
         try:
             found.append(_result(path))
         except (OSError, ValueError, KeyError, TypeError, SurvPGCError):
@@ -98,8 +102,12 @@ def _result(path: Path) -> CaseResult:
         raise ValueError("too large")
     document = json.loads(path.read_text(encoding="utf-8"))
     folder = path.parent
-    case = next(iter(sorted(folder.glob(f"*{SUFFIX}"))), None)
+    cases = sorted(folder.glob(f"*{SUFFIX}"))[:1]
     heatmap = folder / "heatmap_clinic.png"
+    if document.get("slides") and not cases:
+        places = [folder / Path(str(slide["name"])).stem for slide in document["slides"]]
+        cases = [case for place in places if (case := place / CASE_FILE).is_file()]
+        heatmap = places[0] / heatmap.name
     return CaseResult(
         case_id=folder.name,
         risk=float(document["risk"]),
@@ -107,7 +115,8 @@ def _result(path: Path) -> CaseResult:
         risk_group=str(document["risk_group"]),
         record=parse_record(document.get("clinical") or {}),
         folder=folder,
-        case_file=case,
+        case_file=cases[0] if cases else None,
+        case_files=tuple(cases),
         heatmap=heatmap if heatmap.is_file() else None,
     )
 
@@ -158,7 +167,7 @@ def predict_cohort(
         try:
             patient = predictor.prepare_patient(cohort.records[case], _profile(cohort, case))
             prediction = predictor.predict(
-                patient, _one_bag(cohort.features[case]), attribution=False, keep_state=False
+                patient, join_slides(*_bags(cohort.features[case])), attribution=False, keep_state=False
             )
         except SurvPGCError as error:
             reasons.append(f"{case}: {error.problem}")
@@ -188,24 +197,9 @@ def predict_cohort(
     return tuple(results)
 
 
-def _one_bag(files: Sequence[Path]) -> PatchFeatures:
-    """Return the patches of all slides of a patient; for a risk, since their coordinates are of several slides."""
-    bags = [read_features(file) for file in files]
-    first = bags[0]
-    if len(bags) == 1:
-        return first
-    for file, bag in zip(files, bags, strict=True):
-        if bag.features.shape[1] != first.features.shape[1] or bag.encoder != first.encoder:
-            raise FeatureError(
-                f"{file.name} and {files[0].name} were made with different encoders",
-                "Make both with one encoder",
-            )
-    return replace(
-        first,
-        features=np.concatenate([np.asarray(bag.features, np.float32) for bag in bags]),
-        grid=replace(first.grid, coords=np.concatenate([bag.grid.coords for bag in bags])),
-        slide_fingerprint=None,
-    )
+def _bags(files: Sequence[Path]) -> tuple[list[PatchFeatures], list[str]]:
+    """Return the features of the slides of a patient, and the names of their files."""
+    return [read_features(file) for file in files], [file.name for file in files]
 
 
 def cohort_patient(
@@ -253,26 +247,44 @@ def find_slide(folder: Path, slide_id: str) -> Path | None:
 
 @dataclass(frozen=True)
 class BatchItem:
-    """One slide to predict, with what goes with it."""
+    """One patient to predict: the slides, and what goes with them.
+
+    Attributes
+    ----------
+    missing : ids of slides that the list names and the folder lacks.
+    """
 
     case_id: str
-    slide: Path
+    slides: tuple[Path, ...]
     record: ClinicalRecord
     profile: ExpressionProfile | None
+    missing: tuple[str, ...] = ()
+
+    @property
+    def note(self) -> str:
+        """What a reader of the result must know of its slides, or ""."""
+        if not self.missing:
+            return ""
+        one = len(self.missing) == 1
+        return (
+            f"The slide{'' if one else 's'} {', '.join(self.missing)} of this patient {'was' if one else 'were'} not"
+            " found: the risk is that of the others alone."
+        )
 
 
 @dataclass(frozen=True)
 class BatchReport:
-    """What a batch did: results, and for each slide that failed the reason in one sentence."""
+    """What a batch did: patients with results, those that failed, and those to know something of, in one sentence."""
 
     done: tuple[str, ...]
     failed: tuple[tuple[str, str], ...]
+    notes: tuple[tuple[str, str], ...] = ()
 
 
 def read_batch(
     patients: Path, slides: Path, expression: Path | None = None
 ) -> tuple[tuple[BatchItem, ...], tuple[tuple[str, str], ...]]:
-    """Match the rows of a patients.csv with the slides of a folder.
+    """Match the rows of a patients.csv with the slides of a folder; a patient with several slides keeps them all.
 
     Returns
     -------
@@ -289,9 +301,10 @@ def read_batch(
     for _, row in frame.iterrows():
         case = str(row["case_id"]).strip()
         ids = [part.strip() for part in str(row.get("slide_ids", "")).split(";") if part.strip()] or [case]
-        slide = next((path for name in ids if (path := find_slide(slides, name)) is not None), None)
-        if slide is None:
-            problems.append((case, f"There is no slide {ids[0]} in {slides}."))
+        found = {name: path for name in ids if (path := find_slide(slides, name)) is not None}
+        missing = tuple(name for name in ids if name not in found)
+        if not found:
+            problems.append((case, f"There is no slide {' or '.join(ids)} in {slides}."))
             continue
         try:
             record = read_record(patients, case)
@@ -299,7 +312,8 @@ def read_batch(
         except SurvPGCError as error:
             problems.append((case, str(error)))
             continue
-        items.append(BatchItem(case, slide, record, profile))
+        # The same slide named twice, with and without its ending, is one.
+        items.append(BatchItem(case, tuple(dict.fromkeys(found.values())), record, profile, missing))
     if not items:
         first = f" ({problems[0][1]})" if problems else ""
         raise CohortError(
@@ -318,14 +332,15 @@ def predict_batch(
     workers: int | None = None,
     progress: ProgressCallback | None = None,
 ) -> BatchReport:
-    """Predict one slide after the other into ``out/<case>``; a slide that fails is reported, the others go on.
+    """Predict one patient after the other into ``out/<case>``; one who fails is reported, the others go on.
 
-    A case whose results are there already is not done again, so that an interrupted batch goes on.
+    Several slides are one bag, as in training, see :func:`~.pipeline.predict_slides`. A case whose results from these
+    slides are there already is not done again, so that an interrupted batch goes on.
     """
     done, failed = [], []
     for number, item in enumerate(items):
         target = out / item.case_id
-        if (target / "prediction.json").is_file():
+        if _is_done(item, target):
             done.append(item.case_id)
             continue
 
@@ -337,12 +352,13 @@ def predict_batch(
                 )
 
         try:
-            predict_slide(
-                item.slide,
+            predict_slides(
+                item.slides,
                 bundle,
                 item.record,
                 item.profile,
                 target,
+                warnings=[item.note] if item.note else [],
                 device=device,
                 workers=workers,
                 progress=inner,
@@ -352,7 +368,21 @@ def predict_batch(
             failed.append((item.case_id, str(error)))
     if progress:
         progress("batch", len(items), len(items))
-    return BatchReport(tuple(done), tuple(failed))
+    notes = tuple((item.case_id, item.note) for item in items if item.note and item.case_id in done)
+    return BatchReport(tuple(done), tuple(failed), notes)
+
+
+def _is_done(item: BatchItem, target: Path) -> bool:
+    """Whether the results in a folder are those of the patient's slides; an earlier list may have had fewer."""
+    path = target / "prediction.json"
+    if not path.is_file():
+        return False
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        names = {slide["name"] for slide in document.get("slides") or [document["slide"]]}
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    return names == {slide.name for slide in item.slides}
 
 
 def keep_follow_up(patients: Path, out: Path, cases: Collection[str]) -> None:

@@ -160,6 +160,15 @@ class PatchGrid:
 
 
 @dataclass(frozen=True)
+class SlidePart:
+    """One slide of a patient who has several: its name, its patches, its fingerprint (None: the file does not say)."""
+
+    name: str
+    grid: PatchGrid
+    fingerprint: str | None
+
+
+@dataclass(frozen=True)
 class PatchFeatures:
     """One feature row a patch, in the order of ``grid.coords``.
 
@@ -170,6 +179,7 @@ class PatchFeatures:
     failed_coords : (n_f, 2) int32; patches that could not be read or encoded and are left out of ``grid``.
     slide_fingerprint : of the slide they were computed from, or None when the file does not say.
     attributes : further facts kept with the file (software version, tissue method, mpp source ...).
+    parts : the slides of a patient with several, whose rows follow each other in this order; () for one slide.
     """
 
     features: NDArray[Any]
@@ -178,6 +188,7 @@ class PatchFeatures:
     failed_coords: NDArray[np.int32]
     slide_fingerprint: str | None = None
     attributes: Mapping[str, str | int | float] = field(default_factory=dict)
+    parts: tuple[SlidePart, ...] = ()
 
 
 CLINICAL_FIELDS = ("age", "sex", "stage", "staging_edition", "subtype", "race")

@@ -116,7 +116,7 @@ def test_every_slide_of_a_list_that_fails_is_named(
     with qtbot.waitSignal(dock.session.message, timeout=WAIT_MS) as caught:
         dock.cohort.run_batch(tmp_path / "patients.csv", batch / "slides", None, tmp_path / "out")
     message = caught.args[0]
-    assert message.text.startswith("1 slides are done, 2 are not. D:")
+    assert message.text.startswith("1 patients are done, 2 are not. D:")
     assert [line[:2] for line in message.details.splitlines()] == ["D:", "E:"]
     assert [case.case_id for case in dock.cohort.cases] == ["C"]
     # The results tell of the follow-up when they are opened again, wherever the list is then.
@@ -236,3 +236,35 @@ def test_a_cohort_folder_is_predicted_from_its_features_with_all_slides_of_a_pat
     assert asked == [["S0.tiff", "S3.tiff"]]
     assert dock.session.opened.slide.info.path.name == "S3.tiff"
     qtbot.waitUntil(lambda: not dock.session.busy, timeout=WAIT_MS)
+
+
+def test_a_list_runs_all_slides_of_a_patient_and_asks_which_to_open(
+    dock: SurvPGCDock,
+    batch: Path,
+    bundle_folder: Path,
+    tmp_path: Path,
+    qtbot,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    table = pd.read_csv(batch / "patients.csv").iloc[:1].assign(slide_ids="S0;S1;S8")
+    table.to_csv(tmp_path / "patients.csv", index=False)
+    session = dock.session
+    session.load_bundle(bundle_folder)
+    qtbot.waitUntil(lambda: session.bundle is not None, timeout=WAIT_MS)
+    with qtbot.waitSignal(session.message, timeout=WAIT_MS) as caught:
+        dock.cohort.run_batch(tmp_path / "patients.csv", batch / "slides", None, tmp_path / "out")
+    assert "S8" in caught.args[0].text
+    (case,) = dock.cohort.cases
+    asked: list[list[str]] = []
+    monkeypatch.setattr(QInputDialog, "getItem", lambda *args: asked.append(args[3]) or ("S1", True))
+    dock.cohort.open_patient(case)
+    qtbot.waitUntil(lambda: session.result is not None and session.can_ask, timeout=WAIT_MS)
+    assert asked == [["S0", "S1"]]
+    assert session.opened.slide.info.path.name == "S1.tiff"
+    assert session.result.shown.risk == pytest.approx(case.risk)
+    patches = len(session.result.shown.coords)
+    dock.session.set_fields({"age": 85})
+    qtbot.waitUntil(lambda: session.result.changed, timeout=WAIT_MS)
+    assert len(session.result.shown.coords) == patches
+    assert any("2 slides together" in warning for warning in session.result.shown.warnings)
+    qtbot.waitUntil(lambda: not session.busy, timeout=WAIT_MS)

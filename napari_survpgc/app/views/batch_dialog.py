@@ -35,7 +35,9 @@ class BatchDialog(QDialog):
         )
         buttons.accepted.connect(self._accept)
         buttons.rejected.connect(self.reject)
-        self.hint = note("Slides that are done already are not done again.")
+        self.hint = note(
+            "Several slides of a patient (slide_ids with ;) are taken together. What is done already is not done again."
+        )
         layout = QVBoxLayout(self)
         layout.addLayout(form)
         layout.addWidget(self.hint)

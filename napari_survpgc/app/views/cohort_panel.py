@@ -76,7 +76,7 @@ class CohortPanel(QWidget):
             "open_cohort",
         )
         self.batch_button = push(
-            "Run a list…", "Run every slide of a list in the background (patients.csv and a folder of slides)",
+            "Run a list…", "Run every patient of a list in the background (patients.csv and a folder of slides)",
             self._ask_batch, "run_batch",
         )  # fmt: skip
         layout.addLayout(row(self.open_button, self.batch_button, None))
@@ -321,7 +321,14 @@ class CohortPanel(QWidget):
     def open_patient(self, case: CaseResult) -> None:
         """Open the case file of a patient, or its slide with record, expression and features."""
         if case.case_file is not None:
-            self.session.open_case(case.case_file)
+            place = case.case_file
+            if len(case.case_files) > 1:
+                names = [file.parent.name for file in case.case_files]
+                number = self._ask_which(case, names)
+                if number < 0:
+                    return
+                place = case.case_files[number]
+            self.session.open_case(place)
             return
         if case.slide is None or self.folder is None:
             self.session.say(
@@ -329,13 +336,14 @@ class CohortPanel(QWidget):
                 Severity.ERROR,
             )
             return
-        slide = self._ask_slide(case) if len(case.slides) > 1 else case.slide
-        if slide is not None:
-            self._open_slide(case, self.folder, slide)
+        number = 0
+        if len(case.slides) > 1:
+            number = self._ask_which(case, [slide.name for slide in case.slides])
+        if number >= 0:
+            self._open_slide(case, self.folder, case.slides[number] if case.slides else case.slide)
 
-    def _ask_slide(self, case: CaseResult) -> Path | None:
-        """Let the user choose one of a patient's slides; the risk in the table is that of all of them together."""
-        names = [slide.name for slide in case.slides]
+    def _ask_which(self, case: CaseResult, names: list[str]) -> int:
+        """Let the user choose one of a patient's slides (-1: none); the risk is that of all of them together."""
         name, taken = QInputDialog.getItem(
             self,
             "Which slide?",
@@ -344,7 +352,7 @@ class CohortPanel(QWidget):
             0,
             False,
         )
-        return case.slides[names.index(name)] if taken else None
+        return names.index(name) if taken else -1
 
     def _open_slide(self, case: CaseResult, folder: Path, slide: Path) -> None:
         self.session.start(
@@ -372,7 +380,7 @@ class CohortPanel(QWidget):
             self.run_batch(dialog.patients.path, dialog.slides.path, dialog.expression.path, dialog.out.path)
 
     def run_batch(self, patients: Path, slides: Path, expression: Path | None, out: Path) -> None:
-        """Run a list of slides on a thread, then show the results; slides that fail are named, the others go on."""
+        """Run a list of patients on a thread, then show the results; those who fail are named, the others go on."""
         bundle, device = self.session.bundle, self.session.device
         if bundle is None:
             self.session.say("Choose a model first.", Severity.ERROR)
@@ -385,19 +393,23 @@ class CohortPanel(QWidget):
             if report.done:
                 keep_follow_up(patients, out, report.done)
             results = read_results(out) if report.done else ()
-            return BatchReport(report.done, failed), results
+            return BatchReport(report.done, failed, report.notes), results
 
         def done(found: tuple[BatchReport, tuple[CaseResult, ...]]) -> None:
             report, cases = found
             self._from_cohort = False
             if cases:
                 self.show_cases(out, cases)
-            if report.failed:
-                each = [f"{case}: {reason}" for case, reason in report.failed]
+            each = [f"{case}: {reason}" for case, reason in (*report.failed, *report.notes)]
+            if each:
                 more = " Details names the others." if len(each) > 1 else ""
-                text = f"{len(report.done)} slides are done, {len(each)} are not. {each[0]}{more}"
-                self.session.message.emit(Message(text, Severity.ERROR, "\n".join(each)))
+                missed = f", {len(report.failed)} are not" if report.failed else ""
+                text = f"{len(report.done)} patients are done{missed}. {each[0]}{more}"
+                severity = Severity.ERROR if report.failed else Severity.NOTE
+                self.session.message.emit(Message(text, severity, "\n".join(each)))
             else:
-                self.session.say(f"{len(report.done)} slides are done; results are in {out}.", Severity.DONE)
+                self.session.say(
+                    f"{len(report.done)} patients are done; results are in {out}.", Severity.DONE
+                )
 
         self.session.start(work, "batch", done)
