@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,14 +15,17 @@ from qtpy.QtCore import QMimeData, QPointF, Qt, QUrl
 from qtpy.QtGui import QDragEnterEvent, QDropEvent
 from qtpy.QtWidgets import QAction, QApplication, QMenu, QWidget
 
-from napari_survpgc.app import samples
+from napari_survpgc.app import drop as drop_module
+from napari_survpgc.app import reader, samples
 from napari_survpgc.app.dock import SurvPGCDock
 from napari_survpgc.app.drop import prefer_for_slides
 from napari_survpgc.app.layers import INVITATION
+from napari_survpgc.core.slide_backends import is_slide
 from napari_survpgc.training.simulate import simulate_case
 from tests.builders import tissue_image, write_tiff
 
 from .conftest import WAIT_MS
+from .test_heartbeat import Heartbeat
 
 
 def drop(dock: SurvPGCDock, path: Path) -> None:
@@ -58,11 +63,65 @@ def test_a_case_that_is_dropped_onto_the_canvas_opens(finished: SurvPGCDock, tmp
     qtbot.waitUntil(lambda: finished.session.result is not None, timeout=WAIT_MS)
 
 
-def test_a_plain_picture_that_is_dropped_is_left_to_napari(dock: SurvPGCDock, tmp_path: Path, qtbot) -> None:
+@pytest.fixture
+def readers() -> Iterator[None]:
+    kept = dict(get_settings().plugins.extension2reader)
+    yield
+    get_settings().plugins.extension2reader = kept
+
+
+@pytest.fixture
+def tif_is_napari(readers: None) -> None:
+    """Else napari asks which reader shall read a .tif, ours being one."""
+    get_settings().plugins.extension2reader = {"*.tif": "napari"}
+
+
+def test_a_plain_picture_that_is_dropped_is_left_to_napari(
+    dock: SurvPGCDock, tmp_path: Path, qtbot, tif_is_napari: None
+) -> None:
     path = tmp_path / "plain.tif"
     tifffile.imwrite(path, np.zeros((32, 32), np.uint8))
     qtbot.waitUntil(lambda: hasattr(dock, "drops"), timeout=WAIT_MS)
-    assert not dock.drops.open(path)
+    drop(dock, path)
+    qtbot.waitUntil(lambda: "plain" in dock.viewer.layers, timeout=WAIT_MS)
+    assert dock.session.opened is None
+
+
+@pytest.mark.parametrize("kind", ["slide", "picture"])
+def test_a_drive_that_is_slow_to_give_the_header_does_not_stop_the_window(
+    dock: SurvPGCDock,
+    slide_file: Path,
+    tmp_path: Path,
+    qtbot,
+    monkeypatch: pytest.MonkeyPatch,
+    tif_is_napari: None,
+    kind: str,
+) -> None:
+    path = slide_file
+    if kind == "picture":
+        path = tmp_path / "plain.tif"
+        tifffile.imwrite(path, np.zeros((32, 32), np.uint8))
+    threads = []
+
+    def slow(file: Path) -> bool:
+        threads.append(threading.current_thread())
+        time.sleep(0.8)
+        return is_slide(file)
+
+    for module in (drop_module, reader):
+        monkeypatch.setattr(module, "is_slide", slow)
+    qtbot.waitUntil(lambda: hasattr(dock, "drops") and not dock.session.busy, timeout=WAIT_MS)
+    heartbeat = Heartbeat()
+    drop(dock, path)
+    qtbot.waitUntil(lambda: bool(dock.messages.message), timeout=WAIT_MS)
+    assert dock.messages.message.text == f"Looking at {path.name}…"
+    qtbot.waitUntil(lambda: not dock.session.busy, timeout=WAIT_MS)
+    assert heartbeat.stop().max() < 600, "the window waited for the file"
+    opened = (lambda: dock.session.opened) if kind == "slide" else (lambda: "plain" in dock.viewer.layers)
+    qtbot.waitUntil(lambda: bool(opened()), timeout=WAIT_MS)
+    # The header is read once, and never on the window's thread.
+    assert len(threads) == 1
+    assert threads[0] is not threading.main_thread()
 
 
 def test_a_broken_slide_from_the_file_menu_is_one_sentence(dock: SurvPGCDock, tmp_path: Path, qtbot) -> None:
@@ -72,13 +131,6 @@ def test_a_broken_slide_from_the_file_menu_is_one_sentence(dock: SurvPGCDock, tm
         dock.viewer.open(str(path), plugin=None)  # napari finds the reader, as for its menu
     assert "broken.svs is not a slide" in caught.args[0].text
     assert not [layer for layer in dock.viewer.layers if layer.visible]
-
-
-@pytest.fixture
-def readers() -> Iterator[None]:
-    kept = dict(get_settings().plugins.extension2reader)
-    yield
-    get_settings().plugins.extension2reader = kept
 
 
 def test_a_reader_that_the_user_has_chosen_stays(readers: None) -> None:
