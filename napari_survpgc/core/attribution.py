@@ -101,6 +101,7 @@ def token_attribution(
     genomic_baseline: GenomicInput | None,
     clinic_names: Sequence[str],
     genomic_names: Sequence[str],
+    step: Callable[[], object] = lambda: None,
 ) -> Attribution:
     """Return the contribution of each token to the risk, against an uninformative token, patches fixed.
 
@@ -110,6 +111,7 @@ def token_attribution(
     clinic : (1, 6, d) or a one-hot (1, d), and its baseline, an unknown record.
     genomic : (1, n_g, d_g) tokens, (1, d) a vector or a list of (1, d_i), and its baseline.
     clinic_names, genomic_names : of the tokens, or of the columns of a one-hot record; contributions of one name add up.
+    step : called before each step of the integration; what it raises ends the work.
 
     Notes
     -----
@@ -124,6 +126,7 @@ def token_attribution(
         return Attribution({}, {}, {})
 
     def forward(*values: Tensor) -> Tensor:
+        step()
         rest = list(values)
         c = rest.pop(0) if clinic is not None else None
         g = None if not rest else (rest if as_list else rest[0])

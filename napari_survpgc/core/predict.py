@@ -8,6 +8,7 @@ first and recomputes only the path whose input changed. Models without two paths
 from __future__ import annotations
 
 import dataclasses
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -201,6 +202,7 @@ class Predictor:
         ----------
         warnings : about the slide, from the earlier steps; they come first.
         attribution : also run integrated gradients (seconds, not milliseconds).
+        progress : is called on several threads, one after the other; what it raises ends the work, also within a fold model.
         keep_state : keep what :func:`what_if` needs.
 
         Raises
@@ -222,12 +224,21 @@ class Predictor:
             fold = _run(self.models[number], pathology, self.inputs.clinic(patient, number), genomic)
             found = None
             if attribution:
-                found = self._attribution(number, fold, patient, pathology, genomic, genomic_average)
+                found = self._attribution(number, fold, patient, pathology, genomic, genomic_average, step)
             return fold if size <= MAX_STATE_BYTES else dataclasses.replace(fold, patches=None), found
 
+        ready = 0
+        one_at_a_time = threading.Lock()
+
         def done(count: int) -> None:
+            nonlocal ready
+            ready = count
+            step()
+
+        def step() -> None:
             if progress:
-                progress("prediction", count, len(self.models))
+                with one_at_a_time:
+                    progress("prediction", ready, len(self.models))
 
         done(0)
         found = self._each_fold(run, done)
@@ -245,6 +256,7 @@ class Predictor:
         pathology: Tensor,
         genomic: GenomicInput | None,
         genomic_average: GenomicInput | None,
+        step: Callable[[], object],
     ) -> Attribution:
         model = self.models[number]
         encodings = self.bundle.config.clinical_encodings
@@ -256,6 +268,7 @@ class Predictor:
             genomic_baseline=genomic_average,
             clinic_names=encodings[number].fields_of_columns if encodings else CLINICAL_FIELDS,
             genomic_names=self.token_names["genomic"],
+            step=step,
         )
         if fold.clinic is None or fold.genomic is None or not isinstance(model, TwoPathModel):
             return tokens
@@ -610,7 +623,7 @@ def attribute(prediction: Prediction, progress: ProgressCallback | None = None) 
 
     Parameters
     ----------
-    progress : called before each fold model; what it raises ends the work.
+    progress : called before each step of each fold model; what it raises ends the work.
 
     Raises
     ------
@@ -626,11 +639,15 @@ def attribute(prediction: Prediction, progress: ProgressCallback | None = None) 
     if patient.expression is not None:
         assert predictor.bundle.gene_reference is not None
         average = predictor.inputs.genomic(predictor.bundle.gene_reference.average())
-    found = []
-    for number, fold in enumerate(state.folds):
+    found: list[Attribution] = []
+
+    def step() -> None:
         if progress:
-            progress("attribution", number, len(state.folds))
-        found.append(predictor._attribution(number, fold, patient, pathology, genomic, average))
+            progress("attribution", len(found), len(state.folds))
+
+    for number, fold in enumerate(state.folds):
+        step()
+        found.append(predictor._attribution(number, fold, patient, pathology, genomic, average, step))
     return average_attributions(found)
 
 

@@ -206,17 +206,47 @@ def test_a_listed_value_is_known_before_it_is_chosen(
     assert not calls
 
 
-def test_contributions_of_a_change_can_be_given_up(prediction: Prediction) -> None:
+def test_contributions_of_a_change_can_be_given_up_within_a_fold_model(
+    prediction: Prediction, monkeypatch: pytest.MonkeyPatch
+) -> None:
     seen: list[tuple[int, int]] = []
+    changed = what_if(prediction, {"age": 70})
 
     def stop(stage: str, done: int, total: int) -> None:
         seen.append((done, total))
-        if done == 1:
+        if len(seen) == 6:
+            raise CancelledError
+
+    heads: list[int] = []
+    model_type = type(prediction.state.predictor.models[0])
+    clinic_path = model_type.clinic_path
+    monkeypatch.setattr(
+        model_type, "clinic_path", lambda self, *args: (heads.append(1), clinic_path(self, *args))[1]
+    )
+    with pytest.raises(CancelledError):
+        attribute(changed, stop)
+    assert seen == [(0, 3)] * 6
+    assert len(heads) == 4, "no step after the cancel"
+    attribute(changed, lambda *args: seen.append(args[1:]))
+    assert seen[-1] == (2, 3)
+
+
+def test_a_run_is_cancelled_within_the_contributions_of_its_fold_models(
+    bundle_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predictor = Predictor(load_bundle(bundle_dir), "cpu")
+    patient = predictor.prepare_patient(RECORD, PROFILE)
+    steps: list[int] = []
+
+    def stop(stage: str, done: int, total: int) -> None:
+        steps.append(done)
+        if len(steps) > 6:
             raise CancelledError
 
     with pytest.raises(CancelledError):
-        attribute(what_if(prediction, {"age": 70}), stop)
-    assert seen == [(0, 3), (1, 3)]
+        predictor.predict(patient, _bag(), progress=stop)
+    assert set(steps) == {0}, "before any fold model was ready"
+    assert len(steps) <= 6 + 1 + 3, "each fold model ends at its next step"
 
 
 def test_what_if_refuses_nonsense(prediction: Prediction) -> None:
