@@ -54,8 +54,10 @@ def batch(tmp_path_factory: pytest.TempPathFactory, bundle_folder: Path) -> Path
 
 def test_a_results_folder_fills_table_curves_and_thumbnails(dock: SurvPGCDock, batch: Path, qtbot) -> None:
     panel = dock.cohort
+    assert panel.of_patients.isHidden(), "groups, curves and pictures of nobody"
     panel.open_folder(batch / "results")
     qtbot.waitUntil(lambda: len(panel.cases) == 3, timeout=WAIT_MS)
+    assert not panel.of_patients.isHidden()
     assert "2 deaths" in panel.facts.text()
     assert panel.sorted.rowCount() == 3
     risks = [float(panel.sorted.data(panel.sorted.index(row, 1))) for row in range(3)]

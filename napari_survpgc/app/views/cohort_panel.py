@@ -119,6 +119,12 @@ class CohortPanel(QWidget):
         )
         layout.addLayout(row(self.show_button, self.compare_button, None))
 
+        # Nothing of this says anything before there are patients.
+        self.of_patients = QWidget()
+        self.of_patients.setVisible(False)
+        layout.addWidget(self.of_patients)
+        layout = panel(self.of_patients)
+        layout.setContentsMargins(0, 0, 0, 0)
         self.cut = QComboBox()
         self.cut.addItems(_CUTS)
         self.cut.setToolTip("How patients are divided into risk groups")
@@ -191,8 +197,9 @@ class CohortPanel(QWidget):
         self._enable()
 
     def _enable(self) -> None:
-        for widget in (self.show_button, self.compare_button, self.cut, self.threshold):
+        for widget in (self.show_button, self.compare_button):
             widget.setEnabled(bool(self.cases))
+        self.of_patients.setVisible(bool(self.cases))
 
     # --- groups --------------------------------------------------------------------------------------------
 
