@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import napari
@@ -312,13 +313,16 @@ class SurvPGCDock(QWidget):
         if self._ended:
             return
         self._ended = True
-        self.maps.disconnect_viewer()
-        self.slide.disconnect_viewer()
-        self.layers.close()
-        self.gallery.close_images()
-        for figure in self._figures:
-            figure.close_thread()
-        self.session.close()
+        for step in (
+            self.maps.disconnect_viewer,
+            self.slide.disconnect_viewer,
+            self.layers.close,
+            self.gallery.close_images,
+            *(figure.close_thread for figure in self._figures),
+            self.session.close,
+        ):
+            with suppress(RuntimeError):  # what it is about has gone before it
+                step()
         gc.unfreeze()  # the viewer is to be collected
 
 
@@ -328,9 +332,9 @@ class _CloseGuard(QObject):
     def __init__(self, dock: SurvPGCDock) -> None:
         super().__init__(dock)
         self._dock = dock
-        # The dock's own C++ part is gone when this fires; its Python part can still stop threads.
+        # napari deletes its window while closing it. The dock's own C++ part is gone when this fires; its Python part
+        # can still stop threads and let go of the viewer.
         dock.destroyed.connect(self._gone)
-        self._session = dock.session
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: N802  Qt's name
         if event.type() == QEvent.Type.Close and watched is self._dock.window():
@@ -347,7 +351,7 @@ class _CloseGuard(QObject):
             self._dock.end()
 
     def _gone(self) -> None:
-        self._session.close()
+        self._dock.end()
 
 
 def _scroll(content: QWidget) -> QScrollArea:

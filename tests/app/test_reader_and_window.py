@@ -5,13 +5,17 @@ from __future__ import annotations
 import gc
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 
+import napari
 import numpy as np
 import psutil
 import pytest
 import tifffile
 from napari.layers import Layer
+from qtpy.QtCore import QEvent
+from qtpy.QtWidgets import QApplication
 
 from napari_survpgc.app.dock import SurvPGCDock
 from napari_survpgc.app.reader import get_reader
@@ -144,6 +148,37 @@ def test_fifty_slides_leave_neither_handles_nor_memory(
     assert len(_slides(dock)) == 1
     assert process.num_fds() <= files + 5
     assert process.memory_info().rss - memory < 150 << 20
+
+
+def _opened(viewer: napari.Viewer, slide: Path, qtbot) -> list[weakref.ref]:
+    """Open a slide in a dock of the viewer; return what must not outlive the window."""
+    dock = SurvPGCDock(viewer, load_model=False)
+    viewer.window.add_dock_widget(dock, name="SurvPGC", area="right")
+    session = dock.session
+    session.open_slide(slide)
+    # The libraries are loaded, after which the collector no longer looks at what was there.
+    qtbot.waitUntil(
+        lambda: session.opened is not None and not session.busy and gc.get_freeze_count() > 0,
+        timeout=WAIT_MS,
+    )
+    qtbot.waitUntil(lambda: all(layer.loaded for layer in viewer.layers), timeout=WAIT_MS)
+    return [weakref.ref(thing) for thing in (dock, session, dock.layers, session.opened)]
+
+
+def test_nothing_of_a_case_outlives_its_window(
+    make_napari_viewer, cache: Path, slide_file: Path, qtbot
+) -> None:
+    viewer = make_napari_viewer()
+    known = _opened(viewer, slide_file, qtbot)
+    viewer.close()
+
+    def gone() -> bool:
+        QApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
+        gc.collect()
+        return all(ref() is None for ref in known)
+
+    qtbot.waitUntil(gone, timeout=10_000)
+    assert gc.get_freeze_count() == 0
 
 
 def test_the_embedded_text_encoder_can_be_loaded_beside_an_open_window() -> None:
