@@ -27,7 +27,7 @@ demo: install
 # Makes resources/demo_bundle anew: about an hour on 2 cores.
 COHORT := runs/simulated-cohort
 demo-bundle: install
-	$(BIN)/survpgc simulate --out $(COHORT) --patients 840 --seed 2026 --workers 2
+	$(BIN)/survpgc simulate --out $(COHORT) --patients 2000 --seed 2026 --workers 2
 	$(BIN)/survpgc features $(COHORT)/slides/*.tiff --out $(COHORT)/features
 	$(BIN)/survpgc train $(COHORT) --model survpgc_gene_sets --settings training/demo_bundle.toml --processes 2 \
 		--out runs/demo

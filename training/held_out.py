@@ -18,6 +18,7 @@ from napari_survpgc.core.cohort import Cohort
 from napari_survpgc.core.errors import CohortError
 from napari_survpgc.core.features import read_features
 from napari_survpgc.core.genomics import table_unit
+from napari_survpgc.core.joined import join_slides
 from napari_survpgc.core.models.base import TwoPathModel
 from napari_survpgc.core.predict import Predictor
 from napari_survpgc.core.types import ExpressionProfile, PatchFeatures, Prediction
@@ -26,6 +27,7 @@ from .bundling import make_bundle
 from .run_folder import Run
 
 _TOLERANCE = 1e-4
+"""Of a risk, between the machine that trained and this one; on one machine they agree to 1e-5."""
 
 
 @dataclass(frozen=True)
@@ -87,12 +89,9 @@ class HeldOutPredictor:
                 f"The model {self.run.model} has no clinic and genomic path",
                 "Choose survpgc or survpgc_gene_sets",
             )
-        bags = [read_features(path) for path in self.cohort.features[case]]
-        bag = dataclasses.replace(
-            bags[0],
-            features=np.concatenate([b.features for b in bags]),
-            grid=dataclasses.replace(bags[0].grid, coords=np.concatenate([b.grid.coords for b in bags])),
-        )
+        paths = self.cohort.features[case]
+        bags = [read_features(path) for path in paths]
+        bag = join_slides(bags, [path.stem for path in paths])
         patient = predictor.prepare_patient(self.cohort.records[case], self._profile(case))
         prediction = predictor.predict(patient, bag, attribution=False)
         saved = float(row["risk"].iloc[0])
