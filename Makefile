@@ -24,7 +24,7 @@ help:
 demo: install
 	$(BIN)/survpgc demo
 
-# Makes resources/demo_bundle anew: about an hour on 2 cores.
+# Makes resources/demo_bundle anew: about 70 minutes on 2 cores, half an hour of it for the slides.
 COHORT := runs/simulated-cohort
 demo-bundle: install
 	$(BIN)/survpgc simulate --out $(COHORT) --patients 2000 --seed 2026 --workers 2
