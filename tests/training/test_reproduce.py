@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from napari_survpgc import training
 from napari_survpgc.cli import run as run_cli
 from napari_survpgc.core.clinical import load_templates
 from napari_survpgc.core.cohort import read_cohort
@@ -24,7 +25,8 @@ from napari_survpgc.training.paper import _values, paper_cohort, paper_value
 from napari_survpgc.training.reproduce import INTEGRATION, MULTIMODAL, UNIMODAL, read_plan_settings, reproduce
 from napari_survpgc.training.run_folder import read_run
 from napari_survpgc.training.run_store import RunStore, Unavailable
-from napari_survpgc.training.settings import Settings
+from napari_survpgc.training.settings import Settings, load_settings
+from napari_survpgc.training.systems import build_system
 from napari_survpgc.training.table_writer import OPTIMISTIC
 from napari_survpgc.training.wordings import draw_wordings
 from tests.builders import write_tiff
@@ -49,6 +51,17 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     make_cohort(folder / "lihc", n=48)
     (folder / "settings.toml").write_text(SETTINGS)
     return folder
+
+
+def test_the_demonstrations_table_trains_the_bundle_as_it_was_trained() -> None:
+    folder = Path(training.__file__).parent
+    common, by_system = read_plan_settings(folder / "demo_table.toml")
+    for name, values in by_system.items():
+        build_system(
+            load_settings(None, model=name, **common, **values)
+        )  # refuses an option it does not have
+    bundle = load_settings(folder / "demo_bundle.toml", model="survpgc_gene_sets")
+    assert load_settings(None, model=bundle.model, **common, **by_system[bundle.model]) == bundle
 
 
 @pytest.fixture(autouse=True)
