@@ -37,6 +37,7 @@ from .types import (
 
 FORMAT = 1
 SUFFIX = ".survpgc"
+CASE_FILE = f"case{SUFFIX}"
 _MAX_DOCUMENT = 16 << 20
 _MAX_PATCHES = 5_000_000
 _MAX_ROWS = 5_000

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from .attention import patch_scores, percentiles, top_k
+from .case_file import CASE_FILE
 from .errors import OutputError, writing
 from .notice import RESEARCH_NOTICE
 from .plots import heatmap_figure
@@ -79,7 +80,7 @@ def write_outputs(
 
 _OF_ONE_SLIDE = (
     "heatmap_clinic.png", "heatmap_genomic.png", "top_clinic", "top_genomic", "attention.geojson", "report.html",
-    "tissue.geojson", "case.survpgc",
+    "tissue.geojson", CASE_FILE,
 )  # fmt: skip
 
 

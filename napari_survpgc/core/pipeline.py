@@ -16,7 +16,7 @@ import numpy as np
 
 from .attention_maps import AttentionMaps
 from .bundle import UNKNOWN_ENCODER, Bundle
-from .case_file import SavedCase, save_case
+from .case_file import CASE_FILE, SavedCase, save_case
 from .encoders import load_image_encoder
 from .errors import BundleError, FeatureError, OutputError, SurvPGCError, writing
 from .export import write_joint_outputs, write_outputs
@@ -37,8 +37,6 @@ from .types import (
     TissueMask,
 )
 from .user_folder import features_file
-
-CASE_FILE = "case.survpgc"
 
 
 def predict_slide(

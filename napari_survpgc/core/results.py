@@ -14,14 +14,14 @@ from PIL import Image
 
 from .attention_maps import AttentionMaps
 from .bundle import Bundle
-from .case_file import SUFFIX, find_case_slide, load_case
+from .case_file import CASE_FILE, SUFFIX, find_case_slide, load_case
 from .clinical import parse_record, read_record
 from .cohort import Cohort, read_cohort, read_text_table
 from .errors import CohortError, SurvPGCError, writing
 from .features import read_features
 from .genomics import read_expression, table_unit
 from .joined import join_slides
-from .pipeline import CASE_FILE, predict_slides
+from .pipeline import predict_slides
 from .plots import heatmap_image
 from .predict import Predictor
 from .slide import Slide, open_slide
