@@ -11,7 +11,7 @@ SYSTEM_PACKAGES := python3-venv xvfb libgl1 libegl1 libgl1-mesa-dri libxkbcommon
 # Looked up when it is used: `system` may just have installed it.
 DISPLAYED = $(if $(DISPLAY)$(WAYLAND_DISPLAY),,$(if $(shell command -v xvfb-run),xvfb-run -a -s "-screen 0 1600x1000x24"))
 
-.PHONY: screenshots
+.PHONY: screenshots typed mypy
 .PHONY: demo demo-bundle test benchmark lint system install clean help
 
 help:
@@ -47,9 +47,16 @@ benchmark: install
 screenshots: install
 	$(DISPLAYED) $(BIN)/python -m tests.screenshots.take
 
-lint: install
+lint: install mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+# The installed layout as a tree of links, so that mypy sees the trainer under the name that commands import it by.
+TYPED := build/typed/napari_survpgc
+typed:
+	@rm -rf build/typed && mkdir -p $(TYPED) && ln -s $(CURDIR)/napari_survpgc/* $(CURDIR)/training $(CURDIR)/resources $(TYPED)/
+
+mypy: install typed
 	$(BIN)/mypy
 
 install: $(STAMP)

@@ -13,11 +13,11 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from napari_survpgc import __version__
+from napari_survpgc.commands import COMMANDS
+from napari_survpgc.core.errors import CancelledError, SurvPGCError
+from napari_survpgc.core.notice import RESEARCH_NOTICE
 
-from .commands import COMMANDS
-from .core.errors import CancelledError, SurvPGCError
-from .core.notice import RESEARCH_NOTICE
+from . import __version__
 
 
 class _Parser(argparse.ArgumentParser):

@@ -24,7 +24,7 @@ def shared_dir() -> Path:
 @pytest.fixture
 def own_weights_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Weights, caches and the hub's cache in folders of the test; encoders loaded before are forgotten."""
-    from napari_survpgc.core.encoders import _load
+    from napari_survpgc.core.encoders.catalog import _load
 
     monkeypatch.setenv("SURVPGC_WEIGHTS", str(tmp_path / "weights"))
     monkeypatch.setenv("SURVPGC_CACHE", str(tmp_path / "cache"))

@@ -8,8 +8,9 @@ import importlib
 
 import pytest
 
-from napari_survpgc.core.encoders import IMAGE_ENCODERS, vision_transformer
-from napari_survpgc.core.encoders.vision_transformer import ImageSpec, Pooling
+from napari_survpgc.core.encoders.catalog import IMAGE_ENCODERS
+from napari_survpgc.core.encoders.image import vision_transformer
+from napari_survpgc.core.encoders.image.vision_transformer import ImageSpec, Pooling
 
 SMALL = {"depth": 1, "embed_dim": 48, "num_heads": 2}
 

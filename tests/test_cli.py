@@ -288,7 +288,7 @@ def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixtu
 def test_an_interrupt_ends_with_130_and_keeps_what_is_done(
     files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    from napari_survpgc.core import features
+    from napari_survpgc.core.features import compute as features
 
     original = features._Rows.append
     calls = []

@@ -27,15 +27,17 @@ import pandas as pd
 import torch
 
 from napari_survpgc import __version__
-from napari_survpgc.core.bundle import scale_to_json
-from napari_survpgc.core.cohort import Cohort, Fold, make_folds, read_cohort, write_folds
-from napari_survpgc.core.drift import PROFILE_FILE, feature_profile, write_profile
+from napari_survpgc.core.bundle.config import scale_to_json
+from napari_survpgc.core.cohort.cohort import Cohort, Fold
+from napari_survpgc.core.cohort.folds import make_folds, write_folds
+from napari_survpgc.core.cohort.read import read_cohort
 from napari_survpgc.core.errors import CancelledError, CohortError, writing
+from napari_survpgc.core.features.drift import PROFILE_FILE, feature_profile, write_profile
 from napari_survpgc.core.metrics import c_index
 from napari_survpgc.core.types import CLINICAL_FIELDS, ProgressCallback
 
-from .dataset import Dataset, load_dataset
-from .fold import FoldResult, check_folds, finish_fold, read_fold, split_fold, usable_bins
+from .data.dataset import Dataset, load_dataset
+from .fitting.fold import FoldResult, check_folds, finish_fold, read_fold, split_fold, usable_bins
 from .settings import Settings, settings_toml
 from .systems import build_system
 from .systems.base import System

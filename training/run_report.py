@@ -10,13 +10,13 @@ import pandas as pd
 
 from napari_survpgc.core.errors import CohortError
 
-from .calibration import calibration_figure
-from .comparison import Comparison, compare
-from .evaluation import HORIZONS, RESAMPLES, TAU, Evaluation, evaluate
-from .run_folder import Run, read_run
-from .score_table import band, comparison_frame, number, score
-from .stratification import Halves, kaplan_meier_panels
-from .table_writer import Product, Table
+from .evaluation.calibration import calibration_figure
+from .evaluation.comparison import Comparison, compare
+from .evaluation.evaluation import HORIZONS, RESAMPLES, TAU, Evaluation, evaluate
+from .evaluation.stratification import Halves, kaplan_meier_panels
+from .runs.run_folder import Run, read_run
+from .tables.score_table import band, comparison_frame, number, score
+from .tables.table_writer import Product, Table
 
 
 def evaluate_runs(

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from napari_survpgc.core.cohort import FOLD_KINDS
+from napari_survpgc.core.cohort.folds import FOLD_KINDS
 from napari_survpgc.core.errors import CohortError
 
 FOLDS_BY = ("cohort", *FOLD_KINDS)

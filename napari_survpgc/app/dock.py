@@ -26,30 +26,30 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_survpgc.core.attention_maps import DIFFERENCE
+from napari_survpgc.core.attention.maps import DIFFERENCE
+from napari_survpgc.core.jobs.results_folder import CaseResult
 from napari_survpgc.core.notice import RESEARCH_NOTICE
-from napari_survpgc.core.results import CaseResult
 from napari_survpgc.core.types import ProgressCallback
 
-from .drop import DropTarget, prefer_for_slides
+from .canvas.case_layers import CaseLayers
 from .later import later
-from .layers import CaseLayers
-from .native_libraries import keep_triton_out
-from .session import Session
-from .views.case_panel import CasePanel
-from .views.cohort_panel import CohortPanel
-from .views.compare import Side, load_side, open_comparison
-from .views.gallery_panel import GalleryPanel
-from .views.maps_panel import MapsPanel
-from .views.message_bar import MessageBar
-from .views.model_panel import ModelPanel
-from .views.parts import Section, note, title_overlap
-from .views.patient_panel import PatientPanel
-from .views.programmes_panel import ProgrammesPanel
-from .views.result_panel import ResultPanel
-from .views.run_panel import RunPanel
-from .views.slide_panel import POWERS, SlidePanel
-from .views.summary_bar import SummaryBar
+from .session.session import Session
+from .views.cohort.cohort_panel import CohortPanel
+from .views.cohort.compare import Side, load_side, open_comparison
+from .views.patient.case_panel import CasePanel
+from .views.patient.gallery_panel import GalleryPanel
+from .views.patient.maps_panel import MapsPanel
+from .views.patient.model_panel import ModelPanel
+from .views.patient.patient_panel import PatientPanel
+from .views.patient.programmes_panel import ProgrammesPanel
+from .views.patient.result_panel import ResultPanel
+from .views.patient.run_panel import RunPanel
+from .views.patient.slide_panel import POWERS, SlidePanel
+from .views.patient.summary_bar import SummaryBar
+from .views.widgets.message_bar import MessageBar
+from .views.widgets.parts import Section, note, title_overlap
+from .window.drop import DropTarget, prefer_for_slides
+from .window.native_libraries import keep_triton_out
 
 WIDTH, NARROWEST = 430, 400
 _LATE_MS = 60

@@ -15,7 +15,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from napari_survpgc.training.bundling import make_bundle
+    from napari_survpgc.training.runs.bundling import make_bundle
 
     bundle = make_bundle(options.run_folder, options.out, name=options.name)
     print(f"Bundle '{bundle.config.name}' with {len(bundle.fold_files)} fold models in {options.out}")

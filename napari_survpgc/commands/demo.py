@@ -29,11 +29,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from napari_survpgc.core.bundle import load_bundle
-    from napari_survpgc.core.clinical import read_record
-    from napari_survpgc.core.genomics import read_expression
-    from napari_survpgc.core.pipeline import predict_slide
-    from napari_survpgc.training.simulate import DEMO_INDEX, DEMO_SEED, DEMO_SLIDE_PX, simulate_case
+    from napari_survpgc.core.bundle.bundle import load_bundle
+    from napari_survpgc.core.clinical.record_file import read_record
+    from napari_survpgc.core.genomics.expression_file import read_expression
+    from napari_survpgc.core.jobs.one_patient import predict_slide
+    from napari_survpgc.simulation.cohort import DEMO_INDEX, DEMO_SEED, DEMO_SLIDE_PX, simulate_case
 
     start = time.monotonic()
     bundle = load_bundle(demo_bundle())
@@ -71,7 +71,7 @@ def _show_demo(case: Path, picture: Path) -> int:
         return 0
     if has_display():
         print(f"Opening the window; later: survpgc view {case}", flush=True)
-        from napari_survpgc.app.launch import view
+        from napari_survpgc.app.entry.launch import view
 
         return view(case)
     xvfb = shutil.which("xvfb-run")

@@ -14,7 +14,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from napari_survpgc.core.doctor import examine
+    from napari_survpgc.core.jobs.doctor import examine
 
     report = examine(demo_bundle())
     print(report.text())

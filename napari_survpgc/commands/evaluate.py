@@ -39,7 +39,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     from napari_survpgc.training.run_report import evaluate_runs
-    from napari_survpgc.training.table_writer import OPTIMISTIC, write_product
+    from napari_survpgc.training.tables.table_writer import OPTIMISTIC, write_product
 
     product, optimistic = evaluate_runs(
         options.run_folders,

@@ -39,11 +39,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from napari_survpgc.core.encoders import load_image_encoder
-    from napari_survpgc.core.features import write_features
-    from napari_survpgc.core.featurize import slide_features
-    from napari_survpgc.core.tissue import write_geojson
-    from napari_survpgc.core.trident_layout import trident_place, trident_slide_name
+    from napari_survpgc.core.encoders.catalog import load_image_encoder
+    from napari_survpgc.core.features.feature_file import write_features
+    from napari_survpgc.core.features.featurize import slide_features
+    from napari_survpgc.core.features.trident import trident_place, trident_slide_name
+    from napari_survpgc.core.tissue.geojson import write_geojson
 
     trident = options.format == "trident"
     ids = [trident_slide_name(path) if trident else path.stem for path in options.slides]

@@ -68,7 +68,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     import json
 
-    from napari_survpgc.core.checkpoint_import import ImportFacts, import_checkpoint
+    from napari_survpgc.core.checkpoints.importing import ImportFacts, import_checkpoint
 
     sizes = {}
     for change in options.changes:

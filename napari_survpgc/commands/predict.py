@@ -67,16 +67,17 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from napari_survpgc.core.bundle import load_bundle
-    from napari_survpgc.core.clinical import read_record
+    from napari_survpgc.core.bundle.bundle import load_bundle
+    from napari_survpgc.core.clinical.record_file import read_record
     from napari_survpgc.core.errors import SurvPGCError
-    from napari_survpgc.core.pipeline import predict_slide, predict_slides
+    from napari_survpgc.core.jobs.one_patient import predict_slide, predict_slides
 
     bundle = load_bundle(options.bundle or demo_bundle())
     record = read_record(options.clinical, options.case)
     profile = None
     if options.expression is not None:
-        from napari_survpgc.core.genomics import parse_unit, read_expression
+        from napari_survpgc.core.genomics.expression_file import read_expression
+        from napari_survpgc.core.genomics.units import parse_unit
 
         unit = parse_unit(options.expression_unit) if options.expression_unit else None
         profile = read_expression(options.expression, sample=options.case, unit=unit)

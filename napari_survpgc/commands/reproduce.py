@@ -45,7 +45,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from napari_survpgc.core.cohort import read_cohort
+    from napari_survpgc.core.cohort.read import read_cohort
     from napari_survpgc.training.experiments import EXPERIMENTS
     from napari_survpgc.training.reproduce import reproduce
 

@@ -21,7 +21,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from napari_survpgc.training.simulate import DEMO_SLIDE_PX, simulate_case, simulate_cohort
+    from napari_survpgc.simulation.cohort import DEMO_SLIDE_PX, simulate_case, simulate_cohort
 
     if options.only is not None:
         case = simulate_case(options.out, seed=options.seed, index=options.only, slide_px=DEMO_SLIDE_PX)

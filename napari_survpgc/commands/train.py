@@ -70,7 +70,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from napari_survpgc.core.cohort import read_cohort
+    from napari_survpgc.core.cohort.read import read_cohort
     from napari_survpgc.training.crossval import train
     from napari_survpgc.training.settings import load_settings
     from napari_survpgc.training.systems import build_system

@@ -35,7 +35,7 @@ def run(options: argparse.Namespace) -> int:
         if path is not None and not path.exists():
             raise SurvPGCError(f"There is no file {path}", "Check the name and the folder")
     _need_window()
-    from napari_survpgc.app.launch import view
+    from napari_survpgc.app.entry.launch import view
 
     return view(
         options.slide,

@@ -35,9 +35,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from napari_survpgc.core.encoder_status import Readiness, encoder_statuses, kinds_of
+    from napari_survpgc.core.encoders.status import Readiness, encoder_statuses, kinds_of
     from napari_survpgc.core.encoders.weight_files import fetch_weights, keep_files
-    from napari_survpgc.core.encoders.weights import weights_folder
+    from napari_survpgc.core.encoders.weights.weights import weights_folder
 
     if options.encoder is None:
         if options.file:

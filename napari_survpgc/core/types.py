@@ -307,7 +307,7 @@ class Prediction:
     attribution : None when it was not asked for.
     provenance : bundle, encoders, slide, version: what prediction.json repeats.
     warnings : sentences a reader of the result must know.
-    state : what :func:`napari_survpgc.core.predict.what_if` re-uses (loaded models, projected patches); never
+    state : what :func:`napari_survpgc.core.predict.predictor.what_if.what_if` re-uses (loaded models, projected patches); never
         written to a file.
     """
 
@@ -327,4 +327,4 @@ class Prediction:
     attribution: Attribution | None
     provenance: Mapping[str, Any]
     warnings: tuple[str, ...] = ()
-    state: Any = field(default=None, repr=False, compare=False)
+    state: object = field(default=None, repr=False, compare=False)

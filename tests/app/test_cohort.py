@@ -14,9 +14,11 @@ from qtpy.QtCore import QPoint, Qt
 from qtpy.QtWidgets import QInputDialog
 
 from napari_survpgc.app.dock import SurvPGCDock
-from napari_survpgc.app.views.compare import CompareControls
-from napari_survpgc.core.bundle import load_bundle
-from napari_survpgc.core.results import predict_batch, read_batch, read_results, thumbnail_of
+from napari_survpgc.app.views.cohort.compare import CompareControls
+from napari_survpgc.core.bundle.bundle import load_bundle
+from napari_survpgc.core.jobs.batch import predict_batch, read_batch
+from napari_survpgc.core.jobs.results_folder import read_results
+from napari_survpgc.core.jobs.thumbnails import thumbnail_of
 from tests.builders import GENES, tissue_image, write_tiff
 
 from .conftest import WAIT_MS
@@ -198,8 +200,8 @@ def test_a_cohort_folder_is_predicted_from_its_features_with_all_slides_of_a_pat
     qtbot,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from napari_survpgc.core.predict import Predictor
-    from napari_survpgc.core.results import predict_cohort
+    from napari_survpgc.core.jobs.cohort_risks import predict_cohort
+    from napari_survpgc.core.predict.predictor import Predictor
 
     cohort = tmp_path / "cohort"
     (cohort / "features").mkdir(parents=True)

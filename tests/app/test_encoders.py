@@ -11,13 +11,13 @@ import torch
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QFileDialog, QMessageBox
 
-from napari_survpgc.app.native_libraries import keep_triton_out
-from napari_survpgc.app.session import Session
-from napari_survpgc.app.views.model_panel import ModelPanel
-from napari_survpgc.core.encoder_status import Readiness
-from napari_survpgc.core.encoders import _load
-from napari_survpgc.core.encoders.vision_transformer import build_transformer
-from napari_survpgc.core.encoders.weights import weights_folder
+from napari_survpgc.app.session.session import Session
+from napari_survpgc.app.views.patient.model_panel import ModelPanel
+from napari_survpgc.app.window.native_libraries import keep_triton_out
+from napari_survpgc.core.encoders.catalog import _load
+from napari_survpgc.core.encoders.image.vision_transformer import build_transformer
+from napari_survpgc.core.encoders.status import Readiness
+from napari_survpgc.core.encoders.weights.weights import weights_folder
 from tests.hub_server import Hub, hub_server
 from tests.small_encoders import small_spec
 

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from napari_survpgc.app.dock import SurvPGCDock
-from napari_survpgc.core.features import read_features, write_features
-from napari_survpgc.core.trident_layout import trident_place
+from napari_survpgc.core.features.feature_file import read_features, write_features
+from napari_survpgc.core.features.trident import trident_place
 from napari_survpgc.core.types import PatchFeatures, PatchGrid
 
 from .conftest import WAIT_MS, run

@@ -15,13 +15,13 @@ from qtpy.QtCore import QMimeData, QPointF, Qt, QUrl
 from qtpy.QtGui import QDragEnterEvent, QDropEvent
 from qtpy.QtWidgets import QAction, QApplication, QMenu, QWidget
 
-from napari_survpgc.app import drop as drop_module
-from napari_survpgc.app import reader, samples
+from napari_survpgc.app.canvas.case_layers import INVITATION
 from napari_survpgc.app.dock import SurvPGCDock
-from napari_survpgc.app.drop import prefer_for_slides
-from napari_survpgc.app.layers import INVITATION
-from napari_survpgc.core.slide_backends import is_slide
-from napari_survpgc.training.simulate import simulate_case
+from napari_survpgc.app.entry import reader, samples
+from napari_survpgc.app.window import drop as drop_module
+from napari_survpgc.app.window.drop import prefer_for_slides
+from napari_survpgc.core.slide.backends import is_slide
+from napari_survpgc.simulation.cohort import simulate_case
 from tests.builders import tissue_image, write_tiff
 
 from .conftest import WAIT_MS

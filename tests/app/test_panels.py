@@ -13,8 +13,8 @@ from qtpy.QtGui import QImage
 from qtpy.QtWidgets import QApplication, QInputDialog, QLabel
 
 from napari_survpgc.app.dock import SurvPGCDock
-from napari_survpgc.core.attention_maps import DIFFERENCE
-from napari_survpgc.core.predict import Predictor
+from napari_survpgc.core.attention.maps import DIFFERENCE
+from napari_survpgc.core.predict.predictor import Predictor
 
 from .conftest import WAIT_MS
 

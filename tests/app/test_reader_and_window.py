@@ -18,7 +18,7 @@ from qtpy.QtCore import QEvent
 from qtpy.QtWidgets import QApplication
 
 from napari_survpgc.app.dock import SurvPGCDock
-from napari_survpgc.app.reader import get_reader
+from napari_survpgc.app.entry.reader import get_reader
 from tests.builders import tissue_image, write_tiff
 
 from .conftest import WAIT_MS

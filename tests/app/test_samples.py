@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from napari_survpgc.app import samples
 from napari_survpgc.app.dock import SurvPGCDock
-from napari_survpgc.training.simulate import DEMO_INDEX, DEMO_SEED, simulate_case
+from napari_survpgc.app.entry import samples
+from napari_survpgc.simulation.cohort import DEMO_INDEX, DEMO_SEED, simulate_case
 
 from .conftest import WAIT_MS
 

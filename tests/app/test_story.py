@@ -11,7 +11,7 @@ import pytest
 from qtpy.QtCore import Qt
 
 from napari_survpgc.app.dock import SurvPGCDock
-from napari_survpgc.core.attention_maps import MapScale
+from napari_survpgc.core.attention.maps import MapScale
 
 from .conftest import WAIT_MS, run
 

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from napari_survpgc.app.dock import SurvPGCDock
-from napari_survpgc.core.tissue import rasterize
+from napari_survpgc.core.tissue.outlines import rasterize
 
 from .conftest import WAIT_MS
 

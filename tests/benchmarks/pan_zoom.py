@@ -67,8 +67,8 @@ def measure(slide: Path, moves: int = 60, mpp: float | None = None) -> dict[tupl
     import napari
     from qtpy.QtCore import QTimer
 
-    from napari_survpgc.app.case_state import open_with_tiles
-    from napari_survpgc.app.layer_data import slide_layer
+    from napari_survpgc.app.canvas.layer_data import slide_layer
+    from napari_survpgc.app.session.state import open_with_tiles
 
     opened = open_with_tiles(slide, mpp)
     levels, attributes, _ = slide_layer(opened)

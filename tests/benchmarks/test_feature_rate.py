@@ -15,11 +15,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from napari_survpgc.core.encoders import load_image_encoder
-from napari_survpgc.core.features import CPU_BATCH, compute_features
-from napari_survpgc.core.slide import open_slide
+from napari_survpgc.core.encoders.catalog import load_image_encoder
+from napari_survpgc.core.features.compute import CPU_BATCH, compute_features
+from napari_survpgc.core.slide.slide import open_slide
 from napari_survpgc.core.types import PatchGrid
-from napari_survpgc.training.simulate_slide import Histology, draw_section, write_slide
+from napari_survpgc.simulation.histology import Histology
+from napari_survpgc.simulation.section import draw_section
+from napari_survpgc.simulation.slide_file import write_slide
 
 
 def measure(folder: Path, n_patches: int, rounds: int) -> tuple[float, float]:

@@ -37,9 +37,9 @@ class Window:
         from qtpy.QtCore import QTimer
         from qtpy.QtWidgets import QApplication
 
-        from napari_survpgc.app.case_state import Result
         from napari_survpgc.app.dock import SurvPGCDock
-        from napari_survpgc.core.attention_maps import AttentionMaps
+        from napari_survpgc.app.session.state import Result
+        from napari_survpgc.core.attention.maps import AttentionMaps
 
         self.viewer = napari.Viewer()
         self.viewer.window.resize(1600, 1000)

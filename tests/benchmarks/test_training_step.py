@@ -20,15 +20,17 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from napari_survpgc.core.cohort import Fold, read_cohort
+from napari_survpgc.core.cohort.cohort import Fold
+from napari_survpgc.core.cohort.read import read_cohort
 from napari_survpgc.core.encoders.base import tune_allocator
 from napari_survpgc.core.models import build_model, load_published_state_dict
 from napari_survpgc.core.survival import nll_loss
-from napari_survpgc.training import dataset
 from napari_survpgc.training.crossval import one_thread
-from napari_survpgc.training.fit import flatten, sample_patches
-from napari_survpgc.training.fold import split_fold
-from napari_survpgc.training.optimizer import radam
+from napari_survpgc.training.data import dataset
+from napari_survpgc.training.fitting.feed import sample_patches
+from napari_survpgc.training.fitting.fit import flatten
+from napari_survpgc.training.fitting.fold import split_fold
+from napari_survpgc.training.fitting.optimizer import radam
 from napari_survpgc.training.settings import Settings
 from napari_survpgc.training.systems import build_system
 

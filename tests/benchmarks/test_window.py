@@ -11,9 +11,10 @@ import time
 import numpy as np
 import pytest
 
-from napari_survpgc.core.attention_maps import AttentionMaps, MapScale
-from napari_survpgc.core.bundle import load_bundle
-from napari_survpgc.core.predict import Predictor, what_if
+from napari_survpgc.core.attention.maps import AttentionMaps, MapScale
+from napari_survpgc.core.bundle.bundle import load_bundle
+from napari_survpgc.core.predict.predictor import Predictor
+from napari_survpgc.core.predict.what_if import what_if
 from napari_survpgc.core.types import (
     ClinicalRecord,
     ExpressionProfile,

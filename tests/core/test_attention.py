@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from napari_survpgc.core.attention import (
+from napari_survpgc.core.attention.scores import (
     attention_map,
     bottom_k,
     patch_scores,

@@ -10,9 +10,11 @@ import pandas as pd
 import pytest
 import torch
 
-from napari_survpgc.core.bundle import Bundle, BundleConfig, EncoderSpec, load_bundle, write_bundle
+from napari_survpgc.core.bundle.bundle import Bundle, load_bundle
+from napari_survpgc.core.bundle.config import BundleConfig, EncoderSpec
+from napari_survpgc.core.bundle.write import write_bundle
 from napari_survpgc.core.errors import BundleError
-from napari_survpgc.core.genomics import GeneReference
+from napari_survpgc.core.genomics.normalize import GeneReference
 from napari_survpgc.core.models import build_model
 from napari_survpgc.core.types import GeneSet
 

@@ -8,13 +8,13 @@ import h5py
 import numpy as np
 import pytest
 
-from napari_survpgc.core.attention_maps import DIFFERENCE, AttentionMaps, MapScale, PatchCells
-from napari_survpgc.core.case_file import CaseFileError, SavedCase, load_case, save_case
-from napari_survpgc.core.predict import Predictor
-from napari_survpgc.core.slide import open_slide
-from napari_survpgc.core.slide_backends import is_slide
-from napari_survpgc.core.slide_tiles import TILE_PX, TileCache, tiled_levels
-from napari_survpgc.core.tissue import outline_image
+from napari_survpgc.core.attention.maps import DIFFERENCE, AttentionMaps, MapScale, PatchCells
+from napari_survpgc.core.output.case_file import CaseFileError, SavedCase, load_case, save_case
+from napari_survpgc.core.predict.predictor import Predictor
+from napari_survpgc.core.slide.backends import is_slide
+from napari_survpgc.core.slide.slide import open_slide
+from napari_survpgc.core.slide.tiles import TILE_PX, TileCache, tiled_levels
+from napari_survpgc.core.tissue.outlines import outline_image
 from napari_survpgc.core.types import (
     ClinicalRecord,
     ExpressionProfile,
@@ -92,7 +92,7 @@ def test_a_spoilt_case_file_ends_in_one_sentence(case: SavedCase, tmp_path: Path
 
 
 def test_maps_are_those_of_the_published_rule_in_three_scales(case: SavedCase) -> None:
-    from napari_survpgc.core.attention import patch_scores, percentiles
+    from napari_survpgc.core.attention.scores import patch_scores, percentiles
 
     maps = AttentionMaps(case.prediction)
     matrix = case.prediction.attention["clinic"]

@@ -21,7 +21,7 @@ import pytest
 import torch
 from torch import nn
 
-from napari_survpgc.core.checkpoint_file import CheckpointError, read_checkpoint
+from napari_survpgc.core.checkpoints.file import CheckpointError, read_checkpoint
 
 
 class Block(nn.Module):

@@ -16,8 +16,8 @@ import torch
 from torch import nn
 
 from napari_survpgc.cli import run
-from napari_survpgc.core.bundle import load_bundle
-from napari_survpgc.core.checkpoint_import import ImportFacts, import_checkpoint
+from napari_survpgc.core.bundle.bundle import load_bundle
+from napari_survpgc.core.checkpoints.importing import ImportFacts, import_checkpoint
 from napari_survpgc.core.errors import BundleError
 from napari_survpgc.core.models import build_model
 from tests.builders import tissue_image, write_tiff

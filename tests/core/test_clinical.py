@@ -8,17 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from napari_survpgc.core.clinical import (
-    VOCABULARY,
-    clinical_tokens,
-    field_warnings,
-    load_templates,
-    parse_record,
-    read_record,
-    sentences,
-    unknown_fields,
-)
-from napari_survpgc.core.encoders import load_text_encoder
+from napari_survpgc.core.clinical.record import VOCABULARY, field_warnings, parse_record, unknown_fields
+from napari_survpgc.core.clinical.record_file import read_record
+from napari_survpgc.core.clinical.sentences import clinical_tokens, load_templates, sentences
+from napari_survpgc.core.encoders.catalog import load_text_encoder
 from napari_survpgc.core.errors import ClinicalError
 from napari_survpgc.core.types import CLINICAL_FIELDS, ClinicalRecord
 

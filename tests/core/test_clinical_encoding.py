@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from napari_survpgc.core.clinical_encoding import (
+from napari_survpgc.core.clinical.encoding import (
     encoding_from_json,
     encoding_to_json,
     fit_encoding,

@@ -7,13 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from napari_survpgc.core.bundle import load_bundle, write_bundle
-from napari_survpgc.core.drift import drift, feature_profile, parse_profile, write_profile
-from napari_survpgc.core.encoders import load_image_encoder
+from napari_survpgc.core.bundle.bundle import load_bundle
+from napari_survpgc.core.bundle.write import write_bundle
+from napari_survpgc.core.encoders.catalog import load_image_encoder
 from napari_survpgc.core.errors import BundleError
-from napari_survpgc.core.patches import patch_grid
-from napari_survpgc.core.slide import open_slide
-from napari_survpgc.core.tissue import find_tissue
+from napari_survpgc.core.features.drift import drift, feature_profile, parse_profile, write_profile
+from napari_survpgc.core.slide.slide import open_slide
+from napari_survpgc.core.tissue.find import find_tissue
+from napari_survpgc.core.tissue.patches import patch_grid
 from napari_survpgc.resources import resource_path
 from tests.builders import tiny_bundle
 

@@ -15,24 +15,25 @@ import pytest
 import torch
 from PIL import Image
 
-from napari_survpgc.core.encoders import (
+from napari_survpgc.core.encoders.catalog import (
     GENE_ENCODERS,
     IMAGE_ENCODERS,
     TEXT_ENCODERS,
     _load,
-    conch_image,
-    conch_text,
     load_image_encoder,
     load_text_encoder,
-    vision_transformer,
     weight_sources,
 )
-from napari_survpgc.core.encoders.vision_transformer import Pooling, build_transformer
+from napari_survpgc.core.encoders.image import conch as conch_image
+from napari_survpgc.core.encoders.image import vision_transformer
+from napari_survpgc.core.encoders.image.vision_transformer import Pooling, build_transformer
+from napari_survpgc.core.encoders.text import conch as conch_text
 from napari_survpgc.core.encoders.weight_files import install_weights
-from napari_survpgc.core.encoders.weights import sha256_of, weights_folder
+from napari_survpgc.core.encoders.weights.weights import sha256_of, weights_folder
 from napari_survpgc.core.errors import EncoderError
-from napari_survpgc.core.features import compute_features, read_features
-from napari_survpgc.core.slide import open_slide
+from napari_survpgc.core.features.compute import compute_features
+from napari_survpgc.core.features.feature_file import read_features
+from napari_survpgc.core.slide.slide import open_slide
 from napari_survpgc.core.types import PatchGrid
 from tests.builders import write_tiff
 from tests.small_encoders import small_spec
@@ -243,8 +244,8 @@ def test_an_encoder_of_transformers_is_loaded_from_its_files(encoder_id: str) ->
     network = _dinov2()
     _write_transformers(encoder_id, network)
     if encoder_id == "phikon-v2":
-        from napari_survpgc.core.encoders import hub_image, phikon_v2
-        from napari_survpgc.core.encoders.weights import find_weights
+        from napari_survpgc.core.encoders.image import hub_image, phikon_v2
+        from napari_survpgc.core.encoders.weights.weights import find_weights
 
         encoder = hub_image.load_transformers(
             phikon_v2.SOURCE, find_weights(phikon_v2.SOURCE), torch.device("cpu")

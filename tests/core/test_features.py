@@ -15,20 +15,29 @@ import numpy as np
 import pytest
 import torch
 
-from napari_survpgc.core.encoders import (
+from napari_survpgc.core.encoders.base import check_sha256, resolve_device
+from napari_survpgc.core.encoders.catalog import (
     IMAGE_ENCODERS,
     TEXT_ENCODERS,
     load_image_encoder,
     load_text_encoder,
     weight_sources,
 )
-from napari_survpgc.core.encoders.base import check_sha256, resolve_device
-from napari_survpgc.core.encoders.efficientnet_lite0 import EfficientNetLite0, build_network, fold_batch_norm
-from napari_survpgc.core.encoders.replicated import ReplicatedEncoder
+from napari_survpgc.core.encoders.image.efficientnet_lite0 import (
+    EfficientNetLite0,
+    build_network,
+    fold_batch_norm,
+)
+from napari_survpgc.core.encoders.image.replicated import ReplicatedEncoder
 from napari_survpgc.core.errors import CancelledError, EncoderError, FeatureError, OutputError, SlideError
-from napari_survpgc.core.feature_file import summarize_features
-from napari_survpgc.core.features import check_within, compute_features, read_features, write_features
-from napari_survpgc.core.slide import open_slide
+from napari_survpgc.core.features.compute import compute_features
+from napari_survpgc.core.features.feature_file import (
+    check_within,
+    read_features,
+    summarize_features,
+    write_features,
+)
+from napari_survpgc.core.slide.slide import open_slide
 from napari_survpgc.core.types import PatchFeatures, PatchGrid
 from tests.builders import tissue_image, write_tiff
 

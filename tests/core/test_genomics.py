@@ -10,15 +10,11 @@ import numpy as np
 import pytest
 
 from napari_survpgc.core.errors import ExpressionError
-from napari_survpgc.core.genes import bundled_gene_sets, gene_table, read_gmt
-from napari_survpgc.core.genomics import (
-    ExpressionScale,
-    GeneReference,
-    gene_set_vectors,
-    normalize_profile,
-    parse_unit,
-    read_expression,
-)
+from napari_survpgc.core.genomics.expression_file import read_expression
+from napari_survpgc.core.genomics.gene_sets import bundled_gene_sets, gene_set_vectors, read_gmt
+from napari_survpgc.core.genomics.genes import gene_table
+from napari_survpgc.core.genomics.normalize import ExpressionScale, GeneReference, normalize_profile
+from napari_survpgc.core.genomics.units import parse_unit
 from napari_survpgc.core.types import ExpressionProfile, ExpressionUnit, GeneSet
 
 GDC = (

@@ -13,8 +13,8 @@ from napari_survpgc.core.errors import BundleError, CohortError
 from napari_survpgc.core.models import MODELS, build_model, model_class
 from napari_survpgc.core.models.abmil import PathwayLayers
 from napari_survpgc.core.models.base import TwoPathModel
-from napari_survpgc.core.models.group_attention import FeedForward
-from napari_survpgc.core.models.snn import GeneSetTokenizer
+from napari_survpgc.core.models.parts.group_attention import FeedForward
+from napari_survpgc.core.models.parts.snn import GeneSetTokenizer
 from napari_survpgc.core.models.transmil import pseudo_inverse
 from napari_survpgc.core.survival import cosine_loss, cut_bins, hazards, nll_loss, risk, survival
 from napari_survpgc.core.types import Modality

@@ -13,13 +13,11 @@ import pytest
 import torch
 from PIL import Image
 
-from napari_survpgc.core import attention_maps
-from napari_survpgc.core import export as export_module
-from napari_survpgc.core.attention import patch_scores, percentiles, top_k
-from napari_survpgc.core.attention_maps import AttentionMaps
-from napari_survpgc.core.attribution import path_attribution
-from napari_survpgc.core.bundle import load_bundle
-from napari_survpgc.core.clinical import parse_record
+from napari_survpgc.core.attention import maps as attention_maps
+from napari_survpgc.core.attention.maps import AttentionMaps
+from napari_survpgc.core.attention.scores import patch_scores, percentiles, top_k
+from napari_survpgc.core.bundle.bundle import load_bundle
+from napari_survpgc.core.clinical.record import parse_record
 from napari_survpgc.core.errors import (
     BundleError,
     CancelledError,
@@ -28,9 +26,12 @@ from napari_survpgc.core.errors import (
     FeatureError,
     OutputError,
 )
-from napari_survpgc.core.export import write_outputs
-from napari_survpgc.core.predict import Predictor, attribute, predict, what_if
-from napari_survpgc.core.slide import open_slide
+from napari_survpgc.core.output import folder as export_module
+from napari_survpgc.core.output.folder import write_outputs
+from napari_survpgc.core.predict.attribution import path_attribution
+from napari_survpgc.core.predict.predictor import Predictor, predict
+from napari_survpgc.core.predict.what_if import attribute, what_if
+from napari_survpgc.core.slide.slide import open_slide
 from napari_survpgc.core.types import ExpressionProfile, ExpressionUnit, PatchFeatures, PatchGrid, Prediction
 from tests.builders import GENES, tiny_bundle, tissue_image, write_tiff
 
@@ -328,7 +329,7 @@ def test_the_heatmap_colors_each_patch_at_its_place(
 ) -> None:
     from matplotlib import colormaps
 
-    from napari_survpgc.core.plots import heatmap_image
+    from napari_survpgc.core.output.heatmap import heatmap_image
 
     ranks = percentiles(patch_scores(prediction.attention["clinic"]))
     with open_slide(tiff) as slide:

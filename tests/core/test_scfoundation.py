@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 import torch
 
-from napari_survpgc.core.encoders import load_gene_encoder, scfoundation
 from napari_survpgc.core.encoders.base import ExpressionEncoder, GeneEncoder
-from napari_survpgc.core.encoders.scfoundation import (
-    CellConfig,
-    CellNetwork,
+from napari_survpgc.core.encoders.catalog import load_gene_encoder
+from napari_survpgc.core.encoders.gene import scfoundation
+from napari_survpgc.core.encoders.gene.cell_network import CellConfig, CellNetwork
+from napari_survpgc.core.encoders.gene.scfoundation import (
     SampleKind,
     SCFoundation,
     gather,
@@ -276,7 +276,8 @@ def test_the_published_gene_list_is_the_one_that_is_checked(shared_dir: Path) ->
 _REAL_SIZE = """
 from pathlib import Path
 import numpy as np, torch
-from napari_survpgc.core.encoders.scfoundation import CellConfig, CellNetwork, SCFoundation, input_row
+from napari_survpgc.core.encoders.gene.cell_network import CellConfig, CellNetwork
+from napari_survpgc.core.encoders.gene.scfoundation import SCFoundation, input_row
 torch.manual_seed(0)
 network = CellNetwork(CellConfig(19266, 768, 2, 12, 100, 1.0, 102, 103))
 for parameter in network.parameters():

@@ -12,16 +12,19 @@ import pandas as pd
 import pytest
 
 from napari_survpgc.cli import run
-from napari_survpgc.core.attention import patch_scores
-from napari_survpgc.core.bundle import Bundle, load_bundle
-from napari_survpgc.core.case_file import load_case, save_case
-from napari_survpgc.core.clinical import parse_record
+from napari_survpgc.core.attention.scores import patch_scores
+from napari_survpgc.core.bundle.bundle import Bundle, load_bundle
+from napari_survpgc.core.clinical.record import parse_record
 from napari_survpgc.core.errors import CancelledError, FeatureError
-from napari_survpgc.core.features import read_features
-from napari_survpgc.core.pipeline import predict_slides
-from napari_survpgc.core.predict import Predictor, for_slide, what_if
-from napari_survpgc.core.results import predict_batch, predict_cohort, read_batch, read_results
-from napari_survpgc.core.slide import open_slide
+from napari_survpgc.core.features.feature_file import read_features
+from napari_survpgc.core.jobs.batch import predict_batch, read_batch
+from napari_survpgc.core.jobs.cohort_risks import predict_cohort
+from napari_survpgc.core.jobs.one_patient import predict_slides
+from napari_survpgc.core.jobs.results_folder import read_results
+from napari_survpgc.core.output.case_file import load_case, save_case
+from napari_survpgc.core.predict.predictor import Predictor
+from napari_survpgc.core.predict.what_if import for_slide, what_if
+from napari_survpgc.core.slide.slide import open_slide
 from tests.builders import tiny_bundle, tissue_image, write_tiff
 
 

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from napari_survpgc.core.errors import MissingMppError, SlideError
-from napari_survpgc.core.slide import lazy_levels, open_slide, require_mpp
+from napari_survpgc.core.slide.lazy_level import lazy_levels
+from napari_survpgc.core.slide.slide import open_slide, require_mpp
 from napari_survpgc.core.types import MppSource
 from tests.builders import tissue_image, write_tiff
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import tifffile
 
-from napari_survpgc.core import stored_tiles as module
-from napari_survpgc.core.slide import open_slide
-from napari_survpgc.core.slide_tiles import DAMAGED, TileCache, tiled_levels
-from napari_survpgc.core.stored_tiles import stored_tiles
+from napari_survpgc.core.slide import stored_tiles as module
+from napari_survpgc.core.slide.slide import open_slide
+from napari_survpgc.core.slide.stored_tiles import stored_tiles
+from napari_survpgc.core.slide.tiles import DAMAGED, TileCache, tiled_levels
 from tests.builders import tissue_image, write_tiff
 
 

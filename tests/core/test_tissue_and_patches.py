@@ -10,9 +10,11 @@ import pytest
 from scipy import ndimage
 
 from napari_survpgc.core.errors import TissueError
-from napari_survpgc.core.patches import patch_grid, upsampling_warning
-from napari_survpgc.core.slide import open_slide
-from napari_survpgc.core.tissue import find_tissue, rasterize, read_geojson, tissue_pixels, write_geojson
+from napari_survpgc.core.slide.slide import open_slide
+from napari_survpgc.core.tissue.find import find_tissue, tissue_pixels
+from napari_survpgc.core.tissue.geojson import read_geojson, write_geojson
+from napari_survpgc.core.tissue.outlines import rasterize
+from napari_survpgc.core.tissue.patches import patch_grid, upsampling_warning
 from napari_survpgc.core.types import Polygon, SlideInfo, TissueMask
 from tests.builders import tissue_image, write_tiff
 

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 
 from napari_survpgc.cli import run
-from napari_survpgc.core import features as features_module
 from napari_survpgc.core.errors import OutputError
-from napari_survpgc.core.feature_file import nominal_magnification, read_features
-from napari_survpgc.core.trident_layout import trident_encoder, trident_place, trident_slide_name
+from napari_survpgc.core.features import compute as features_module
+from napari_survpgc.core.features.attributes import nominal_magnification
+from napari_survpgc.core.features.feature_file import read_features
+from napari_survpgc.core.features.trident import trident_encoder, trident_place, trident_slide_name
 from napari_survpgc.core.types import PatchFeatures, PatchGrid
 from tests.builders import tissue_image, write_tiff
 

@@ -13,11 +13,15 @@ import pytest
 import torch
 
 from napari_survpgc.cli import run
-from napari_survpgc.core.encoder_status import Readiness, encoder_statuses
-from napari_survpgc.core.encoders import _load, load_image_encoder
-from napari_survpgc.core.encoders.vision_transformer import build_transformer, check_file, load_transformer
+from napari_survpgc.core.encoders.catalog import _load, load_image_encoder
+from napari_survpgc.core.encoders.image.vision_transformer import (
+    build_transformer,
+    check_file,
+    load_transformer,
+)
+from napari_survpgc.core.encoders.status import Readiness, encoder_statuses
 from napari_survpgc.core.encoders.weight_files import download_weights, fetch_weights, keep_files, match_files
-from napari_survpgc.core.encoders.weights import WeightSource, find_weights, weights_folder
+from napari_survpgc.core.encoders.weights.weights import WeightSource, find_weights, weights_folder
 from napari_survpgc.core.errors import CancelledError, EncoderError
 from tests.hub_server import Hub, hub_server
 from tests.small_encoders import small_spec
@@ -292,7 +296,7 @@ def test_doctor_needs_only_what_comes_along(
     text = capsys.readouterr().out
     assert "MISSING" not in text
     assert "image: uni, needs access, about" in text
-    monkeypatch.setattr("napari_survpgc.core.encoders.minilm._SHA256", "0" * 64)
+    monkeypatch.setattr("napari_survpgc.core.encoders.text.minilm._SHA256", "0" * 64)
     _load.cache_clear()
     assert run(["doctor"]) == 2
     assert "MISSING text: The weights" in capsys.readouterr().out

@@ -13,14 +13,15 @@ import timm
 import torch
 from PIL import Image
 
-from napari_survpgc.core.encoders import conch_text, uni
-from napari_survpgc.core.encoders.vision_transformer import (
+from napari_survpgc.core.encoders.image import uni
+from napari_survpgc.core.encoders.image.vision_transformer import (
     ImageSpec,
     PixelEncoder,
     Pooling,
     build_transformer,
 )
-from napari_survpgc.core.encoders.weights import load_strictly
+from napari_survpgc.core.encoders.text import conch as conch_text
+from napari_survpgc.core.encoders.weights.weights import load_strictly
 
 Load = Callable[[str], dict[str, Any]]
 

@@ -11,9 +11,9 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from napari_survpgc.core.encoders import scfoundation
-from napari_survpgc.core.encoders.scfoundation import (
-    CellNetwork,
+from napari_survpgc.core.encoders.gene import scfoundation
+from napari_survpgc.core.encoders.gene.cell_network import CellNetwork
+from napari_survpgc.core.encoders.gene.scfoundation import (
     SampleKind,
     gather,
     input_row,

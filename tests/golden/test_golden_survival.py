@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 import torch
 
-from napari_survpgc.core.attention import bottom_k, patch_scores, percentiles, row_scores, top_k
-from napari_survpgc.core.attribution import integrated_gradients
+from napari_survpgc.core.attention.scores import bottom_k, patch_scores, percentiles, row_scores, top_k
 from napari_survpgc.core.metrics import auc_at, brier, c_index, c_index_ipcw, integrated_auc, integrated_brier
 from napari_survpgc.core.models import build_model, load_published_state_dict
+from napari_survpgc.core.predict.attribution import integrated_gradients
 from napari_survpgc.core.survival import cosine_loss, cut_bins, hazards, nll_loss, risk, survival
-from napari_survpgc.training.fit import flatten, learning_rate_factor
-from napari_survpgc.training.optimizer import radam
+from napari_survpgc.training.fitting.fit import flatten, learning_rate_factor
+from napari_survpgc.training.fitting.optimizer import radam
 
 Load = Callable[[str], dict[str, Any]]
 

@@ -38,12 +38,12 @@ def _take(folder: Path, out: Path, theme: str, size: tuple[int, int]) -> int:
     from PIL import Image
     from qtpy.QtWidgets import QApplication
 
-    from napari_survpgc.app.launch import open_window
-    from napari_survpgc.app.views.compare import CompareControls
-    from napari_survpgc.core.bundle import load_bundle
-    from napari_survpgc.core.results import predict_batch, read_batch
+    from napari_survpgc.app.entry.launch import open_window
+    from napari_survpgc.app.views.cohort.compare import CompareControls
+    from napari_survpgc.core.bundle.bundle import load_bundle
+    from napari_survpgc.core.jobs.batch import predict_batch, read_batch
     from napari_survpgc.resources import resource_path
-    from napari_survpgc.training.simulate import (
+    from napari_survpgc.simulation.cohort import (
         DEMO_INDEX,
         DEMO_SEED,
         DEMO_SLIDE_PX,

@@ -10,12 +10,12 @@ import pandas as pd
 import pytest
 import torch
 
-from napari_survpgc.core.cohort import read_cohort
+from napari_survpgc.core.cohort.read import read_cohort
 from napari_survpgc.core.errors import CohortError
 from napari_survpgc.core.models import build_model
 from napari_survpgc.core.survival import nll_loss
 from napari_survpgc.training.crossval import train
-from napari_survpgc.training.fit import stack_patients
+from napari_survpgc.training.fitting.feed import stack_patients
 from napari_survpgc.training.settings import Settings
 
 from .test_train import make_cohort

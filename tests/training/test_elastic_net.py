@@ -6,7 +6,12 @@ import numpy as np
 import pytest
 from sksurv.linear_model import CoxnetSurvivalAnalysis
 
-from napari_survpgc.training.elastic_net import RiskSets, fit_cross_validated, fit_path, penalties
+from napari_survpgc.training.systems.parts.elastic_net import (
+    RiskSets,
+    fit_cross_validated,
+    fit_path,
+    penalties,
+)
 
 
 def _patients(n: int = 90, p: int = 40, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

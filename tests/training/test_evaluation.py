@@ -16,8 +16,8 @@ from sksurv.util import Surv
 from napari_survpgc.cli import run as run_cli
 from napari_survpgc.core.errors import CohortError
 from napari_survpgc.core.metrics import auc_at, c_index, c_index_ipcw
-from napari_survpgc.training import evaluation as ev
-from napari_survpgc.training.bootstrap import (
+from napari_survpgc.training.evaluation import evaluation as ev
+from napari_survpgc.training.evaluation.bootstrap import (
     auc_pairs,
     bootstrap_p,
     c_index_pairs,
@@ -26,11 +26,11 @@ from napari_survpgc.training.bootstrap import (
     interval,
     uno_pairs,
 )
-from napari_survpgc.training.calibration import calibration
-from napari_survpgc.training.comparison import compare
-from napari_survpgc.training.run_folder import Run, read_run
-from napari_survpgc.training.stratification import halves
-from napari_survpgc.training.table_writer import OPTIMISTIC
+from napari_survpgc.training.evaluation.calibration import calibration
+from napari_survpgc.training.evaluation.comparison import compare
+from napari_survpgc.training.evaluation.stratification import halves
+from napari_survpgc.training.runs.run_folder import Run, read_run
+from napari_survpgc.training.tables.table_writer import OPTIMISTIC
 
 EDGES = (0.0, 12.0, 30.0, 55.0, 150.0)
 

@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 import torch
 
-from napari_survpgc.core.bundle import load_bundle
-from napari_survpgc.core.cohort import read_cohort
+from napari_survpgc.core.bundle.bundle import load_bundle
+from napari_survpgc.core.cohort.read import read_cohort
 from napari_survpgc.core.errors import BundleError, CohortError, FeatureError
-from napari_survpgc.core.features import read_features
-from napari_survpgc.core.pipeline import bundle_features
-from napari_survpgc.core.predict import Predictor
-from napari_survpgc.core.slide import open_slide
-from napari_survpgc.training.bundling import make_bundle
+from napari_survpgc.core.features.feature_file import read_features
+from napari_survpgc.core.jobs.make_features import bundle_features
+from napari_survpgc.core.predict.predictor import Predictor
+from napari_survpgc.core.slide.slide import open_slide
 from napari_survpgc.training.crossval import train
+from napari_survpgc.training.runs.bundling import make_bundle
 from napari_survpgc.training.settings import Settings
 from tests.builders import tissue_image, write_tiff
 from tests.training.test_train import make_cohort

@@ -17,10 +17,13 @@ import pytest
 import torch
 
 from napari_survpgc.cli import run
-from napari_survpgc.core.bundle import load_bundle
-from napari_survpgc.core.encoder_status import Readiness, encoder_statuses
-from napari_survpgc.core.encoders import _load, conch_image, conch_text, scfoundation
-from napari_survpgc.core.encoders.vision_transformer import build_transformer
+from napari_survpgc.core.bundle.bundle import load_bundle
+from napari_survpgc.core.encoders.catalog import _load
+from napari_survpgc.core.encoders.gene import scfoundation
+from napari_survpgc.core.encoders.image import conch as conch_image
+from napari_survpgc.core.encoders.image.vision_transformer import build_transformer
+from napari_survpgc.core.encoders.status import Readiness, encoder_statuses
+from napari_survpgc.core.encoders.text import conch as conch_text
 from tests.builders import (
     scfoundation_settings,
     scfoundation_state,

@@ -6,7 +6,7 @@ import copy
 
 import torch
 
-from napari_survpgc.training.optimizer import radam
+from napari_survpgc.training.fitting.optimizer import radam
 
 
 def test_the_fused_steps_are_those_of_torch_and_survive_a_checkpoint() -> None:

@@ -13,22 +13,23 @@ import pytest
 
 from napari_survpgc import training
 from napari_survpgc.cli import run as run_cli
-from napari_survpgc.core.clinical import load_templates
-from napari_survpgc.core.cohort import read_cohort
+from napari_survpgc.core.clinical.sentences import load_templates
+from napari_survpgc.core.cohort.read import read_cohort
 from napari_survpgc.core.errors import BundleError, CancelledError, CohortError
-from napari_survpgc.training.bundling import make_bundle
 from napari_survpgc.training.crossval import train
+from napari_survpgc.training.data.wordings import draw_wordings
 from napari_survpgc.training.experiments import EXPERIMENTS, baselines, cosine, fig4, fig5, table5
 from napari_survpgc.training.experiments.table3 import path_shares
-from napari_survpgc.training.held_out import HeldOutPredictor
-from napari_survpgc.training.paper import _values, paper_cohort, paper_value
-from napari_survpgc.training.reproduce import INTEGRATION, MULTIMODAL, UNIMODAL, read_plan_settings, reproduce
-from napari_survpgc.training.run_folder import read_run
-from napari_survpgc.training.run_store import RunStore, Unavailable
+from napari_survpgc.training.reproduce import read_plan_settings, reproduce
+from napari_survpgc.training.runs.bundling import make_bundle
+from napari_survpgc.training.runs.held_out import HeldOutPredictor
+from napari_survpgc.training.runs.run_folder import read_run
 from napari_survpgc.training.settings import Settings, load_settings
 from napari_survpgc.training.systems import build_system
-from napari_survpgc.training.table_writer import OPTIMISTIC
-from napari_survpgc.training.wordings import draw_wordings
+from napari_survpgc.training.tables.paper import _values, paper_cohort, paper_value
+from napari_survpgc.training.tables.plan import INTEGRATION, MULTIMODAL, UNIMODAL
+from napari_survpgc.training.tables.run_store import RunStore, Unavailable
+from napari_survpgc.training.tables.table_writer import OPTIMISTIC
 from tests.builders import write_tiff
 
 from .test_train import make_cohort
@@ -384,5 +385,5 @@ def test_the_command_line_prints_the_table_and_ends_with_130_when_stopped(
     def stop(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("napari_survpgc.training.run_store.train", stop)
+    monkeypatch.setattr("napari_survpgc.training.tables.run_store.train", stop)
     assert run_cli([*line, "--seed", "5"]) == 130

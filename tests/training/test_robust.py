@@ -19,18 +19,19 @@ import pandas as pd
 import pytest
 import torch
 
-from napari_survpgc.core.bundle import load_bundle
-from napari_survpgc.core.cohort import make_folds, read_cohort
+from napari_survpgc.core.bundle.bundle import load_bundle
+from napari_survpgc.core.cohort.folds import make_folds
+from napari_survpgc.core.cohort.read import read_cohort
 from napari_survpgc.core.errors import CancelledError, CohortError
-from napari_survpgc.core.features import read_features
+from napari_survpgc.core.features.feature_file import read_features
 from napari_survpgc.core.models import MODELS, build_model, model_class
-from napari_survpgc.core.predict import Predictor
+from napari_survpgc.core.predict.predictor import Predictor
 from napari_survpgc.core.survival import nll_loss
-from napari_survpgc.training.bundling import make_bundle
 from napari_survpgc.training.crossval import train
-from napari_survpgc.training.dataset import load_dataset
-from napari_survpgc.training.fit import flatten
-from napari_survpgc.training.optimizer import radam
+from napari_survpgc.training.data.dataset import load_dataset
+from napari_survpgc.training.fitting.fit import flatten
+from napari_survpgc.training.fitting.optimizer import radam
+from napari_survpgc.training.runs.bundling import make_bundle
 from napari_survpgc.training.settings import Settings, load_settings
 from napari_survpgc.training.systems import build_system
 

@@ -10,18 +10,19 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from napari_survpgc.core.bundle import load_bundle
-from napari_survpgc.core.cohort import read_cohort
+from napari_survpgc.core.bundle.bundle import load_bundle
+from napari_survpgc.core.cohort.read import read_cohort
 from napari_survpgc.core.errors import BundleError, EncoderError, ExpressionError
-from napari_survpgc.core.features import read_features
-from napari_survpgc.core.genomics import read_expression
-from napari_survpgc.core.predict import Predictor, what_if
-from napari_survpgc.core.results import cohort_patient
+from napari_survpgc.core.features.feature_file import read_features
+from napari_survpgc.core.genomics.expression_file import read_expression
+from napari_survpgc.core.jobs.cohort_risks import cohort_patient
+from napari_survpgc.core.predict.predictor import Predictor
+from napari_survpgc.core.predict.what_if import what_if
 from napari_survpgc.core.types import ExpressionProfile, ExpressionUnit
-from napari_survpgc.training.bundling import make_bundle
 from napari_survpgc.training.crossval import train
-from napari_survpgc.training.held_out import HeldOutPredictor
-from napari_survpgc.training.run_folder import read_run
+from napari_survpgc.training.runs.bundling import make_bundle
+from napari_survpgc.training.runs.held_out import HeldOutPredictor
+from napari_survpgc.training.runs.run_folder import read_run
 from napari_survpgc.training.settings import Settings
 from tests.builders import install_scfoundation
 from tests.training.test_train import make_cohort

@@ -11,16 +11,18 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from napari_survpgc.core.clinical import read_record
+from napari_survpgc.core.clinical.record_file import read_record
 from napari_survpgc.core.errors import OutputError
-from napari_survpgc.core.expression_file import read_expression
+from napari_survpgc.core.genomics.expression_file import read_expression
 from napari_survpgc.core.metrics import c_index
-from napari_survpgc.core.patches import patch_grid
-from napari_survpgc.core.slide import open_slide
-from napari_survpgc.core.tissue import find_tissue, rasterize
-from napari_survpgc.training.simulate import DEMO_INDEX, DEMO_SEED, simulate_case, simulate_cohort
-from napari_survpgc.training.simulate_patients import GENES, simulate_patient
-from napari_survpgc.training.simulate_slide import Histology, Region, draw_section
+from napari_survpgc.core.slide.slide import open_slide
+from napari_survpgc.core.tissue.find import find_tissue
+from napari_survpgc.core.tissue.outlines import rasterize
+from napari_survpgc.core.tissue.patches import patch_grid
+from napari_survpgc.simulation.cohort import DEMO_INDEX, DEMO_SEED, simulate_case, simulate_cohort
+from napari_survpgc.simulation.histology import Histology, Region
+from napari_survpgc.simulation.patients import GENES, simulate_patient
+from napari_survpgc.simulation.section import draw_section
 
 PX = (768, 768)
 
@@ -129,7 +131,7 @@ def test_classes_have_the_colors_of_their_stains(cohort: Path) -> None:
 
 
 def test_the_pen_is_no_tissue_and_the_tissue_is_found(tmp_path: Path) -> None:
-    from napari_survpgc.training.simulate_slide import write_slide
+    from napari_survpgc.simulation.slide_file import write_slide
 
     section = draw_section(Histology(0.5, 0.1, 0.1, pen="blue"), (2560, 2560), np.random.default_rng(5))
     write_slide(section, tmp_path / "pen.tiff")

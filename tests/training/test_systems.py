@@ -10,15 +10,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from napari_survpgc.core.bundle import load_bundle
-from napari_survpgc.core.cohort import read_cohort
+from napari_survpgc.core.bundle.bundle import load_bundle
+from napari_survpgc.core.cohort.read import read_cohort
 from napari_survpgc.core.errors import BundleError, SurvPGCError
-from napari_survpgc.core.features import read_features
-from napari_survpgc.core.genomics import read_expression
+from napari_survpgc.core.features.feature_file import read_features
+from napari_survpgc.core.genomics.expression_file import read_expression
 from napari_survpgc.core.models import MODELS
-from napari_survpgc.core.predict import Predictor, what_if
-from napari_survpgc.training.bundling import make_bundle
+from napari_survpgc.core.predict.predictor import Predictor
+from napari_survpgc.core.predict.what_if import what_if
 from napari_survpgc.training.crossval import train
+from napari_survpgc.training.runs.bundling import make_bundle
 from napari_survpgc.training.settings import Settings, load_settings
 from napari_survpgc.training.systems import SYSTEMS, build_system
 

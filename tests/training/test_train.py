@@ -13,17 +13,19 @@ import pandas as pd
 import pytest
 
 from napari_survpgc.cli import run as run_cli
-from napari_survpgc.core.bundle import load_bundle
-from napari_survpgc.core.cohort import make_folds, read_cohort
+from napari_survpgc.core.bundle.bundle import load_bundle
+from napari_survpgc.core.cohort.folds import make_folds
+from napari_survpgc.core.cohort.read import read_cohort
 from napari_survpgc.core.errors import BundleError, CancelledError, CohortError
-from napari_survpgc.core.features import read_features
-from napari_survpgc.core.genomics import normalize_profile, read_expression
+from napari_survpgc.core.features.feature_file import read_features
+from napari_survpgc.core.genomics.expression_file import read_expression
+from napari_survpgc.core.genomics.normalize import normalize_profile
 from napari_survpgc.core.metrics import c_index
-from napari_survpgc.core.predict import Predictor
+from napari_survpgc.core.predict.predictor import Predictor
 from napari_survpgc.core.types import ClinicalRecord
-from napari_survpgc.training.bundling import make_bundle
 from napari_survpgc.training.crossval import train
-from napari_survpgc.training.fit import sample_patches
+from napari_survpgc.training.fitting.feed import sample_patches
+from napari_survpgc.training.runs.bundling import make_bundle
 from napari_survpgc.training.seeds import seed_of
 from napari_survpgc.training.settings import Settings, load_settings, settings_toml
 

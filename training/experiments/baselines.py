@@ -14,13 +14,13 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from napari_survpgc.core.plots import CLINIC, GHOST
+from napari_survpgc.core.output.plots import CLINIC, GHOST
 
-from ..evaluation import Evaluation, evaluate
-from ..reproduce import Plan
-from ..run_store import Unavailable
-from ..score_table import band, number
-from ..table_writer import Product, Table
+from ..evaluation.evaluation import Evaluation, evaluate
+from ..tables.plan import Plan
+from ..tables.run_store import Unavailable
+from ..tables.score_table import band, number
+from ..tables.table_writer import Product, Table
 
 N_SEEDS = 3
 CHANCE = 0.06

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from ..comparison import Comparison
-from ..reproduce import MULTIMODAL, TWO_PATH, Plan
-from ..score_table import (
+from ..evaluation.comparison import Comparison
+from ..tables.plan import MULTIMODAL, TWO_PATH, Plan
+from ..tables.score_table import (
     Result,
     band,
     comparison_frame,
@@ -17,7 +17,7 @@ from ..score_table import (
     score,
     score_frame,
 )
-from ..table_writer import Product, Table
+from ..tables.table_writer import Product, Table
 
 BETAS = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9)
 _SYSTEMS = tuple(s for s in MULTIMODAL if s.model in TWO_PATH)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pandas as pd
 
-from ..reproduce import MULTIMODAL, UNIMODAL, Plan
-from ..score_table import notes, results
-from ..stratification import kaplan_meier_panels
-from ..table_writer import Product, Table
+from ..evaluation.stratification import kaplan_meier_panels
+from ..tables.plan import MULTIMODAL, UNIMODAL, Plan
+from ..tables.score_table import notes, results
+from ..tables.table_writer import Product, Table
 
 
 def make(plan: Plan) -> Product:

@@ -13,17 +13,18 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from napari_survpgc.core.attention import patch_scores, percentiles, top_k
+from napari_survpgc.core.attention.scores import patch_scores, percentiles, top_k
 from napari_survpgc.core.errors import CohortError, SlideError
-from napari_survpgc.core.plots import HEATMAP_COLORS, heatmap_image
-from napari_survpgc.core.slide import open_slide
+from napari_survpgc.core.output.heatmap import heatmap_image
+from napari_survpgc.core.output.plots import HEATMAP_COLORS
+from napari_survpgc.core.slide.slide import open_slide
 
-from ..evaluation import fold_percentiles
-from ..held_out import HeldOut, HeldOutPredictor
-from ..reproduce import TWO_PATH, Plan
-from ..run_folder import Run
-from ..run_store import Unavailable
-from ..table_writer import Product, Table
+from ..evaluation.evaluation import fold_percentiles
+from ..runs.held_out import HeldOut, HeldOutPredictor
+from ..runs.run_folder import Run
+from ..tables.plan import TWO_PATH, Plan
+from ..tables.run_store import Unavailable
+from ..tables.table_writer import Product, Table
 
 PATIENTS_A_GROUP = 2
 TOP = 50

@@ -7,13 +7,13 @@ import pandas as pd
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from napari_survpgc.core.clinical import clinical_tokens, load_templates
-from napari_survpgc.core.encoders import load_text_encoder
+from napari_survpgc.core.clinical.sentences import clinical_tokens, load_templates
+from napari_survpgc.core.encoders.catalog import load_text_encoder
 from napari_survpgc.core.errors import CohortError, SurvPGCError
 
-from ..reproduce import Plan
-from ..table_writer import Product, Table
-from ..wordings import draw_wordings
+from ..data.wordings import draw_wordings
+from ..tables.plan import Plan
+from ..tables.table_writer import Product, Table
 from .table5 import N_TEMPLATES, wordings
 
 _GROUPS = (("less than 1 year", "#0072B2"), ("1 to 5 years", "#E69F00"), ("more than 5 years", "#009E73"))

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from ..paper import paper_value
-from ..reproduce import MULTIMODAL, TWO_PATH, UNIMODAL, Plan
-from ..score_table import (
+from ..tables.paper import paper_value
+from ..tables.plan import MULTIMODAL, TWO_PATH, UNIMODAL, Plan
+from ..tables.score_table import (
     Result,
     band,
     comparison_frame,
@@ -18,7 +18,7 @@ from ..score_table import (
     score,
     score_frame,
 )
-from ..table_writer import Product, Table
+from ..tables.table_writer import Product, Table
 
 MEASURES = ("c_index", "uno", "brier")
 

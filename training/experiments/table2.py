@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..calibration import calibration_figure
-from ..evaluation import HORIZONS
-from ..paper import paper_value
-from ..reproduce import MULTIMODAL, Plan
-from ..score_table import (
+from ..evaluation.calibration import calibration_figure
+from ..evaluation.evaluation import HORIZONS
+from ..tables.paper import paper_value
+from ..tables.plan import MULTIMODAL, Plan
+from ..tables.score_table import (
     Result,
     band,
     dot_figure,
@@ -20,7 +20,7 @@ from ..score_table import (
     score,
     score_frame,
 )
-from ..table_writer import Product, Table
+from ..tables.table_writer import Product, Table
 
 MEASURES = ("iauc", *(f"auc_{h:g}" for h in HORIZONS), "brier")
 

@@ -7,16 +7,17 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 
-from napari_survpgc.core.attribution import integrated_gradients
-from napari_survpgc.core.plots import CLINIC, GENOMIC
+from napari_survpgc.core.output.plots import CLINIC, GENOMIC
+from napari_survpgc.core.predict.attribution import integrated_gradients
+from napari_survpgc.core.predict.predictor import state_of
 from napari_survpgc.core.survival import hazards, risk, survival
 
-from ..held_out import HeldOut, HeldOutPredictor
-from ..paper import CITATION, paper_cohort, paper_value
-from ..reproduce import MULTIMODAL, TWO_PATH, PaperSystem, Plan
-from ..run_store import Unavailable
-from ..score_table import paper_cell
-from ..table_writer import Product, Table
+from ..runs.held_out import HeldOut, HeldOutPredictor
+from ..tables.paper import CITATION, paper_cohort, paper_value
+from ..tables.plan import MULTIMODAL, TWO_PATH, PaperSystem, Plan
+from ..tables.run_store import Unavailable
+from ..tables.score_table import paper_cell
+from ..tables.table_writer import Product, Table
 
 _STEPS = 256  # the head's ReLU bends the integrand; the published 50 nodes leave an error
 _COLUMNS = ("system", "fold", "case_id", "genomic_share", "clinic_share", "genomic_sum", "clinic_sum")
@@ -108,7 +109,11 @@ def make(plan: Plan) -> Product:
 
 def path_shares(held_out: HeldOut, n_steps: int = _STEPS) -> dict[str, object]:
     """Return case_id, fold, and the shares and signed sums of both paths in the risk of a patient."""
-    state = held_out.prediction.state.folds[0]
+    kept = state_of(held_out.prediction)
+    assert kept is not None
+    state = kept.folds[0]
+    assert state.clinic is not None
+    assert state.genomic is not None
     model = held_out.model
     embedding = model.embed(state.clinic, state.genomic).detach()
 

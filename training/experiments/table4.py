@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from ..paper import paper_value
-from ..reproduce import INTEGRATION, Plan
-from ..score_table import (
+from ..tables.paper import paper_value
+from ..tables.plan import INTEGRATION, Plan
+from ..tables.score_table import (
     band,
     comparison_frame,
     comparisons,
@@ -17,7 +17,7 @@ from ..score_table import (
     score,
     score_frame,
 )
-from ..table_writer import Product, Table
+from ..tables.table_writer import Product, Table
 
 _KINDS = {
     "approach_a": ("low", "no"),

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from napari_survpgc.core.clinical import load_templates
+from napari_survpgc.core.clinical.sentences import load_templates
 
-from ..paper import paper_value
-from ..reproduce import UNIMODAL, Plan
-from ..score_table import band, dot_figure, fold_frame, notes, paper_cell, result, score, score_frame
-from ..table_writer import Product, Table
+from ..tables.paper import paper_value
+from ..tables.plan import UNIMODAL, Plan
+from ..tables.score_table import band, dot_figure, fold_frame, notes, paper_cell, result, score, score_frame
+from ..tables.table_writer import Product, Table
 
 N_TEMPLATES = (1, 3, 5, 10, 20)
 _MLP = next(s for s in UNIMODAL if s.model == "mlp_clinic")

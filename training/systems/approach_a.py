@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_survpgc.core.clinical_encoding import encoding_to_json, fit_encoding
+from napari_survpgc.core.clinical.encoding import encoding_to_json, fit_encoding
 from napari_survpgc.core.errors import CohortError
 from napari_survpgc.core.types import CLINICAL_FIELDS, InputForm, ProgressCallback
 
-from ..dataset import Dataset, InputForms
-from ..fold import FoldModel, FoldSplit, risks
+from ..data.dataset import Dataset, InputForms
+from ..fitting.fold import FoldModel, FoldSplit, risks
 from ..settings import Settings
 from .cox import clinical_table, fit_fold_cox, follow_up, with_baseline
 from .network import as_part

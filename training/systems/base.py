@@ -9,8 +9,8 @@ from typing import Any, Protocol
 from napari_survpgc.core.errors import CohortError
 from napari_survpgc.core.types import ProgressCallback
 
-from ..dataset import Dataset, InputForms
-from ..fold import FoldModel, FoldSplit
+from ..data.dataset import Dataset, InputForms
+from ..fitting.fold import FoldModel, FoldSplit
 from ..settings import Settings
 
 

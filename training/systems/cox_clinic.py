@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from napari_survpgc.core.clinical_encoding import encoding_to_json, fit_encoding
+from napari_survpgc.core.clinical.encoding import encoding_to_json, fit_encoding
 from napari_survpgc.core.types import CLINICAL_FIELDS, InputForm, ProgressCallback
 
-from ..dataset import Dataset, InputForms
-from ..fold import FoldModel, FoldSplit
+from ..data.dataset import Dataset, InputForms
+from ..fitting.fold import FoldModel, FoldSplit
 from ..settings import Settings
 from .base import check_options
 from .cox import clinical_table, fit_fold_cox

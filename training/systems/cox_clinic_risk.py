@@ -17,12 +17,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from napari_survpgc.core.clinical_encoding import encoding_to_json, fit_encoding
+from napari_survpgc.core.clinical.encoding import encoding_to_json, fit_encoding
 from napari_survpgc.core.errors import CohortError
 from napari_survpgc.core.types import CLINICAL_FIELDS, InputForm, ProgressCallback
 
-from ..dataset import Dataset, InputForms
-from ..fold import FoldModel, FoldSplit
+from ..data.dataset import Dataset, InputForms
+from ..fitting.fold import FoldModel, FoldSplit
 from ..settings import Settings
 from .base import check_options
 from .cox import clinical_table, fit_fold_cox

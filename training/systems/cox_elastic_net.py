@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from napari_survpgc.core.errors import CohortError
 from napari_survpgc.core.types import ProgressCallback
 
-from ..dataset import Dataset, InputForms
-from ..elastic_net import fit_cross_validated
-from ..fold import FoldModel, FoldSplit
+from ..data.dataset import Dataset, InputForms
+from ..fitting.fold import FoldModel, FoldSplit
 from ..seeds import seed_of
 from ..settings import Settings
 from .base import check_options
 from .cox import follow_up, with_baseline
+from .parts.elastic_net import fit_cross_validated
 
 OPTIONS = {"l1_ratio": 0.1, "inner_folds": 5, "n_penalties": 30}
 """Share of the lasso in the penalty (little: genes come in correlated groups); inner cross-validation; penalties tried."""

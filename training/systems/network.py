@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from napari_survpgc.core.errors import CohortError
-from napari_survpgc.core.genomics import composition
+from napari_survpgc.core.genomics.gene_sets import composition
 from napari_survpgc.core.models import model_class
 from napari_survpgc.core.types import InputForm, ProgressCallback
 
-from ..dataset import Dataset, InputForms
-from ..fit import fit_network
-from ..fold import FoldModel, FoldSplit
+from ..data.dataset import Dataset, InputForms
+from ..fitting.fit import fit_network
+from ..fitting.fold import FoldModel, FoldSplit
 from ..settings import Settings
 from .base import check_modalities, check_options
 

@@ -18,8 +18,15 @@ from tqdm.auto import tqdm
 from napari_survpgc.core.errors import CancelledError, EncoderError, OutputError, writing
 from napari_survpgc.core.types import ProgressCallback
 
-from . import check_weights, weight_sources
-from .weights import DamagedWeightsError, WeightSource, find_optional, find_weights, next_step, weights_folder
+from .catalog import check_weights, weight_sources
+from .weights.weights import (
+    DamagedWeightsError,
+    WeightSource,
+    find_optional,
+    find_weights,
+    next_step,
+    weights_folder,
+)
 
 _TABLES = {".json", ".tsv", ".txt"}
 _MEGABYTE = 10**6

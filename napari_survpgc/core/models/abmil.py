@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from napari_survpgc.core.types import Modality
 
 from .base import ModelOutput, SurvivalModel, rename
-from .fusion import PUBLISHED_FUSION, UNUSED_GATES, fusion_layer
-from .pooling import GatedAttentionPooling, published_pooling
+from .parts.fusion import PUBLISHED_FUSION, UNUSED_GATES, fusion_layer
+from .parts.pooling import GatedAttentionPooling, published_pooling
 
 Composition = Tensor | NDArray[np.generic] | Sequence[Sequence[int]]
 """(genes, pathways), nonzero where the gene belongs to the pathway."""

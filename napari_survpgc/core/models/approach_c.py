@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from napari_survpgc.core.types import InputForm, Modality
 
 from .base import GenomicInput, ModelOutput, rename
-from .one_path import PUBLISHED_ONE_PATH, OnePathModel
-from .snn import snn_block
+from .parts.one_path import PUBLISHED_ONE_PATH, OnePathModel
+from .parts.snn import snn_block
 
 
 class ApproachC(OnePathModel):

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from napari_survpgc.core.types import InputForm, Modality
 
 from .base import GenomicInput, ModelOutput, SurvivalModel, rename
-from .fusion import PUBLISHED_FUSION, UNUSED_GATES, fusion_layer
-from .pooling import GatedAttentionPooling, published_pooling
-from .snn import GeneSetTokenizer, gene_set_vectors
+from .parts.fusion import PUBLISHED_FUSION, UNUSED_GATES, fusion_layer
+from .parts.pooling import GatedAttentionPooling, published_pooling
+from .parts.snn import GeneSetTokenizer, gene_set_vectors
 
 
 class CoAttention(nn.Module):

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from napari_survpgc.core.types import Modality
 
 from .base import ModelOutput, SurvivalModel, rename
-from .group_attention import UNUSED_FEED_FORWARD, logit_head
-from .pooling import masked_mean
+from .parts.group_attention import UNUSED_FEED_FORWARD, logit_head
+from .parts.pooling import masked_mean
 
 
 class MLPPathology(SurvivalModel):

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from napari_survpgc.core.types import Modality
 
 from .base import ModelOutput, SurvivalModel, rename
-from .fusion import PUBLISHED_FUSION, UNUSED_GATES, BilinearFusion
-from .pooling import GatedAttentionPooling, published_pooling
-from .snn import snn_block
+from .parts.fusion import PUBLISHED_FUSION, UNUSED_GATES, BilinearFusion
+from .parts.pooling import GatedAttentionPooling, published_pooling
+from .parts.snn import snn_block
 
 
 class Porpoise(SurvivalModel):

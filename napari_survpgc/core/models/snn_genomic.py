@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from napari_survpgc.core.types import Modality
 
 from .base import ModelOutput, SurvivalModel, rename
-from .snn import snn_block
+from .parts.snn import snn_block
 
 SIZES = {"small": (256, 256), "big": (1024, 1024, 1024, 256)}
 

@@ -10,8 +10,8 @@ from torch import Tensor
 from napari_survpgc.core.types import InputForm, Modality
 
 from .base import GenomicInput, ModelOutput, rename
-from .one_path import PUBLISHED_ONE_PATH, OnePathModel
-from .snn import GeneSetTokenizer, gene_set_vectors
+from .parts.one_path import PUBLISHED_ONE_PATH, OnePathModel
+from .parts.snn import GeneSetTokenizer, gene_set_vectors
 
 
 class SurvPath(OnePathModel):

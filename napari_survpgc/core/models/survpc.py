@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from napari_survpgc.core.types import Modality
 
 from .base import GenomicInput, ModelOutput, rename
-from .one_path import PUBLISHED_ONE_PATH, OnePathModel
+from .parts.one_path import PUBLISHED_ONE_PATH, OnePathModel
 
 
 class SurvPC(OnePathModel):

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from napari_survpgc.core.types import InputForm, Modality
 
 from .base import GenomicInput, ModelOutput, PatchState, PathOutput, SurvivalModel, rename
-from .group_attention import (
+from .parts.group_attention import (
     PUBLISHED_FEED_FORWARD,
     FeedForward,
     GroupAttention,

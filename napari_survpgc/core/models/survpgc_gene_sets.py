@@ -10,7 +10,7 @@ from torch import Tensor
 from napari_survpgc.core.types import InputForm
 
 from .base import GenomicInput, SurvivalModel
-from .snn import GeneSetTokenizer, gene_set_vectors
+from .parts.snn import GeneSetTokenizer, gene_set_vectors
 from .survpgc import SurvPGC
 
 

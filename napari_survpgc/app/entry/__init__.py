@@ -1,0 +1,1 @@
+"""Where napari and the command line come in: reader, samples, launch."""

@@ -1,0 +1,1 @@
+"""The open case and the work on it."""

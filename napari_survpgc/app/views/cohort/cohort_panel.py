@@ -1,0 +1,415 @@
+"""Cohort: table of patients, Kaplan-Meier by risk group, thumbnails, compare two, run a list of slides."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from qtpy.QtCore import QModelIndex, Qt
+from qtpy.QtGui import QIcon
+from qtpy.QtWidgets import (
+    QAbstractItemView,
+    QComboBox,
+    QFileDialog,
+    QHeaderView,
+    QInputDialog,
+    QLabel,
+    QLineEdit,
+    QListWidget,
+    QListWidgetItem,
+    QWidget,
+)
+
+from napari_survpgc.app.session.session import Session
+from napari_survpgc.app.session.state import Message, Severity
+from napari_survpgc.app.views.widgets.figure_view import FigureView
+from napari_survpgc.app.views.widgets.parts import note, panel, push, row
+from napari_survpgc.core.cohort.cohort import is_cohort_folder
+from napari_survpgc.core.features.feature_file import read_features
+from napari_survpgc.core.groups import risk_groups
+from napari_survpgc.core.jobs.batch import BatchReport, predict_batch, read_batch
+from napari_survpgc.core.jobs.cohort_risks import cohort_patient, predict_cohort
+from napari_survpgc.core.jobs.results_folder import CaseResult, keep_follow_up, read_results
+from napari_survpgc.core.jobs.thumbnails import thumbnail_of
+from napari_survpgc.core.output.plots import GROUPS, kaplan_meier_figure
+from napari_survpgc.core.predict.predictor import Predictor
+from napari_survpgc.core.slide.slide import Slide
+from napari_survpgc.core.types import Prediction, ProgressCallback
+
+from .batch_dialog import BatchDialog
+from .cohort_table import THUMB_PX, PatientTable, PatientView, SortedPatients, ThumbnailStrip, square
+from .risk_strip import RiskStrip
+
+MODEL, THRESHOLD = "Model's groups", "Threshold"
+_CUTS = (MODEL, "Median", "Thirds", THRESHOLD)
+_STRIP = 8
+
+
+class CohortPanel(QWidget):
+    """See the module's docstring.
+
+    Parameters
+    ----------
+    compare : called with two case files (or slides with records) to show side by side.
+    """
+
+    def __init__(self, session: Session, compare: Callable[[CaseResult, CaseResult], None]) -> None:
+        super().__init__()
+        self.session, self._compare = session, compare
+        self.folder: Path | None = None
+        self.cases: tuple[CaseResult, ...] = ()
+        self._from_cohort = False
+        layout = panel(self)
+        self.open_button = push(
+            "Open folder…",
+            "Open a cohort folder, or a folder with the results of a batch",
+            self._ask_open,
+            "open_cohort",
+        )
+        self.batch_button = push(
+            "Run a list…", "Run every patient of a list in the background (patients.csv and a folder of slides)",
+            self._ask_batch, "run_batch",
+        )  # fmt: skip
+        layout.addLayout(row(self.open_button, self.batch_button, None))
+        self.facts = note(
+            "Open a folder of results, or a cohort folder, to compare patients and risk groups."
+        )
+        layout.addWidget(self.facts)
+        self.filter = QLineEdit()
+        self.filter.setPlaceholderText("Filter, e.g. high stage iii")
+        self.filter.setAccessibleName("Filter the patients")
+        self.filter.setClearButtonEnabled(True)
+        layout.addWidget(self.filter)
+        self.table = PatientTable(self.palette)
+        self.sorted = SortedPatients()
+        self.sorted.setSourceModel(self.table)
+        self.filter.textChanged.connect(self.sorted.set_words)
+        self.view = PatientView()
+        self.view.setModel(self.sorted)
+        self.view.setSortingEnabled(True)
+        self.view.sortByColumn(1, Qt.SortOrder.DescendingOrder)
+        self.view.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
+        self.view.setSelectionMode(QAbstractItemView.SelectionMode.ExtendedSelection)
+        self.view.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
+        self.view.verticalHeader().setVisible(False)
+        self.view.verticalHeader().setDefaultSectionSize(22)
+        self.view.horizontalHeader().setSectionResizeMode(QHeaderView.ResizeMode.Interactive)
+        self.view.setMinimumHeight(190)
+        self.view.setToolTip("Double click or Return opens the patient; a click on a heading sorts")
+        self.view.setAccessibleName("Patients")
+        self.view.doubleClicked.connect(lambda index: self.open_patient(self._case(index)))
+        layout.addWidget(self.view)
+        self.show_button = push(
+            "Open patient", "Open the selected patient", self._open_selected, "open_patient"
+        )
+        self.compare_button = push(
+            "Compare two",
+            "Show two selected patients side by side, with linked zoom",
+            self._compare_selected,
+            "compare_two",
+        )
+        layout.addLayout(row(self.show_button, self.compare_button, None))
+
+        # Nothing of this says anything before there are patients.
+        self.of_patients = QWidget()
+        self.of_patients.setVisible(False)
+        layout.addWidget(self.of_patients)
+        layout = panel(self.of_patients)
+        layout.setContentsMargins(0, 0, 0, 0)
+        self.cut = QComboBox()
+        self.cut.addItems(_CUTS)
+        self.cut.setToolTip("How patients are divided into risk groups")
+        self.cut.setAccessibleName("Cut of the risk groups")
+        self.threshold = RiskStrip()
+        self.threshold.setToolTip(
+            "One dot a patient; drag the line (or use the arrow keys) to cut the groups elsewhere"
+        )
+        self.threshold.setAccessibleName("Risk threshold")
+        self.sizes = note()
+        layout.addLayout(row(QLabel("Groups by"), self.cut, None))
+        layout.addWidget(self.threshold)
+        layout.addWidget(self.sizes)
+        self.km = FigureView("kaplan-meier", 310)
+        self.km.failed.connect(session.report)
+        layout.addWidget(self.km)
+        self.reason = note()
+        layout.addWidget(self.reason)
+        self.strips: dict[str, QListWidget] = {}
+        for name, words in (("high", "Highest risk"), ("low", "Lowest risk")):
+            strip = ThumbnailStrip()
+            strip.setAccessibleName(words)
+            strip.setToolTip(f"{words}: double click or Return opens the patient")
+            strip.itemDoubleClicked.connect(
+                lambda item: self.open_patient(item.data(Qt.ItemDataRole.UserRole))
+            )
+            layout.addWidget(note(f"<b>{words}</b>"))
+            layout.addWidget(strip)
+            self.strips[name] = strip
+        self.cut.currentIndexChanged.connect(self._regroup)
+        self.threshold.valueChanged.connect(self._dragged)
+        self._enable()
+
+    # --- open ----------------------------------------------------------------------------------------------
+
+    def _ask_open(self) -> None:
+        name = QFileDialog.getExistingDirectory(self, "Open a cohort folder or a results folder")
+        if name:
+            self.open_folder(Path(name))
+
+    def open_folder(self, folder: Path) -> None:
+        """Read results, or predict the patients of a cohort folder from their features, on a thread."""
+        bundle, device = self.session.bundle, self.session.device
+
+        def work(progress: ProgressCallback) -> tuple[CaseResult, ...]:
+            if is_cohort_folder(folder) and bundle is not None:
+                return predict_cohort(folder, Predictor(bundle, device), progress)
+            return read_results(folder)
+
+        def done(cases: tuple[CaseResult, ...]) -> None:
+            self._from_cohort = is_cohort_folder(folder)
+            self.show_cases(folder, cases)
+
+        self.session.start(work, "cohort", done)
+
+    def show_cases(self, folder: Path, cases: tuple[CaseResult, ...]) -> None:
+        self.folder, self.cases = folder, cases
+        known = sum(case.months is not None for case in cases)
+        deaths = sum(case.event == 1 for case in cases)
+        follow_up = (
+            f"{known} with follow-up, {deaths} deaths"
+            if known
+            else "no follow-up known, so no survival curves"
+        )
+        self.facts.setText(f"<b>{folder.name}</b>: {len(cases)} patients, {follow_up}.")
+        self.table.set_rows(cases, self._groups())
+        self.view.resizeColumnsToContents()
+        self._regroup()
+        self._fill_strips()
+        self._enable()
+
+    def _enable(self) -> None:
+        for widget in (self.show_button, self.compare_button):
+            widget.setEnabled(bool(self.cases))
+        self.of_patients.setVisible(bool(self.cases))
+
+    # --- groups --------------------------------------------------------------------------------------------
+
+    def _risks(self) -> NDArray[np.float64]:
+        return np.array([case.risk for case in self.cases])
+
+    def _cuts(self) -> tuple[float, ...]:
+        """Return the risks above which the next group begins; none for the groups that the model gave."""
+        kind, risks = self.cut.currentText(), self._risks()
+        if not len(risks) or kind == MODEL:
+            return ()
+        if kind == "Thirds":
+            low, high = np.quantile(risks, [1 / 3, 2 / 3])
+            return float(low), float(high)
+        return (float(np.median(risks)) if kind == "Median" else self.threshold.risk,)
+
+    def _groups(self) -> list[str]:
+        if self.cut.currentText() == MODEL:
+            return [case.risk_group for case in self.cases]
+        return [str(g) for g in risk_groups(self._risks(), self._cuts())] if self.cases else []
+
+    def _dragged(self) -> None:
+        """A dragged line is a cut of its own."""
+        if self.cut.currentText() == THRESHOLD:
+            self._regroup()
+        else:
+            self.cut.setCurrentText(THRESHOLD)
+
+    def _regroup(self) -> None:
+        groups, cuts = self._groups(), self._cuts()
+        self.table.set_groups(groups)
+        self.threshold.show_risks(self._risks(), groups, cuts)
+        if len(cuts) == 1 and self.cut.currentText() != THRESHOLD:
+            self.threshold.set_risk(cuts[0])
+        names = [name for name in GROUPS if name != "intermediate" or len(cuts) != 1]
+        self.sizes.setText(", ".join(f"{groups.count(name)} {name}" for name in names) if groups else "")
+        self._enable()
+        followed = [
+            (c.months, c.event, g) for c, g in zip(self.cases, groups, strict=True) if c.months is not None
+        ]
+        if len(followed) < 2:
+            self.km.setVisible(False)
+            self.reason.setText(
+                ""
+                if not self.cases
+                else "No survival curves: the follow-up (survival_months, event) of these patients is not known."
+            )
+            return
+        months, event, group = (np.array(part) for part in zip(*followed, strict=True))
+        self.km.setVisible(True)
+        empty = [name for name in names if name not in group]
+        self.reason.setText(
+            f"Nobody with follow-up is in the group {' or '.join(empty)}"
+            + (": there is nothing to compare." if len(names) - len(empty) < 2 else ".")
+            if empty
+            else ""
+        )
+        self.km.show_figure(lambda: kaplan_meier_figure(months, event, group))
+
+    # --- thumbnails ----------------------------------------------------------------------------------------
+
+    def _fill_strips(self) -> None:
+        order = sorted(self.cases, key=lambda case: -case.risk)
+        parts = {"high": order[:_STRIP], "low": order[::-1][:_STRIP]}
+        for name, cases in parts.items():
+            strip = self.strips[name]
+            strip.clear()
+            for case in cases:
+                item = QListWidgetItem(f"{case.case_id}\n{case.risk_percentile:.0f} %")
+                item.setData(Qt.ItemDataRole.UserRole, case)
+                item.setTextAlignment(int(Qt.AlignmentFlag.AlignHCenter))
+                item.setSizeHint(strip.gridSize())
+                strip.addItem(item)
+        shown = [*parts["high"], *parts["low"]]
+
+        folder, bundle, device = self.folder, self.session.bundle, self.session.device
+
+        def work(progress: ProgressCallback) -> dict[str, NDArray[np.uint8]]:
+            found: dict[str, NDArray[np.uint8]] = {}
+            predictor: Predictor | None = None
+
+            def predict(case: CaseResult, slide: Slide) -> Prediction:
+                nonlocal predictor
+                assert folder is not None
+                assert bundle is not None
+                predictor = predictor or Predictor(bundle, device)
+                record, profile, features = cohort_patient(folder, case.case_id)
+                patient = predictor.prepare_patient(record, profile)
+                bag = read_features(features, slide_mpp=slide.info.mpp)
+                return predictor.predict(patient, bag, attribution=False, keep_state=False)
+
+            able = predict if self._from_cohort and bundle is not None else None
+            for case in shown:
+                progress("thumbnails", len(found), len(shown))
+                if case.case_id not in found:
+                    pixels = thumbnail_of(case, 2 * THUMB_PX, able)
+                    if pixels is not None:
+                        found[case.case_id] = pixels
+            return found
+
+        self.session.start(work, "thumbnails", self._show_thumbnails, shown=False)
+
+    def _show_thumbnails(self, found: dict[str, NDArray[np.uint8]]) -> None:
+        for strip in self.strips.values():
+            for place in range(strip.count()):
+                item = strip.item(place)
+                pixels = found.get(item.data(Qt.ItemDataRole.UserRole).case_id)
+                if pixels is not None:
+                    item.setIcon(QIcon(square(pixels)))
+
+    # --- patients ------------------------------------------------------------------------------------------
+
+    def _case(self, index: QModelIndex) -> CaseResult:
+        return self.table.rows[self.sorted.mapToSource(index).row()]
+
+    def selected(self) -> list[CaseResult]:
+        return [self._case(index) for index in self.view.selectionModel().selectedRows()]
+
+    def _open_selected(self) -> None:
+        chosen = self.selected()
+        if len(chosen) != 1:
+            self.session.say("Select one patient in the table.", Severity.ERROR)
+            return
+        self.open_patient(chosen[0])
+
+    def open_patient(self, case: CaseResult) -> None:
+        """Open the case file of a patient, or its slide with record, expression and features."""
+        if case.case_file is not None:
+            place = case.case_file
+            if len(case.case_files) > 1:
+                names = [file.parent.name for file in case.case_files]
+                number = self._ask_which(case, names)
+                if number < 0:
+                    return
+                place = case.case_files[number]
+            self.session.open_case(place)
+            return
+        if case.slide is None or self.folder is None:
+            self.session.say(
+                f"The slide of {case.case_id} was not found: put it into the folder slides of {self.folder}.",
+                Severity.ERROR,
+            )
+            return
+        number = 0
+        if len(case.slides) > 1:
+            number = self._ask_which(case, [slide.name for slide in case.slides])
+        if number >= 0:
+            self._open_slide(case, self.folder, case.slides[number] if case.slides else case.slide)
+
+    def _ask_which(self, case: CaseResult, names: list[str]) -> int:
+        """Let the user choose one of a patient's slides (-1: none); the risk is that of all of them together."""
+        name, taken = QInputDialog.getItem(
+            self,
+            "Which slide?",
+            f"{case.case_id} has {len(names)} slides; its risk in the table is that of all of them. Open",
+            names,
+            0,
+            False,
+        )
+        return names.index(name) if taken else -1
+
+    def _open_slide(self, case: CaseResult, folder: Path, slide: Path) -> None:
+        self.session.start(
+            lambda progress: cohort_patient(folder, case.case_id, slide),
+            "patient",
+            lambda found: self.session.open_patient(slide, *found),
+            shown=False,
+        )
+
+    def _compare_selected(self) -> None:
+        chosen = self.selected()
+        if len(chosen) != 2:
+            self.session.say("Select two patients in the table (Ctrl+click).", Severity.ERROR)
+            return
+        self._compare(*chosen)
+
+    # --- batch ---------------------------------------------------------------------------------------------
+
+    def _ask_batch(self) -> None:
+        dialog = BatchDialog(self)
+        if dialog.exec() and dialog.complete:
+            assert dialog.patients.path is not None
+            assert dialog.slides.path is not None
+            assert dialog.out.path is not None
+            self.run_batch(dialog.patients.path, dialog.slides.path, dialog.expression.path, dialog.out.path)
+
+    def run_batch(self, patients: Path, slides: Path, expression: Path | None, out: Path) -> None:
+        """Run a list of patients on a thread, then show the results; those who fail are named, the others go on."""
+        bundle, device = self.session.bundle, self.session.device
+        if bundle is None:
+            self.session.say("Choose a model first.", Severity.ERROR)
+            return
+
+        def work(progress: ProgressCallback) -> tuple[BatchReport, tuple[CaseResult, ...]]:
+            items, problems = read_batch(patients, slides, expression)
+            report = predict_batch(items, bundle, out, device=device, workers=1, progress=progress)
+            failed = (*problems, *report.failed)
+            if report.done:
+                keep_follow_up(patients, out, report.done)
+            results = read_results(out) if report.done else ()
+            return BatchReport(report.done, failed, report.notes), results
+
+        def done(found: tuple[BatchReport, tuple[CaseResult, ...]]) -> None:
+            report, cases = found
+            self._from_cohort = False
+            if cases:
+                self.show_cases(out, cases)
+            each = [f"{case}: {reason}" for case, reason in (*report.failed, *report.notes)]
+            if each:
+                more = " Details names the others." if len(each) > 1 else ""
+                missed = f", {len(report.failed)} are not" if report.failed else ""
+                text = f"{len(report.done)} patients are done{missed}. {each[0]}{more}"
+                severity = Severity.ERROR if report.failed else Severity.NOTE
+                self.session.message.emit(Message(text, severity, "\n".join(each)))
+            else:
+                self.session.say(
+                    f"{len(report.done)} patients are done; results are in {out}.", Severity.DONE
+                )
+
+        self.session.start(work, "batch", done)

@@ -1,0 +1,1 @@
+"""The patient tab, one file a panel."""

@@ -1,0 +1,73 @@
+"""One sentence at the top of the dock: what happened and what to do; details behind a button."""
+
+from __future__ import annotations
+
+from qtpy.QtCore import QTimer
+from qtpy.QtWidgets import QFrame, QHBoxLayout, QMessageBox, QToolButton
+
+from napari_survpgc.app.session.session import Session
+from napari_survpgc.app.session.state import Message, Severity
+
+from .parts import note
+
+_STYLE = {
+    Severity.DONE: "background: #1b6e4f; color: white;",
+    Severity.NOTE: "background: #2b5d8a; color: white;",
+    Severity.ERROR: "background: #9c2a14; color: white;",
+}
+_SECONDS = 12
+
+
+class MessageBar(QFrame):
+    """See the module's docstring. Errors stay until they are closed; notes go by themselves."""
+
+    def __init__(self, session: Session) -> None:
+        super().__init__()
+        self.message: Message | None = None
+        self.text = note()
+        self.details_button = QToolButton()
+        self.details_button.setText("Details")
+        self.details_button.setToolTip("The technical details, to send to the developers")
+        self.details_button.clicked.connect(self.show_details)
+        self.close_button = QToolButton()
+        self.close_button.setText("✕")
+        self.close_button.setToolTip("Close this message")
+        self.close_button.setAccessibleName("Close this message")
+        self.close_button.clicked.connect(self.hide)
+        layout = QHBoxLayout(self)
+        layout.setContentsMargins(8, 4, 4, 4)
+        layout.addWidget(self.text, 1)
+        layout.addWidget(self.details_button)
+        layout.addWidget(self.close_button)
+        self._timer = QTimer(self)
+        self._timer.setSingleShot(True)
+        self._timer.timeout.connect(self.hide)
+        session.message.connect(self.show_message)
+        session.job_started.connect(lambda job: self.hide())
+        self.hide()
+
+    def show_message(self, message: Message) -> None:
+        self.message = message
+        self.text.setText(message.text)
+        self.setStyleSheet(
+            f"MessageBar {{ {_STYLE[message.severity]} border-radius: 4px; }} QLabel {{ color: white; background: transparent; }}"
+        )
+        self.details_button.setVisible(bool(message.details))
+        self._timer.stop()
+        if message.severity is not Severity.ERROR:
+            self._timer.start(_SECONDS * 1000)
+        self.show()
+
+    def details_dialog(self) -> QMessageBox | None:
+        if self.message is None:
+            return None
+        box = QMessageBox(self)
+        box.setWindowTitle("Details")
+        box.setText(self.message.text)
+        box.setDetailedText(self.message.details)
+        return box
+
+    def show_details(self) -> None:
+        box = self.details_dialog()
+        if box is not None:
+            box.open()

@@ -1,0 +1,1 @@
+"""napari's window: dropping files, native libraries, several windows."""

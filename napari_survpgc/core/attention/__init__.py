@@ -1,0 +1,16 @@
+"""Attention matrices: scores of patches, percentiles, maps."""
+
+from .maps import AttentionMaps
+from .scores import ScoreGrid, bottom_k, patch_scores, percentiles, random_k, row_scores, score_grid, top_k
+
+__all__ = [
+    "AttentionMaps",
+    "ScoreGrid",
+    "bottom_k",
+    "patch_scores",
+    "percentiles",
+    "random_k",
+    "row_scores",
+    "score_grid",
+    "top_k",
+]

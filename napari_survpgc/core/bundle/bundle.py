@@ -1,0 +1,265 @@
+"""A trained model as a folder: weights, sizes, encoders, genes, wording and reference patients.
+
+Layout (contract)::
+
+    bundle.json          model name and sizes, encoders, bin edges in months, vocabulary, endpoint, hashes ...
+    fold_<i>.safetensors one fold model each
+    reference.csv        fold, risk, survival_months, event of the cross-validated test patients; no identifiers
+    genes.csv            optional: gene, mean, sd (of log2(TPM+1)) in the order of the expression vector
+    gene_sets.gmt        optional: the gene sets whose tokens the model was trained on
+    templates.toml       optional: the wording of the clinical sentences
+    feature_profile.safetensors  optional: mean, sd and distances of the training slides' features
+
+A bundle is untrusted input: nothing in it is unpickled, every file is checked against its size and SHA-256.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from napari_survpgc.core.errors import BundleError
+from napari_survpgc.core.features.drift import PROFILE_FILE as _PROFILE
+from napari_survpgc.core.features.drift import FeatureProfile, parse_profile
+from napari_survpgc.core.genomics.gene_sets import composition, read_gmt
+from napari_survpgc.core.genomics.normalize import GeneReference
+from napari_survpgc.core.types import GeneSet
+
+if TYPE_CHECKING:
+    import torch
+
+    from napari_survpgc.core.models.base import SurvivalModel
+from .config import BundleConfig, config_from_json
+
+FORMAT = 1
+MAX_JSON_BYTES = 4 << 20
+MAX_WEIGHT_BYTES = 4 << 30
+_FOLD_FILE = re.compile(r"fold_(\d+)\.safetensors")
+_RETRAIN = "Make the bundle again with 'survpgc bundle', or get a fresh copy of it"
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A checked bundle; weights are read when :meth:`load_models` is called.
+
+    Attributes
+    ----------
+    path : the folder.   config : see :class:`BundleConfig`.   version : software that wrote it.
+    fingerprint : SHA-256 of bundle.json, which holds the hashes of all other files.
+    reference : columns fold, risk, survival_months, event.
+    risk_cuts : the two tertiles of the reference risks: low | intermediate | high.
+    gene_reference : None for a model without genes.   gene_sets : () for a model without gene sets.
+    templates : path of the wording, or None.
+    feature_profile : the training slides' features, to tell a slide unlike them; None when not known.
+    """
+
+    path: Path
+    config: BundleConfig
+    version: str
+    fingerprint: str
+    fold_files: tuple[str, ...]
+    hashes: Mapping[str, str]
+    reference: pd.DataFrame
+    gene_reference: GeneReference | None
+    gene_sets: tuple[GeneSet, ...]
+    templates: Path | None = None
+    feature_profile: FeatureProfile | None = None
+
+    @cached_property
+    def risk_cuts(self) -> tuple[float, float]:
+        low, high = np.quantile(self.reference["risk"].to_numpy(float), [1 / 3, 2 / 3])
+        return float(low), float(high)
+
+    @property
+    def n_bins(self) -> int:
+        return len(self.config.bin_edges_months) - 1
+
+    def load_models(self, device: torch.device | str = "cpu") -> list[SurvivalModel]:
+        """Build every fold model in eval mode on ``device``.
+
+        Raises
+        ------
+        BundleError : a weight file was changed, or does not fit the sizes in bundle.json.
+        """
+        import safetensors.torch
+        from safetensors import SafetensorError
+
+        from napari_survpgc.core.models import build_model
+
+        models: list[SurvivalModel] = []
+        for number, name in enumerate(self.fold_files):
+            content = _read_checked(self.path, name, self.hashes, MAX_WEIGHT_BYTES)
+            try:
+                state = safetensors.torch.load(content)
+                model = build_model(self.config.model, **self._sizes(number))
+                model.load_state_dict(state, strict=True)
+            except (SafetensorError, RuntimeError, ValueError, TypeError) as error:
+                reason = str(error).splitlines()[0][:200]
+                raise BundleError(
+                    f"The weights {name} of bundle {self.path.name} do not fit its model ({reason})", _RETRAIN
+                ) from error
+            models.append(model.to(device).eval().requires_grad_(False))
+        return models
+
+    def _sizes(self, fold: int) -> dict[str, Any]:
+        """Return the sizes of a fold model; what follows from the bundle's other files is not kept twice."""
+        sizes = dict(self.config.model_config)
+        if self.config.clinical_encodings:
+            sizes["clinic_dim"] = len(self.config.clinical_encodings[fold].columns)
+        if sizes.get("fusion") is not None and self.gene_sets and "gene_set_sizes" not in sizes:
+            assert self.gene_reference is not None
+            sizes["composition"] = composition(self.gene_reference.genes, self.gene_sets)
+        return sizes
+
+
+def load_bundle(folder: Path | str) -> Bundle:
+    """Read and check a bundle folder; the weights are hashed when they are loaded.
+
+    Raises
+    ------
+    BundleError : the folder is no bundle, a file is missing or was changed, or a value makes no sense.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise BundleError(
+            f"There is no bundle folder {folder}",
+            "Give the folder that holds bundle.json and fold_0.safetensors",
+        )
+    manifest = folder / "bundle.json"
+    if not manifest.is_file():
+        raise BundleError(
+            f"{folder} is not a bundle: it has no bundle.json", "Give a folder made by 'survpgc bundle'"
+        )
+    if manifest.stat().st_size > MAX_JSON_BYTES:
+        raise BundleError(f"{manifest} is too large to be a bundle.json", _RETRAIN)
+    raw = manifest.read_bytes()
+    try:
+        document = json.loads(raw)
+        if not isinstance(document, dict):
+            raise TypeError("not an object")
+        if document.get("format") != FORMAT:
+            raise BundleError(
+                f"{folder.name} has bundle format {document.get('format')!r}, this program reads format {FORMAT}",
+                "Update napari-survpgc, or make the bundle again",
+            )
+        config = config_from_json(document)
+        hashes = {str(name): str(digest) for name, digest in dict(document["files"]).items()}
+        version = str(document["version"])
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise BundleError(f"{manifest} is damaged ({type(error).__name__}: {error})", _RETRAIN) from error
+    matches = [match for name in hashes if (match := _FOLD_FILE.fullmatch(name))]
+    folds = [match[0] for match in sorted(matches, key=lambda match: int(match[1]))]
+    if not folds:
+        raise BundleError(f"Bundle {folder.name} lists no fold model", _RETRAIN)
+    for name in hashes:
+        if name != Path(name).name or "\\" in name or name.startswith("."):
+            raise BundleError(f"Bundle {folder.name} lists a file outside its folder ({name})", _RETRAIN)
+        if not (folder / name).is_file():
+            raise BundleError(f"Bundle {folder.name} lacks its file {name}", _RETRAIN)
+    if len(config.clinical_encodings) not in (0, len(folds)):
+        raise BundleError(
+            f"Bundle {folder.name} has {len(config.clinical_encodings)} clinical encodings for {len(folds)} fold models",
+            _RETRAIN,
+        )
+    if "reference.csv" not in hashes:
+        raise BundleError(f"Bundle {folder.name} lacks its file reference.csv", _RETRAIN)
+    reference = _read_table(folder, "reference.csv", hashes, ("risk", "survival_months", "event"))
+    gene_reference = None
+    if "genes.csv" in hashes:
+        gene_reference = _gene_reference(_read_table(folder, "genes.csv", hashes, ("gene",)), config, folder)
+    gene_sets: tuple[GeneSet, ...] = ()
+    if "gene_sets.gmt" in hashes:
+        _read_checked(folder, "gene_sets.gmt", hashes, MAX_JSON_BYTES * 16)
+        gene_sets = read_gmt(folder / "gene_sets.gmt")
+    templates = None
+    if "templates.toml" in hashes:
+        _read_checked(folder, "templates.toml", hashes, MAX_JSON_BYTES)
+        templates = folder / "templates.toml"
+    profile = None
+    if _PROFILE in hashes:
+        profile = _read_profile(_read_checked(folder, _PROFILE, hashes, MAX_JSON_BYTES * 16), config, folder)
+    return Bundle(
+        path=folder,
+        config=config,
+        version=version,
+        fingerprint=hashlib.sha256(raw).hexdigest(),
+        fold_files=tuple(folds),
+        hashes=hashes,
+        reference=reference,
+        gene_reference=gene_reference,
+        gene_sets=gene_sets,
+        templates=templates,
+        feature_profile=profile,
+    )
+
+
+def _read_profile(raw: bytes, config: BundleConfig, folder: Path) -> FeatureProfile:
+    spec = config.encoders.get("pathology")
+    try:
+        return parse_profile(raw, spec.dim if spec else 0)
+    except ValueError as error:
+        raise BundleError(f"{_PROFILE} of bundle {folder.name} is damaged ({error})", _RETRAIN) from error
+
+
+def _read_checked(folder: Path, name: str, hashes: Mapping[str, str], limit: int) -> bytes:
+    path = folder / name
+    try:
+        if path.stat().st_size > limit:
+            raise BundleError(f"The file {name} of bundle {folder.name} is too large", _RETRAIN)
+        content = path.read_bytes()
+    except OSError as error:
+        raise BundleError(
+            f"The file {name} of bundle {folder.name} cannot be read ({error.strerror})", _RETRAIN
+        ) from error
+    if hashlib.sha256(content).hexdigest() != hashes[name]:
+        raise BundleError(
+            f"The file {name} of bundle {folder.name} was changed since the bundle was made (its SHA-256 differs)",
+            _RETRAIN,
+        )
+    return content
+
+
+def _read_table(
+    folder: Path, name: str, hashes: Mapping[str, str], required: tuple[str, ...]
+) -> pd.DataFrame:
+    content = _read_checked(folder, name, hashes, MAX_JSON_BYTES * 16)
+    try:
+        table = pd.read_csv(io.BytesIO(content), keep_default_na=False, na_values=[""])
+    except (ValueError, UnicodeDecodeError) as error:
+        raise BundleError(f"The file {name} of bundle {folder.name} is not a table", _RETRAIN) from error
+    missing = [column for column in required if column not in table.columns]
+    if missing or table.empty:
+        raise BundleError(
+            f"The file {name} of bundle {folder.name} lacks {', '.join(missing) or 'rows'}", _RETRAIN
+        )
+    return table
+
+
+def _gene_reference(table: pd.DataFrame, config: BundleConfig, folder: Path) -> GeneReference:
+    mean: NDArray[np.float64] | None = None
+    sd: NDArray[np.float64] | None = None
+    if {"mean", "sd"} <= set(table.columns):
+        mean, sd = table["mean"].to_numpy(float), table["sd"].to_numpy(float)
+        if not (np.isfinite(mean).all() and np.isfinite(sd).all() and (sd > 0).all()):
+            raise BundleError(f"genes.csv of bundle {folder.name} has an unusable mean or sd", _RETRAIN)
+    elif config.expression_scale is not None:
+        raise BundleError(f"genes.csv of bundle {folder.name} lacks mean and sd", _RETRAIN)
+    return GeneReference(
+        genes=tuple(str(g) for g in table["gene"]),
+        mean=mean,
+        sd=sd,
+        clip=config.expression_clip,
+        min_overlap=config.min_gene_overlap,
+        scale=config.expression_scale,
+    )

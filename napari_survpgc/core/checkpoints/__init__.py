@@ -1,0 +1,1 @@
+"""Checkpoints of others, read as tensors and made into bundles."""

@@ -1,0 +1,1 @@
+"""Gene encoders, one file each."""

@@ -1,0 +1,121 @@
+"""Features in the folders and under the names of TRIDENT, so that its tools, and those built on it, find them.
+
+::
+
+    <out>/20x_256px_0px_overlap/patches/<slide>_patches.h5         coords
+    <out>/20x_256px_0px_overlap/features_<encoder>/<slide>.h5      features, coords
+
+Written from the names that its readers ask for (TRIDENT 0.3: ``read_coords``, slide encoders, ``Processor``); the feature
+file also carries the exact attributes of our own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from napari_survpgc.core.errors import writing
+from napari_survpgc.core.types import PatchFeatures
+
+from .attributes import geometry_attributes, nominal_magnification
+from .feature_file import write_features
+
+_ENCODERS = {
+    "uni": "uni_v1",
+    "uni2-h": "uni_v2",
+    "conch": "conch_v1",
+    "h-optimus-0": "hoptimus0",
+    "prov-gigapath": "gigapath",
+    "phikon-v2": "phikon_v2",
+}
+"""Our ids -> TRIDENT's; others are the same in both, or not known there."""
+_COMPOUND = (".ome.tiff", ".ome.tif", ".ome.zarr")
+
+
+def trident_encoder(encoder: str) -> str:
+    """Return an encoder's id as TRIDENT spells it."""
+    return _ENCODERS.get(encoder, encoder)
+
+
+def trident_slide_name(slide: Path) -> str:
+    """Return the name of a slide there: without its extension, which may be a double one."""
+    ending = next((e for e in _COMPOUND if slide.name.lower().endswith(e)), slide.suffix)
+    return slide.name[: len(slide.name) - len(ending)]
+
+
+@dataclass(frozen=True)
+class TridentPlace:
+    """Where the files of one slide go.
+
+    Attributes
+    ----------
+    folder : of one magnification and patch size.   name : of the slide.   encoder : as TRIDENT spells it.
+    """
+
+    folder: Path
+    name: str
+    encoder: str
+
+    @property
+    def features(self) -> Path:
+        return self.folder / f"features_{self.encoder}" / f"{self.name}.h5"
+
+    @property
+    def patches(self) -> Path:
+        return self.folder / "patches" / f"{self.name}_patches.h5"
+
+    def write_features(self, features: PatchFeatures, path: Path) -> None:
+        """Write the feature file; for ``write`` of :func:`napari_survpgc.core.features.compute.featurize.slide_features`.
+
+        Raises
+        ------
+        OutputError : disk full, no permission.
+        """
+        extra = {
+            "features": {"encoder": self.encoder, "savetodir": str(path.parent)},
+            "coords": {"savetodir": str(self.folder)},
+        }
+        write_features(features, path, extra=extra)
+
+    def write_patches(self, features: PatchFeatures) -> None:
+        """Write the coordinates apart, under a temporary name first; those of the same patches stay as they are.
+
+        Raises
+        ------
+        OutputError : disk full, no permission.
+        """
+        coords = features.grid.coords.astype(np.int64)
+        if self._has_patches(coords):
+            return
+        with writing(self.patches):
+            self.patches.parent.mkdir(parents=True, exist_ok=True)
+            temporary = self.patches.with_name(f".{self.patches.name}.writing")
+            try:
+                with h5py.File(temporary, "w") as file:
+                    dataset = file.create_dataset("coords", data=coords)
+                    dataset.attrs.update(geometry_attributes(features, self.name))
+                    dataset.attrs["savetodir"] = str(self.folder)
+                temporary.replace(self.patches)
+            finally:
+                temporary.unlink(missing_ok=True)
+
+    def _has_patches(self, coords: np.ndarray) -> bool:
+        try:
+            with h5py.File(self.patches, "r") as file:
+                return np.array_equal(file["coords"][()], coords)
+        except (OSError, KeyError, TypeError, RuntimeError):
+            return False  # none, or a damaged one
+
+
+def trident_place(out: Path, slide: Path, encoder: str, *, patch_px: int, mpp: float) -> TridentPlace:
+    """Return where the features of a slide go inside ``out``.
+
+    Parameters
+    ----------
+    encoder : our id.   patch_px : side of a patch, px.   mpp : its µm per px.
+    """
+    folder = out / f"{nominal_magnification(mpp):g}x_{patch_px}px_0px_overlap"
+    return TridentPlace(folder, trident_slide_name(slide), trident_encoder(encoder))

@@ -1,0 +1,300 @@
+"""Read the expression of one sample from what people have: two columns, a matrix, GDC STAR counts, UCSC Xena.
+
+Plain or gzipped; comma, tab or semicolon; genes as symbols or Ensembl ids, in rows or columns. Only the columns that
+are needed are parsed, so that a matrix of a whole cohort opens in seconds.
+"""
+
+from __future__ import annotations
+
+import csv
+import difflib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from napari_survpgc.core.errors import ExpressionError
+from napari_survpgc.core.types import ExpressionProfile, ExpressionUnit
+
+from .expression_table import (
+    BLANK,
+    CASE_COLUMNS,
+    EXAMPLE,
+    EXTRA_COLUMNS,
+    GENE_COLUMNS,
+    SAMPLE_COLUMNS,
+    parse_columns,
+    read_header,
+    read_text,
+)
+from .genes import current_symbol, ensembl_id, gene_table, is_spreadsheet_date
+from .units import if_logarithmic, infer_unit, unit_in
+
+
+class SampleNeededError(ExpressionError):
+    """A matrix of many samples was given without saying which; ``samples`` names them."""
+
+    def __init__(self, source: str, samples: tuple[str, ...]) -> None:
+        super().__init__(
+            f"{source} holds {len(samples)} samples",
+            f"Say which one with --case, e.g. {', '.join(samples[:3])}",
+        )
+        self.samples = samples
+
+
+def read_expression(
+    path: Path, *, sample: str | None = None, unit: ExpressionUnit | None = None
+) -> ExpressionProfile:
+    """Read one sample.
+
+    Parameters
+    ----------
+    sample : column (or row) of a table; a unique beginning will do (a case id finds its only sample). Not needed
+        for a file of one sample.
+    unit : of the values; read from the header or inferred from the values when it is not given.
+
+    Raises
+    ------
+    ExpressionError : missing or damaged file, wrong columns, unknown sample, values that are no numbers, a gene
+        twice with different values.
+    """
+    text = read_text(path)
+    header, delimiter, has_header = read_header(path, text)
+    lower = [h.strip().lower() for h in header]
+    if {"gene_id", "gene_name"} <= set(lower) and any(h.endswith("unstranded") for h in lower):
+        return _gdc(path, text, header, delimiter, unit)
+    if len(header) < 2:
+        raise ExpressionError(f"{path.name} has one column", EXAMPLE)
+    if not has_header:
+        if len(header) != 2:
+            raise ExpressionError(f"{path.name} has {len(header)} columns of numbers and no header", EXAMPLE)
+        frame = parse_columns(path, text, delimiter, [0, 1], header=False)
+        return _profile(path, frame[0], frame[1], path.stem, unit, "")
+    if _genes_in_columns(lower, header):
+        return _row_of_table(path, text, header, delimiter, sample, unit)
+    return _column_of_matrix(path, text, header, delimiter, sample, unit)
+
+
+# --- layouts ------------------------------------------------------------------------------------------------
+
+
+def _gdc(
+    path: Path, text: str, header: Sequence[str], delimiter: str, unit: ExpressionUnit | None
+) -> ExpressionProfile:
+    """GDC STAR-counts: TPM unless another unit was asked for; the N_unmapped rows are no genes."""
+    column, found = "tpm_unstranded", ExpressionUnit.TPM
+    if unit in (ExpressionUnit.COUNTS, ExpressionUnit.FPKM):
+        column, found = ("unstranded" if unit is ExpressionUnit.COUNTS else "fpkm_unstranded"), unit
+    elif column not in header:
+        column, found = "unstranded", ExpressionUnit.COUNTS
+    elif unit not in (None, ExpressionUnit.TPM):
+        raise ExpressionError(
+            f"{path.name} is a GDC file and holds no {unit}", "Leave the unit out: TPM is read"
+        )
+    if column not in header:
+        raise ExpressionError(f"{path.name} lacks the column {column}", "Download it again from the GDC")
+    names = ["gene_id", "gene_name", column]
+    frame = parse_columns(path, text, delimiter, [header.index(n) for n in names], header=True)
+    frame.columns = names
+    frame = frame[frame["gene_id"].str.startswith("ENSG") & ~frame["gene_id"].str.endswith("_PAR_Y")]
+    # The file's own symbols are older than ours; ids decide, symbols fill in.
+    table = gene_table().symbol_of
+    ids = frame["gene_id"].str.slice(0, 15)
+    genes = ids.map(table).fillna(frame["gene_name"])
+    return _finish(path, genes, frame[column], path.name.split(".")[0], found, True, [], merge=True)
+
+
+def _row_of_table(
+    path: Path,
+    text: str,
+    header: Sequence[str],
+    delimiter: str,
+    sample: str | None,
+    unit: ExpressionUnit | None,
+) -> ExpressionProfile:
+    """A table with one sample a row: find the row as text, then parse that row only."""
+    lines = [line for line in text.splitlines()[1:] if line.strip()]
+    names = [line.split(delimiter, 1)[0].strip().strip('"') for line in lines]
+    name = _choose(path, names, sample)
+    if names.count(name) > 1:
+        raise ExpressionError(f"{path.name} has the sample {name} twice", "Keep one of them")
+    values = next(csv.reader([lines[names.index(name)]], delimiter=delimiter))
+    if len(values) != len(header):
+        raise ExpressionError(
+            f"The row {name} of {path.name} has {len(values)} of {len(header)} values", EXAMPLE
+        )
+    return _profile(path, pd.Series(header[1:]), pd.Series(values[1:]), name, unit, "")
+
+
+def _column_of_matrix(
+    path: Path,
+    text: str,
+    header: Sequence[str],
+    delimiter: str,
+    sample: str | None,
+    unit: ExpressionUnit | None,
+) -> ExpressionProfile:
+    lower = [h.strip().lower() for h in header]
+    gene_column = next((i for i, h in enumerate(lower) if h in ("hugo_symbol", "gene_symbol", "symbol")), 0)
+    samples = [
+        h for i, h in enumerate(header) if i != gene_column and i != 0 and lower[i] not in EXTRA_COLUMNS
+    ]
+    if gene_column != 0 and lower[0] not in GENE_COLUMNS | EXTRA_COLUMNS:
+        samples.insert(0, header[0])
+    if not samples:
+        raise ExpressionError(f"{path.name} has no column with values", EXAMPLE)
+    name = samples[0] if len(samples) == 1 else _choose(path, samples, sample)
+    frame = parse_columns(path, text, delimiter, [gene_column, list(header).index(name)], header=True)
+    frame.columns = ["gene", "value"]
+    hint = name if len(samples) == 1 else ""
+    shown = path.name.split(".")[0] if len(samples) == 1 else name
+    return _profile(path, frame["gene"], frame["value"], shown, unit, hint, merge="entrez_gene_id" in lower)
+
+
+def _genes_in_columns(lower: Sequence[str], header: Sequence[str]) -> bool:
+    if lower[0] in CASE_COLUMNS:
+        return True
+    if lower[0] in SAMPLE_COLUMNS:
+        known = gene_table().length_of
+        # UCSC Xena heads its gene column "sample".
+        hits = sum(h in known or ensembl_id(h) is not None or current_symbol(h) != h for h in header[1:201])
+        return hits >= 0.3 * len(header[1:201])
+    if lower[0] in GENE_COLUMNS or len(header) == 2:
+        return False
+    known = gene_table().length_of
+    hits = sum(h in known or ensembl_id(h) is not None for h in header[1:201])
+    return hits >= 0.5 * len(header[1:201])
+
+
+def _choose(path: Path, names: Sequence[str], sample: str | None) -> str:
+    if sample is None:
+        if len(names) == 1:
+            return names[0]
+        raise SampleNeededError(path.name, tuple(names))
+    if sample in names:
+        return sample
+    beginning = sorted({n for n in names if n.startswith(sample)})
+    if len(beginning) == 1:
+        return beginning[0]
+    if len(beginning) > 1:
+        raise ExpressionError(
+            f"{path.name} has {len(beginning)} samples of {sample}",
+            f"Say which one: {', '.join(beginning[:4])}",
+        )
+    near = difflib.get_close_matches(sample, names, 3) or list(names[:3])
+    raise ExpressionError(
+        f"{path.name} has no sample {sample}", f"Choose one that it has, e.g. {', '.join(near)}"
+    )
+
+
+# --- values -------------------------------------------------------------------------------------------------
+
+
+def _profile(
+    path: Path,
+    genes: pd.Series,
+    values: pd.Series,
+    sample: str,
+    unit: ExpressionUnit | None,
+    hint: str,
+    merge: bool = False,
+) -> ExpressionProfile:
+    """Map ids to symbols, find the unit, then finish."""
+    notes: list[str] = []
+    # Firehose writes TP53|7157, and ?|100130426 for what has no symbol.
+    names = genes.astype(str).str.strip().str.replace(r"\|\d+$", "", regex=True).replace("?", "")
+    named = names.ne("") & names.str.lower().ne("nan")
+    names, values = names[named], values[named]
+    ids = names.map(ensembl_id)
+    if ids.notna().mean() > 0.5:
+        par = names.str.endswith("_PAR_Y")
+        names, values, ids = names[~par], values[~par], ids[~par]
+        symbols = ids.map(gene_table().symbol_of)
+        lost = int(symbols.isna().sum())
+        notes.append(
+            f"{len(names) - lost} Ensembl ids were read as symbols; {lost} others are not protein-coding."
+        )
+        names, values, merge = symbols.dropna(), values[symbols.notna()], True
+    dates = names.map(is_spreadsheet_date)
+    if dates.any():
+        notes.append(
+            f"{int(dates.sum())} gene names were turned into dates by a spreadsheet (such as {names[dates].iloc[0]})"
+            " and were left out."
+        )
+        names, values = names[~dates], values[~dates]
+    if unit is None:
+        unit = unit_in(f"{hint} {path.name}".lower())
+        declared = unit is not None
+        unit = if_logarithmic(unit, values, notes)
+    else:
+        declared = True
+    return _finish(path, names, values, sample, unit, declared, notes, merge)
+
+
+def _finish(
+    path: Path,
+    names: pd.Series,
+    values: pd.Series,
+    sample: str,
+    unit: ExpressionUnit | None,
+    declared: bool,
+    notes: list[str],
+    merge: bool,
+) -> ExpressionProfile:
+    texts = values.astype(str).str.strip()
+    blank = texts.str.lower().isin(BLANK)
+    if blank.any():
+        notes.append(f"{int(blank.sum())} genes have no value and count as missing.")
+        names, texts = names[~blank], texts[~blank]
+    numbers = pd.to_numeric(texts, errors="coerce").to_numpy(float)
+    bad = ~np.isfinite(numbers)
+    if bad.any():
+        first = int(np.flatnonzero(bad)[0])
+        raise ExpressionError(
+            f"{path.name} has {int(bad.sum())} values that are not numbers, the first is"
+            f" '{texts.iloc[first][:30]}' for gene {names.iloc[first][:30]}",
+            "Correct them, or leave them empty",
+        )
+    if len(numbers) == 0:
+        raise ExpressionError(f"{path.name} holds no gene with a value", EXAMPLE)
+    if unit is None:
+        unit = infer_unit(numbers)
+    if unit is not ExpressionUnit.ZSCORE and (numbers < 0).any():
+        raise ExpressionError(
+            f"{path.name} has negative values, which cannot be {unit}", "State the unit, e.g. z-score"
+        )
+    present = set(names)
+    symbols = [s if (s := current_symbol(n)) == n or s not in present else n for n in names]
+    merged = _merge(path, symbols, numbers, unit, merge, notes)
+    return ExpressionProfile(merged, unit, declared, sample, path.name, tuple(notes))
+
+
+def _merge(
+    path: Path,
+    symbols: Sequence[str],
+    numbers: np.ndarray,
+    unit: ExpressionUnit,
+    merge: bool,
+    notes: list[str],
+) -> Mapping[str, float]:
+    result: dict[str, list[float]] = {}
+    for symbol, number in zip(symbols, numbers.tolist(), strict=True):
+        result.setdefault(symbol, []).append(number)
+    repeated = [s for s, v in result.items() if len(v) > 1]
+    differing = [s for s in repeated if len(set(result[s])) > 1]
+    if differing and not merge:
+        raise ExpressionError(
+            f"{path.name} has {len(differing)} duplicate genes with different values, e.g. {', '.join(differing[:3])}",
+            "Keep one value a gene",
+        )
+    if differing:
+        linear = unit in (ExpressionUnit.COUNTS, ExpressionUnit.TPM, ExpressionUnit.FPKM)
+        how = "added up" if linear else "averaged"
+        notes.append(f"{len(differing)} symbols belong to several ids; their values were {how}.")
+        total = np.sum if linear else np.mean
+        return {s: float(total(v)) if len(set(v)) > 1 else v[0] for s, v in result.items()}
+    return {s: v[0] for s, v in result.items()}
+
+
+# --- bytes --------------------------------------------------------------------------------------------------

@@ -1,0 +1,162 @@
+"""A list of patients, predicted one after the other."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from napari_survpgc.core.bundle.bundle import Bundle
+from napari_survpgc.core.clinical.record_file import read_record
+from napari_survpgc.core.cohort.text_table import read_text_table
+from napari_survpgc.core.errors import CohortError, SurvPGCError
+from napari_survpgc.core.genomics.expression_file import read_expression
+from napari_survpgc.core.slide.formats import find_slide
+from napari_survpgc.core.types import (
+    ClinicalRecord,
+    ExpressionProfile,
+    ProgressCallback,
+)
+
+from .one_patient import predict_slides
+
+
+@dataclass(frozen=True)
+class BatchItem:
+    """One patient to predict: the slides, and what goes with them.
+
+    Attributes
+    ----------
+    missing : ids of slides that the list names and the folder lacks.
+    """
+
+    case_id: str
+    slides: tuple[Path, ...]
+    record: ClinicalRecord
+    profile: ExpressionProfile | None
+    missing: tuple[str, ...] = ()
+
+    @property
+    def note(self) -> str:
+        """What a reader of the result must know of its slides, or ""."""
+        if not self.missing:
+            return ""
+        one = len(self.missing) == 1
+        return (
+            f"The slide{'' if one else 's'} {', '.join(self.missing)} of this patient {'was' if one else 'were'} not"
+            " found: the risk is that of the others alone."
+        )
+
+
+@dataclass(frozen=True)
+class BatchReport:
+    """What a batch did: patients with results, those that failed, and those to know something of, in one sentence."""
+
+    done: tuple[str, ...]
+    failed: tuple[tuple[str, str], ...]
+    notes: tuple[tuple[str, str], ...] = ()
+
+
+def read_batch(
+    patients: Path, slides: Path, expression: Path | None = None
+) -> tuple[tuple[BatchItem, ...], tuple[tuple[str, str], ...]]:
+    """Match the rows of a patients.csv with the slides of a folder; a patient with several slides keeps them all.
+
+    Returns
+    -------
+    The items, and (case, reason) for rows that cannot be used.
+
+    Raises
+    ------
+    CohortError : no row has a slide in the folder.
+    """
+    frame = read_text_table(patients)
+    if "case_id" not in frame.columns:
+        raise CohortError(f"{patients.name} has no column case_id", "Name the column with the ids like that")
+    items, problems = [], []
+    for _, row in frame.iterrows():
+        case = str(row["case_id"]).strip()
+        ids = [part.strip() for part in str(row.get("slide_ids", "")).split(";") if part.strip()] or [case]
+        found = {name: path for name in ids if (path := find_slide(slides, name)) is not None}
+        missing = tuple(name for name in ids if name not in found)
+        if not found:
+            problems.append((case, f"There is no slide {' or '.join(ids)} in {slides}."))
+            continue
+        try:
+            record = read_record(patients, case)
+            profile = read_expression(expression, sample=case) if expression else None
+        except SurvPGCError as error:
+            problems.append((case, str(error)))
+            continue
+        # The same slide named twice, with and without its ending, is one.
+        items.append(BatchItem(case, tuple(dict.fromkeys(found.values())), record, profile, missing))
+    if not items:
+        first = f" ({problems[0][1]})" if problems else ""
+        raise CohortError(
+            f"No row of {patients.name} has a usable slide in {slides}{first}",
+            "Name the slides in the column slide_ids as their files are named",
+        )
+    return tuple(items), tuple(problems)
+
+
+def predict_batch(
+    items: Sequence[BatchItem],
+    bundle: Bundle,
+    out: Path,
+    *,
+    device: str = "auto",
+    workers: int | None = None,
+    progress: ProgressCallback | None = None,
+) -> BatchReport:
+    """Predict one patient after the other into ``out/<case>``; one who fails is reported, the others go on.
+
+    Several slides are one bag, as in training, see :func:`~.one_patient.predict_slides`. A case whose results from these
+    slides are there already is not done again, so that an interrupted batch goes on.
+    """
+    done, failed = [], []
+    for number, item in enumerate(items):
+        target = out / item.case_id
+        if _is_done(item, target):
+            done.append(item.case_id)
+            continue
+
+        def inner(stage: str, part: int, total: int, number: int = number) -> None:
+            if progress:
+                share = part / total if total else 0.0
+                progress(
+                    f"{items[number].case_id}: {stage}", round(1000 * (number + share)), 1000 * len(items)
+                )
+
+        try:
+            predict_slides(
+                item.slides,
+                bundle,
+                item.record,
+                item.profile,
+                target,
+                warnings=[item.note] if item.note else [],
+                device=device,
+                workers=workers,
+                progress=inner,
+            )
+            done.append(item.case_id)
+        except SurvPGCError as error:
+            failed.append((item.case_id, str(error)))
+    if progress:
+        progress("batch", len(items), len(items))
+    notes = tuple((item.case_id, item.note) for item in items if item.note and item.case_id in done)
+    return BatchReport(tuple(done), tuple(failed), notes)
+
+
+def _is_done(item: BatchItem, target: Path) -> bool:
+    """Whether the results in a folder are those of the patient's slides; an earlier list may have had fewer."""
+    path = target / "prediction.json"
+    if not path.is_file():
+        return False
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        names = {slide["name"] for slide in document.get("slides") or [document["slide"]]}
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    return names == {slide.name for slide in item.slides}

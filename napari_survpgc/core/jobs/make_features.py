@@ -1,0 +1,58 @@
+"""The features that a bundle's models want."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from napari_survpgc.core.bundle.bundle import Bundle
+from napari_survpgc.core.bundle.config import UNKNOWN_ENCODER
+from napari_survpgc.core.encoders.catalog import load_image_encoder
+from napari_survpgc.core.errors import BundleError
+from napari_survpgc.core.features.featurize import SlideFeatures, featurize
+from napari_survpgc.core.slide.slide import Slide
+from napari_survpgc.core.types import (
+    ProgressCallback,
+    TissueMask,
+)
+
+
+def bundle_features(
+    slide: Slide,
+    bundle: Bundle,
+    out: Path,
+    *,
+    device: str = "auto",
+    tissue: TissueMask | Path | None = None,
+    workers: int | None = None,
+    batch_size: int | None = None,
+    progress: ProgressCallback | None = None,
+) -> SlideFeatures:
+    """Compute (or finish, or read back) the features that a bundle's models want.
+
+    Raises
+    ------
+    BundleError : the bundle's models do not look at slides.   Further: see :func:`~napari_survpgc.core.features.featurize.featurize`.
+    """
+    spec = bundle.config.encoders.get("pathology")
+    if spec is None:
+        raise BundleError(
+            f"The model of bundle {bundle.path.name} does not look at slides",
+            "Choose a bundle with a pathology encoder",
+        )
+    if spec.id == UNKNOWN_ENCODER:
+        raise BundleError(
+            f"Bundle {bundle.path.name} does not know which encoder made the features that it was trained on",
+            "Give the features of the slide (--features), or train again with --set image_encoder=ID",
+        )
+    encoder = load_image_encoder(spec.id, device)
+    return featurize(
+        slide,
+        encoder,
+        out,
+        patch_px=spec.patch_px or encoder.patch_px,
+        mpp=spec.mpp or encoder.mpp,
+        tissue=tissue,
+        workers=workers,
+        batch_size=batch_size,
+        progress=progress,
+    )

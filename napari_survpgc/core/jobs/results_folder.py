@@ -1,0 +1,144 @@
+"""Results on disk, as a table of patients."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pandas as pd
+
+from napari_survpgc.core.clinical.record import parse_record
+from napari_survpgc.core.cohort.text_table import read_text_table
+from napari_survpgc.core.errors import CohortError, SurvPGCError, writing
+from napari_survpgc.core.output.case_file import CASE_FILE, SUFFIX
+from napari_survpgc.core.types import (
+    ClinicalRecord,
+)
+
+_MAX_JSON = 8 << 20
+
+
+@dataclass(frozen=True)
+class CaseResult:
+    """One row of the cohort table.
+
+    Attributes
+    ----------
+    months, event : None where the follow-up is not known.   folder : of its results, or None.
+    slide : path where it can be found, or None.   case_file : opens it as it was left, or None.
+    """
+
+    case_id: str
+    risk: float
+    risk_percentile: float
+    risk_group: str
+    record: ClinicalRecord
+    months: float | None = None
+    event: int | None = None
+    folder: Path | None = None
+    slide: Path | None = None
+    case_file: Path | None = None
+    heatmap: Path | None = None
+    slides: tuple[Path, ...] = ()  # all of a cohort's patient that can be found, ``slide`` first
+    case_files: tuple[Path, ...] = ()  # one a slide, ``case_file`` first
+
+
+def read_results(folder: Path, patients: Path | None = None) -> tuple[CaseResult, ...]:
+    """Read every prediction.json of a folder and its subfolders.
+
+    Parameters
+    ----------
+    patients : a patients.csv with the follow-up; by default one in the folder itself, if there is one.
+
+    Raises
+    ------
+    CohortError : there is no result in the folder.
+    """
+    found = []
+    problems = []
+    for path in sorted(folder.rglob("prediction.json")):
+        if path.parent != folder and (path.parent.parent / "prediction.json").is_file():
+            continue  # of one slide of a patient with several: the patient's own lies above
+        try:
+            found.append(_result(path))
+        except (OSError, ValueError, KeyError, TypeError, SurvPGCError):
+            problems.append(path.parent.name)
+    if not found:
+        spoilt = f" that can be read (damaged: {', '.join(problems[:3])})" if problems else ""
+        raise CohortError(
+            f"{folder} holds no result{spoilt}",
+            "Choose a folder with the results of 'survpgc predict' or of a batch, or a cohort folder",
+        )
+    table = patients or folder / "patients.csv"
+    if table.is_file():
+        found = _with_follow_up(found, table)
+    return tuple(found)
+
+
+def _result(path: Path) -> CaseResult:
+    if path.stat().st_size > _MAX_JSON:
+        raise ValueError("too large")
+    document = json.loads(path.read_text(encoding="utf-8"))
+    folder = path.parent
+    cases = sorted(folder.glob(f"*{SUFFIX}"))[:1]
+    heatmap = folder / "heatmap_clinic.png"
+    if document.get("slides") and not cases:
+        places = [folder / Path(str(slide["name"])).stem for slide in document["slides"]]
+        cases = [case for place in places if (case := place / CASE_FILE).is_file()]
+        heatmap = places[0] / heatmap.name
+    return CaseResult(
+        case_id=folder.name,
+        risk=float(document["risk"]),
+        risk_percentile=float(document["risk_percentile"]),
+        risk_group=str(document["risk_group"]),
+        record=parse_record(document.get("clinical") or {}),
+        folder=folder,
+        case_file=cases[0] if cases else None,
+        case_files=tuple(cases),
+        heatmap=heatmap if heatmap.is_file() else None,
+    )
+
+
+def _with_follow_up(results: Sequence[CaseResult], table: Path) -> list[CaseResult]:
+    frame = read_text_table(table)
+    if not {"case_id", "survival_months", "event"} <= set(frame.columns):
+        return list(results)
+    by_case = frame.drop_duplicates("case_id").set_index("case_id")
+    merged = []
+    for result in results:
+        if result.case_id in by_case.index:
+            row = by_case.loc[result.case_id]
+            months = pd.to_numeric(row["survival_months"], errors="coerce")
+            event = pd.to_numeric(row["event"], errors="coerce")
+            if pd.notna(months) and event in (0, 1):
+                result = replace(result, months=float(months), event=int(event))
+        merged.append(result)
+    return merged
+
+
+def keep_follow_up(patients: Path, out: Path, cases: Collection[str]) -> None:
+    """Copy the follow-up of these cases into ``out/patients.csv``, so that the results tell of it when opened again.
+
+    Rows of an earlier batch into the same folder stay. Nothing is written when the list has no follow-up.
+
+    Raises
+    ------
+    OutputError : disk full, no permission.   CohortError : one of the two tables cannot be read.
+    """
+    columns = ["case_id", "survival_months", "event"]
+    frame = read_text_table(patients)
+    target = out / "patients.csv"
+    if not set(columns) <= set(frame.columns) or (target.exists() and target.samefile(patients)):
+        return
+    frame = frame.assign(case_id=frame["case_id"].str.strip())
+    frame = frame.loc[frame["case_id"].isin(list(cases)), columns]
+    if target.is_file():
+        earlier = read_text_table(target)
+        if "case_id" in earlier.columns:
+            frame = pd.concat([earlier[~earlier["case_id"].isin(frame["case_id"])], frame]).fillna("")
+    with writing(target):
+        partial = target.with_name(f".{target.name}.partial")
+        frame.to_csv(partial, index=False)
+        partial.replace(target)

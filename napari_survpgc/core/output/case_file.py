@@ -1,0 +1,388 @@
+"""A case as one file (``.survpgc``): slide reference, record, expression, tissue, results; reopened without computing.
+
+HDF5 with a JSON document; nothing in it is unpickled. The slide itself is named by path and fingerprint, not copied.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_survpgc.core.clinical.record import parse_record
+from napari_survpgc.core.errors import FeatureError, SlideError, SurvPGCError, writing
+from napari_survpgc.core.features.feature_file import read_features
+from napari_survpgc.core.features.joined import join_slides
+from napari_survpgc.core.types import (
+    Attribution,
+    ClinicalRecord,
+    ExpressionProfile,
+    ExpressionUnit,
+    PatchFeatures,
+    PatchGrid,
+    Polygon,
+    Prediction,
+    SlidePart,
+    TissueMask,
+)
+
+FORMAT = 1
+SUFFIX = ".survpgc"
+CASE_FILE = f"case{SUFFIX}"
+_MAX_DOCUMENT = 16 << 20
+_MAX_PATCHES = 5_000_000
+_MAX_ROWS = 5_000
+_AGAIN = "Open the slide and press Run to make it again"
+
+
+class CaseFileError(SurvPGCError):
+    """A case file is damaged or not one."""
+
+
+@dataclass(frozen=True)
+class SavedCase:
+    """What a case file holds.
+
+    Attributes
+    ----------
+    slide : path as it was; ``fingerprint`` tells whether a file is that slide.   mpp : given by a person, or None.
+    bundle : folder of the model as it was, and ``bundle_fingerprint``.
+    features : embedded, or read from ``features_paths``; None when such a file is gone (no what-if then). Of all slides
+        of the patient where the prediction is theirs together; ``slide`` is the one that is shown.
+    prediction : without its state.   settings : how it was looked at (map, colors ...).
+    """
+
+    slide: Path | None
+    fingerprint: str
+    mpp: float | None
+    record: ClinicalRecord
+    profile: ExpressionProfile | None
+    bundle: Path
+    bundle_fingerprint: str
+    tissue: TissueMask | None
+    features: PatchFeatures | None
+    prediction: Prediction
+    name: str = ""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+def save_case(case: SavedCase, path: Path, *, features_paths: Sequence[Path] = ()) -> None:
+    """Write a case file.
+
+    Parameters
+    ----------
+    features_paths : feature files beside it, one a slide, referred to instead of copying the features into the case file.
+
+    Raises
+    ------
+    OutputError : disk full, no permission; an earlier file is then untouched.
+    """
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}-", suffix=".partial", dir=path.parent)
+        os.close(handle)
+        partial = Path(name)
+        try:
+            with h5py.File(partial, "w") as file:
+                _write(case, file, path, features_paths)
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+def load_case(path: Path, *, features: bool = True) -> SavedCase:
+    """Read a case file.
+
+    Parameters
+    ----------
+    features : False leaves the patch features unread, for those who only look (no what-if then).
+
+    Raises
+    ------
+    CaseFileError : missing, damaged, too new, or not a case file.
+    """
+    try:
+        with h5py.File(path, "r") as file:
+            return _read(file, path, features)
+    except CaseFileError:
+        raise
+    except FileNotFoundError as error:
+        raise CaseFileError(f"There is no file {path}", "Check the name and the folder") from error
+    except (OSError, KeyError, ValueError, TypeError, SurvPGCError) as error:
+        raise CaseFileError(f"{path.name} is not a readable case file", _AGAIN) from error
+
+
+def find_case_slide(case: SavedCase, path: Path) -> Path:
+    """Return where the slide of the case file ``path`` is: at its old place, or beside the case file.
+
+    Raises
+    ------
+    SlideError : it is at neither.
+    """
+    places = [case.slide, path.parent / case.slide.name] if case.slide is not None else []
+    for place in places:
+        if place.exists():
+            return place
+    name = case.slide.name if case.slide is not None else "(unnamed)"
+    raise SlideError(
+        f"The slide {name} of the case {path.name} is not at its place any more",
+        "Put it beside the case file, or back where it was",
+    )
+
+
+# --- writing ------------------------------------------------------------------------------------------------
+
+_ARRAYS = ("hazards", "survival", "fold_hazards", "fold_survival", "fold_risks", "bin_edges_months", "coords")
+
+
+def _write(case: SavedCase, file: h5py.File, path: Path, features_paths: Sequence[Path]) -> None:
+    prediction = case.prediction
+    names = [_relative(place, path.parent) for place in features_paths]
+    document = {
+        "format": FORMAT,
+        "name": case.name,
+        "slide": str(case.slide) if case.slide else None,
+        "fingerprint": case.fingerprint,
+        "mpp": case.mpp,
+        "record": dataclasses.asdict(case.record),
+        "bundle": str(case.bundle),
+        "bundle_fingerprint": case.bundle_fingerprint,
+        "features": names[0] if len(names) == 1 else names or None,
+        "slides": [_part_document(part) for part in case.features.parts] if case.features else [],
+        "settings": dict(case.settings),
+        "prediction": {
+            "risk": prediction.risk,
+            "risk_percentile": prediction.risk_percentile,
+            "risk_group": prediction.risk_group,
+            "patch_px_level0": prediction.patch_px_level0,
+            "token_names": {key: list(names) for key, names in prediction.token_names.items()},
+            "attribution": dataclasses.asdict(prediction.attribution) if prediction.attribution else None,
+            "provenance": prediction.provenance,
+            "warnings": list(prediction.warnings),
+        },
+    }
+    file.attrs["survpgc_case"] = FORMAT
+    file["document"] = json.dumps(document, allow_nan=False)
+    results = file.create_group("prediction")
+    for name in _ARRAYS:
+        results[name] = getattr(prediction, name)
+    for name, matrix in prediction.attention.items():
+        results.create_dataset(f"attention/{name}", data=matrix, compression="lzf", shuffle=True)
+    if case.profile is not None:
+        group = file.create_group("expression")
+        group.attrs.update(
+            unit=str(case.profile.unit),
+            declared=case.profile.unit_declared,
+            sample=case.profile.sample,
+            source=case.profile.source,
+            notes=json.dumps(case.profile.notes),
+        )
+        group["genes"] = np.array(list(case.profile.values), dtype=h5py.string_dtype())
+        group["values"] = np.array(list(case.profile.values.values()), np.float64)
+    if case.tissue is not None:
+        group = file.create_group("tissue")
+        group.attrs.update(method=case.tissue.method, size=case.tissue.size)
+        for number, polygon in enumerate(case.tissue.polygons):
+            rings = group.create_group(f"{number:05d}")
+            for index, ring in enumerate((polygon.exterior, *polygon.holes)):
+                rings[f"{index:05d}"] = ring
+    if case.features is not None and not features_paths:
+        _write_features(case.features, file.create_group("features"))
+
+
+def _relative(place: Path, folder: Path) -> str:
+    try:
+        return os.path.relpath(place, folder)
+    except ValueError:  # Windows: another drive
+        return str(place.resolve())
+
+
+def _part_document(part: SlidePart) -> dict[str, Any]:
+    grid = part.grid
+    return {
+        "name": part.name,
+        "fingerprint": part.fingerprint,
+        "n_patches": len(grid),
+        "patch_px": grid.patch_px,
+        "mpp": grid.mpp if np.isfinite(grid.mpp) else None,
+        "patch_px_level0": grid.patch_px_level0,
+        "slide_size": grid.slide_size,
+    }
+
+
+def _write_features(features: PatchFeatures, group: h5py.Group) -> None:
+    grid = features.grid
+    group.create_dataset("rows", data=features.features, compression="lzf", shuffle=True)
+    group["coords"] = grid.coords
+    group["failed_coords"] = features.failed_coords
+    group.attrs.update(
+        patch_px=grid.patch_px,
+        mpp=grid.mpp,
+        patch_px_level0=grid.patch_px_level0,
+        slide_size=grid.slide_size or (0, 0),
+        encoder=features.encoder or "",
+        fingerprint=features.slide_fingerprint or "",
+    )
+
+
+# --- reading ------------------------------------------------------------------------------------------------
+
+
+def _read(file: h5py.File, path: Path, with_features: bool) -> SavedCase:
+    if "survpgc_case" not in file.attrs:
+        raise CaseFileError(f"{path.name} is not a case file", "Choose a file saved with Case > Save")
+    if int(file.attrs["survpgc_case"]) > FORMAT:
+        raise CaseFileError(f"{path.name} was written by a newer version", "Update napari-survpgc")
+    text = file["document"][()]
+    if len(text) > _MAX_DOCUMENT:
+        raise CaseFileError(f"{path.name} is not a readable case file", _AGAIN)
+    document = json.loads(text)
+    features = _features(file, document, path) if with_features else None
+    slide = document["slide"]
+    return SavedCase(
+        slide=Path(slide) if slide else None,
+        fingerprint=str(document["fingerprint"]),
+        mpp=None if document["mpp"] is None else float(document["mpp"]),
+        record=parse_record(document["record"]),
+        profile=_profile(file),
+        bundle=Path(document["bundle"]),
+        bundle_fingerprint=str(document["bundle_fingerprint"]),
+        tissue=_tissue(file),
+        features=features,
+        prediction=_prediction(file["prediction"], document["prediction"], path),
+        name=str(document["name"]),
+        settings=dict(document["settings"]),
+    )
+
+
+def _array(node: Any, path: Path, *, max_size: int = 200_000_000) -> NDArray[Any]:
+    if not isinstance(node, h5py.Dataset) or node.size > max_size or node.dtype.kind not in "fiu":
+        raise CaseFileError(f"{path.name} is damaged", _AGAIN)
+    return np.asarray(node[()])
+
+
+def _prediction(group: h5py.Group, document: Mapping[str, Any], path: Path) -> Prediction:
+    arrays = {name: _array(group[name], path) for name in _ARRAYS}
+    coords = arrays.pop("coords").astype(np.int32)
+    n, bins, folds = len(coords), len(arrays["hazards"]), len(arrays["fold_risks"])
+    attention = {}
+    if "attention" in group:
+        attention = {str(k): _array(v, path).astype(np.float32) for k, v in group["attention"].items()}
+    names = {str(k): tuple(str(x) for x in v) for k, v in document["token_names"].items()}
+    consistent = (
+        coords.shape == (n, 2)
+        and 0 < n <= _MAX_PATCHES
+        and arrays["survival"].shape == (bins,)
+        and arrays["bin_edges_months"].shape == (bins + 1,)
+        and arrays["fold_survival"].shape == arrays["fold_hazards"].shape == (folds, bins)
+        and set(attention) <= {"clinic", "genomic"}
+        and set(names) == set(attention)
+        and all(m.shape == (len(names[k]), n) and len(m) <= _MAX_ROWS for k, m in attention.items())
+        and all(np.isfinite(a).all() for a in (*arrays.values(), *attention.values()))
+    )
+    if not consistent:
+        raise CaseFileError(f"{path.name} is damaged: its parts do not fit together", _AGAIN)
+    return Prediction(
+        **{name: values.astype(np.float64) for name, values in arrays.items()},
+        risk=float(document["risk"]),
+        risk_percentile=float(document["risk_percentile"]),
+        risk_group=str(document["risk_group"]),
+        attention=attention,
+        token_names=names,
+        coords=coords,
+        patch_px_level0=float(document["patch_px_level0"]),
+        attribution=Attribution(**document["attribution"]) if document["attribution"] else None,
+        provenance=document["provenance"],
+        warnings=tuple(str(w) for w in document["warnings"]),
+    )
+
+
+def _profile(file: h5py.File) -> ExpressionProfile | None:
+    if "expression" not in file:
+        return None
+    group = file["expression"]
+    genes = [g.decode("utf-8") for g in group["genes"][()]]
+    return ExpressionProfile(
+        values=dict(zip(genes, (float(v) for v in group["values"][()]), strict=True)),
+        unit=ExpressionUnit(group.attrs["unit"]),
+        unit_declared=bool(group.attrs["declared"]),
+        sample=str(group.attrs["sample"]),
+        source=str(group.attrs["source"]),
+        notes=tuple(json.loads(group.attrs["notes"])),
+    )
+
+
+def _tissue(file: h5py.File) -> TissueMask | None:
+    if "tissue" not in file:
+        return None
+    group = file["tissue"]
+    polygons = []
+    for name in sorted(group):
+        rings = [np.asarray(group[name][ring][()], np.float64) for ring in sorted(group[name])]
+        polygons.append(Polygon(rings[0], tuple(rings[1:])))
+    width, height = (int(v) for v in group.attrs["size"])
+    return TissueMask(tuple(polygons), (width, height), str(group.attrs["method"]))
+
+
+def _parts(document: Mapping[str, Any], coords: NDArray[np.int32], path: Path) -> tuple[SlidePart, ...]:
+    """Return the slides whose patches these are; () for one slide."""
+    parts, start = [], 0
+    for entry in document.get("slides", []):
+        stop = start + int(entry["n_patches"])
+        size = entry["slide_size"]
+        grid = PatchGrid(
+            coords[start:stop],
+            int(entry["patch_px"]),
+            float("nan") if entry["mpp"] is None else float(entry["mpp"]),
+            float(entry["patch_px_level0"]),
+            (int(size[0]), int(size[1])) if size else None,
+        )
+        parts.append(SlidePart(str(entry["name"]), grid, entry["fingerprint"]))
+        start = stop
+    if parts and start != len(coords):
+        raise CaseFileError(f"{path.name} is damaged: its slides do not fit their features", _AGAIN)
+    return tuple(parts)
+
+
+def _features(file: h5py.File, document: Mapping[str, Any], path: Path) -> PatchFeatures | None:
+    if document["features"] is not None:
+        named = document["features"]
+        places = [path.parent / str(name) for name in (named if isinstance(named, list) else [named])]
+        try:
+            bag = join_slides([read_features(place) for place in places], [place.name for place in places])
+        except FeatureError:
+            return None  # moved away: the results can be looked at, what-if asks for a new run
+        return dataclasses.replace(bag, parts=_parts(document, bag.grid.coords, path))
+    if "features" not in file:
+        return None
+    group = file["features"]
+    rows, coords = _array(group["rows"], path, max_size=2_000_000_000), _array(group["coords"], path)
+    if rows.ndim != 2 or coords.shape != (len(rows), 2):
+        raise CaseFileError(f"{path.name} is damaged: its features do not fit together", _AGAIN)
+    facts = group.attrs
+    width, height = (int(v) for v in facts["slide_size"])
+    grid = PatchGrid(
+        coords.astype(np.int32),
+        int(facts["patch_px"]),
+        float(facts["mpp"]),
+        float(facts["patch_px_level0"]),
+        (width, height) if width else None,
+    )
+    failed = _array(group["failed_coords"], path).astype(np.int32)
+    return PatchFeatures(
+        rows,
+        grid,
+        str(facts["encoder"]) or None,
+        failed,
+        str(facts["fingerprint"]) or None,
+        parts=_parts(document, grid.coords, path),
+    )

@@ -1,0 +1,87 @@
+"""The best patches of a path as pictures."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from napari_survpgc.core.errors import OutputError, writing
+from napari_survpgc.core.slide.slide import Slide
+from napari_survpgc.core.types import Prediction
+
+PATCH_PX = 256
+
+
+IN_REPORT = 10
+
+
+def write_gallery(
+    folder: Path,
+    prediction: Prediction,
+    slide: Slide,
+    scores: NDArray[np.floating],
+    percentile: NDArray[np.floating],
+    indices: NDArray[np.int64],
+    ranks: Sequence[int] | None = None,
+) -> Gallery:
+    """Write patches as PNG with patches.csv into a folder that is made, or replaced when it is complete.
+
+    Parameters
+    ----------
+    scores, percentile : (n_p,).   indices : patches to write.   ranks : their ranks (default: 1, 2, ...).
+
+    Raises
+    ------
+    OutputError : disk full, no permission; an earlier folder is then untouched.
+    """
+    images, shown = [], []
+    with writing(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+        try:
+            with (staging / "patches.csv").open("w", encoding="utf-8", newline="") as stream:
+                table = csv.writer(stream, lineterminator="\n")
+                table.writerow(["rank", "x", "y", "score", "percentile"])
+                for number, index in enumerate(indices):
+                    rank = ranks[number] if ranks is not None else number + 1
+                    x, y = (int(v) for v in prediction.coords[index])
+                    pixels = slide.read_square(x, y, prediction.patch_px_level0, PATCH_PX)
+                    Image.fromarray(pixels).save(staging / f"rank_{rank:02d}_x{x}_y{y}.png")
+                    table.writerow([rank, x, y, repr(float(scores[index])), repr(float(percentile[index]))])
+                    if number < IN_REPORT:
+                        images.append(pixels)
+                        shown.append(float(percentile[index]))
+            staging.chmod(0o755)
+            if folder.is_dir():
+                _only_patches(folder)
+                shutil.rmtree(folder)
+            staging.replace(folder)
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+    return Gallery(images, shown)
+
+
+def _only_patches(folder: Path) -> None:
+    """Refuse to replace a folder that holds anything but an earlier gallery."""
+    other = [p.name for p in folder.iterdir() if p.name != "patches.csv" and not p.match("rank_*.png")]
+    if other:
+        raise OutputError(
+            f"The folder {folder} holds other files ({other[0]}) and was not replaced",
+            "Choose another folder",
+        )
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """The best patches of one path: images (256 px) with rank order and percentile."""
+
+    images: Sequence[NDArray[np.uint8]]
+    percentiles: Sequence[float]

@@ -1,0 +1,17 @@
+"""Slide features + patient + bundle -> prediction, and the same again after a change."""
+
+from .patient import Patient, PatientInputs
+from .predictor import Predictor, State, predict, state_of
+from .what_if import attribute, for_slide, what_if
+
+__all__ = [
+    "Patient",
+    "PatientInputs",
+    "Predictor",
+    "State",
+    "attribute",
+    "for_slide",
+    "predict",
+    "state_of",
+    "what_if",
+]

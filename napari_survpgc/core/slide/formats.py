@@ -1,0 +1,23 @@
+"""The endings of slide files, and the slide of an id in a folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+SLIDE_SUFFIXES = (
+    ".svs", ".ndpi", ".mrxs", ".scn", ".bif", ".svslide", ".tif", ".tiff", ".btf", ".vms", ".vmu", ".dcm", ".zvi",
+)  # fmt: skip
+
+
+def find_slide(folder: Path, slide_id: str) -> Path | None:
+    """Return the slide file of that id in a folder, whatever its format, or None."""
+    if not folder.is_dir():
+        return None
+    stem = slide_id
+    for suffix in SLIDE_SUFFIXES:
+        stem = stem.removesuffix(suffix)
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() in SLIDE_SUFFIXES and path.stem == stem:
+            return path
+    dicom = folder / stem
+    return dicom if dicom.is_dir() else None

@@ -1,0 +1,229 @@
+"""An open slide: levels, pixel size, and pixels as RGB arrays.
+
+Levels are the stored ones plus virtual ones, so that no step is larger than 2x and the coarsest level is at most
+2048 px: viewers load a whole level at a time, and a step of 4x costs them 16 times the pixels of the screen.
+The label and macro image of a slide may show a patient's name; nothing here reads them unless asked to.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from napari_survpgc.core.errors import MissingMppError, SlideError
+from napari_survpgc.core.types import Resampling, SlideInfo
+
+from .backends import Handle, open_handle
+from .describe import COARSEST_PX, describe
+
+_STRIP_PX = 16 << 20  # source pixels read at once for a virtual level: 64 MB
+
+
+def open_slide(path: Path | str, *, mpp: float | None = None) -> Slide:
+    """Open a slide.
+
+    Parameters
+    ----------
+    path : slide file, or the folder of a DICOM slide.
+    mpp : µm per level-0 px given by the user; wins over the file and is recorded as such.
+
+    Raises
+    ------
+    SlideError : the file is missing, damaged or no slide.
+    """
+    return Slide(Path(path), mpp)
+
+
+def require_mpp(info: SlideInfo) -> float:
+    """Return µm per level-0 px, or raise MissingMppError that says how to give it."""
+    if info.mpp is None:
+        raise MissingMppError(
+            f"{info.path.name} does not say how large its pixels are",
+            "Give µm per pixel (20x is about 0.5, 40x about 0.25) with --mpp-override, or in Slide > Pixel size",
+        )
+    return info.mpp
+
+
+class Slide:
+    """An open slide; safe to use from several threads. Use it in a ``with`` statement or call :meth:`close`."""
+
+    def __init__(self, path: Path, mpp: float | None = None) -> None:
+        if mpp is not None and not 0.01 <= mpp <= 100:
+            raise SlideError(
+                f"A pixel size of {mpp} µm is not possible", "Give µm per pixel, e.g. 0.5 for 20x"
+            )
+        self._handle: Handle | None = open_handle(path)
+        self._lock = threading.Lock()
+        self._reading: dict[int, int] = {}  # reads under way, by handle
+        self._to_close: dict[int, Handle] = {}
+        try:
+            self.info, self._sources = describe(path, self._handle, mpp)
+        except SlideError:
+            self.close()
+            raise
+
+    def __enter__(self) -> Slide:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Release the file; reading afterwards is an error. A read under way in another thread ends first."""
+        with self._lock:
+            handle, self._handle = self._handle, None
+            if handle is not None and self._reading.get(id(handle), 0):
+                # OpenSlide ends the process when a file is closed under a reader: the last reader closes it.
+                self._to_close[id(handle)] = handle
+                return
+        if handle is not None:
+            handle.slide.close()
+
+    @contextmanager
+    def _in_use(self) -> Iterator[Handle]:
+        """Hold the file open for one read."""
+        with self._lock:
+            handle = self._handle
+            if handle is None:
+                raise SlideError(f"{self.info.path.name} was closed", "Open it again")
+            self._reading[id(handle)] = self._reading.get(id(handle), 0) + 1
+        try:
+            yield handle
+        finally:
+            with self._lock:
+                self._reading[id(handle)] -= 1
+                last = not self._reading[id(handle)]
+                if last:
+                    del self._reading[id(handle)]
+                leave = self._to_close.pop(id(handle), None) if last else None
+            if leave is not None:
+                leave.slide.close()
+
+    def source(self, level: int) -> tuple[int, int]:
+        """Return the number of the stored level that a level is read from, and by how much it is reduced."""
+        return self._sources[level]
+
+    def level_of(self, stored: int) -> int:
+        """Return the place of a stored level in ``info.levels``."""
+        return self._sources.index((stored, 1))
+
+    # --- pixels --------------------------------------------------------------------------------------------
+
+    def read_region(self, x: int, y: int, level: int, size: tuple[int, int]) -> NDArray[np.uint8]:
+        """Read part of a level.
+
+        Parameters
+        ----------
+        x, y : top-left corner in level-0 px; may lie outside the slide.
+        level : index into ``info.levels``.
+        size : (width, height) in px of that level.
+
+        Returns
+        -------
+        (height, width, 3) uint8; what lies outside the slide has its background color.
+
+        Raises
+        ------
+        SlideError : that part of the file is damaged; other parts can still be read.
+        """
+        source, factor = self._sources[level]
+        if factor == 1:
+            return np.asarray(self._read_stored(x, y, source, size))
+        width, height = size
+        out = np.empty((height, width, 3), np.uint8)
+        rows = max(1, _STRIP_PX // max(1, width * factor * factor))
+        step = self.info.levels[level].downsample
+        for top in range(0, height, rows):
+            count = min(rows, height - top)
+            block = self._read_stored(x, y + round(top * step), source, (width * factor, count * factor))
+            # PIL's reduce is an exact box average, much faster than a reshaped mean.
+            out[top : top + count] = np.asarray(block.reduce(factor))
+        return out
+
+    def read_square(
+        self, x: int, y: int, size_level0: float, out_px: int, resampling: Resampling = "bilinear"
+    ) -> NDArray[np.uint8]:
+        """Read the square with top-left (x, y) and side ``size_level0`` level-0 px, resampled to ``out_px``.
+
+        It is read from the nearest finer stored level and resized once, antialiased (the filter's support widened by
+        the scale, as PIL does), with the exact fractional side.
+        """
+        wanted = size_level0 / out_px
+        levels = self.info.levels
+        stored = [i for i, level in enumerate(levels) if level.stored and level.downsample <= wanted * 1.001]
+        index = stored[-1] if stored else 0
+        side = size_level0 / levels[index].downsample
+        read = math.ceil(side - 1e-6)
+        block = self._read_stored(x, y, self._sources[index][0], (read, read))
+        if read != out_px or abs(side - out_px) >= 1e-6:
+            box = (0, 0, min(side, read), min(side, read))
+            block = block.resize((out_px, out_px), Image.Resampling[resampling.upper()], box=box)
+        return np.asarray(block)
+
+    def thumbnail(self, max_px: int = COARSEST_PX) -> NDArray[np.uint8]:
+        """Return the whole slide with its longer side at most ``max_px``, never upsampled."""
+        levels = self.info.levels
+        fitting = [i for i, level in enumerate(levels) if max(level.size) >= max_px]
+        index = fitting[-1] if fitting else 0
+        image = Image.fromarray(self.read_region(0, 0, index, levels[index].size))
+        scale = max_px / max(levels[0].size)
+        if scale < 1:
+            size = (max(1, round(levels[0].size[0] * scale)), max(1, round(levels[0].size[1] * scale)))
+            image = image.resize(size, Image.Resampling.BOX)
+        return np.asarray(image)
+
+    def _read_stored(self, x: int, y: int, stored: int, size: tuple[int, int]) -> Image.Image:
+        with self._in_use() as handle:
+            return self._read_with(handle, x, y, stored, size)
+
+    def _read_with(self, handle: Handle, x: int, y: int, stored: int, size: tuple[int, int]) -> Image.Image:
+        try:
+            image = handle.slide.read_region((int(x), int(y)), stored, (int(size[0]), int(size[1])))
+        except Exception as error:
+            self._reopen(handle)
+            raise SlideError(
+                f"{self.info.path.name} is damaged at x={x}, y={y} ({str(error).splitlines()[0][:80] if str(error) else type(error).__name__})",
+                "Copy or download it again, or go on without this part",
+            ) from error
+        return self._over_background(image)
+
+    def _reopen(self, failed: Handle) -> None:
+        """OpenSlide refuses every read after an error; a fresh handle goes on with the parts that are sound."""
+        with self._lock:
+            if self._handle is failed:
+                self._handle = open_handle(self.info.path)
+                self._to_close[id(failed)] = failed  # by its last reader: other threads may be inside it
+
+    def _over_background(self, image: Image.Image) -> Image.Image:
+        """Return RGB; unscanned (transparent) pixels get the slide's background color."""
+        if image.mode != "RGBA":
+            return image.convert("RGB")
+        lowest = image.getchannel("A").getextrema()[0]
+        if lowest == 255:
+            return image.convert("RGB")
+        backdrop = Image.new("RGBA", image.size, (*self.info.background, 255))
+        return Image.alpha_composite(backdrop, image).convert("RGB")
+
+    # --- what may identify a patient -----------------------------------------------------------------------
+
+    def associated_names(self) -> tuple[str, ...]:
+        """Return the names of label, macro and the like, without reading them."""
+        if self._handle is None:
+            return ()
+        return tuple(sorted(self._handle.slide.associated_images))
+
+    def read_associated(self, name: str) -> NDArray[np.uint8]:
+        """Read a label or macro image. It may show a patient's name: call this only when the user asks for it."""
+        if self._handle is None or name not in self._handle.slide.associated_images:
+            raise SlideError(f"{self.info.path.name} has no image named {name}", "Choose one that it has")
+        return np.asarray(self._over_background(self._handle.slide.associated_images[name]))

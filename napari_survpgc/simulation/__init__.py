@@ -1,0 +1,1 @@
+"""Simulated patients whose hazard is known, and their H&E sections."""

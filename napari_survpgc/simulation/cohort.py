@@ -1,0 +1,219 @@
+"""``survpgc simulate``: a cohort folder with known truth, and single patients of it for the demonstration.
+
+Besides the files of the cohort contract the folder gets ``slides/``, ``truth/`` (log hazards by modality, latents,
+a region map a slide) and ``expression_reference.csv`` (what a log2(TPM+1) value of each gene is compared with).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import gzip
+import io
+import json
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from napari_survpgc.core.errors import OutputError, writing
+from napari_survpgc.core.types import CLINICAL_FIELDS, ProgressCallback
+
+from .histology import Region
+from .patients import GENE_SETS, GENES, SimulatedPatient, gene_baseline, patient_generator, simulate_patient
+from .section import draw_section
+from .slide_file import write_slide
+
+SLIDE_PX = (2560, 2560)
+DEMO_SEED, DEMO_INDEX, DEMO_SLIDE_PX = 7, 45, (6144, 5120)
+N_FOLDS = 5
+
+
+@dataclass(frozen=True)
+class SimulatedCase:
+    """The files of one simulated patient, as ``survpgc predict`` takes them."""
+
+    slide: Path
+    clinical: Path
+    expression: Path
+    regions: Path
+    patient: SimulatedPatient
+
+
+def simulate_cohort(
+    out: Path,
+    *,
+    patients: int,
+    seed: int,
+    slide_px: tuple[int, int] = SLIDE_PX,
+    workers: int = 1,
+    progress: ProgressCallback | None = None,
+) -> None:
+    """Write a cohort folder; slides that are there already are kept, so an interrupted run goes on.
+
+    Parameters
+    ----------
+    patients : number of patients, at least 10.
+    slide_px : (width, height) of each slide at 0.5 µm per px, multiples of 16.
+    workers : processes that draw slides; the result does not depend on it.
+
+    Raises
+    ------
+    OutputError : the folder holds another cohort, or cannot be written.
+    """
+    if patients < 2 * N_FOLDS:
+        raise OutputError(
+            f"{patients} patients are too few for {N_FOLDS} folds",
+            f"Simulate at least {2 * N_FOLDS} patients",
+        )
+    settings = {"patients": patients, "seed": seed, "slide_px": list(slide_px)}
+    marker = out / "truth" / "settings.json"
+    if marker.is_file() and json.loads(marker.read_text(encoding="utf-8")) != settings:
+        raise OutputError(f"{out} holds a cohort simulated with other settings", "Choose a new folder")
+    if not marker.is_file() and out.is_dir() and any(out.iterdir()):
+        raise OutputError(f"{out} is not empty", "Choose a new folder")
+    cohort = [simulate_patient(seed, index) for index in range(patients)]
+    with writing(out):
+        (out / "truth").mkdir(parents=True, exist_ok=True)
+        (out / "folds").mkdir(exist_ok=True)
+        _write_text(marker, json.dumps(settings) + "\n")
+        _write_tables(out, cohort, seed)
+    jobs = [
+        (out / "slides" / f"{p.slide_id}.tiff", out / "truth" / "regions" / f"{p.slide_id}.png", seed, index)
+        for index, p in enumerate(cohort)
+    ]
+    jobs = [job for job in jobs if not (job[0].is_file() and job[1].is_file())]
+    done = patients - len(jobs)
+    if progress:
+        progress("slides", done, patients)
+    if workers == 1:
+        for slide, regions, _, index in jobs:
+            _draw(slide, regions, seed, index, slide_px)
+            done += 1
+            if progress:
+                progress("slides", done, patients)
+        return
+    pool = ProcessPoolExecutor(workers)
+    try:
+        futures = [
+            pool.submit(_draw, slide, regions, seed, index, slide_px) for slide, regions, _, index in jobs
+        ]
+        for future in as_completed(futures):
+            future.result()
+            done += 1
+            if progress:
+                progress("slides", done, patients)
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def simulate_case(out: Path, *, seed: int, index: int, slide_px: tuple[int, int] = SLIDE_PX) -> SimulatedCase:
+    """Write the files of one patient: the slide (kept if it is there), the record and the expression.
+
+    With ``slide_px=SLIDE_PX`` they are the same, bit for bit, as in the cohort of that seed.
+    """
+    patient = simulate_patient(seed, index)
+    case = SimulatedCase(
+        slide=out / f"{patient.slide_id}.tiff",
+        clinical=out / "clinical.json",
+        expression=out / "expression.csv",
+        regions=out / f"{patient.slide_id}-regions.png",
+        patient=patient,
+    )
+    with writing(out):
+        out.mkdir(parents=True, exist_ok=True)
+        _write_text(case.clinical, json.dumps(dataclasses.asdict(patient.record), indent=1) + "\n")
+        rows = [f"{gene},{value:.4f}" for gene, value in zip(GENES, patient.expression, strict=True)]
+        _write_text(case.expression, "\n".join(["gene,z-score", *rows]) + "\n")
+    if not (case.slide.is_file() and case.regions.is_file()):
+        _draw(case.slide, case.regions, seed, index, slide_px)
+    return case
+
+
+def _draw(slide: Path, regions: Path, seed: int, index: int, slide_px: tuple[int, int]) -> None:
+    """Draw one slide; module-level so that a process pool can call it."""
+    patient = simulate_patient(seed, index)
+    section = draw_section(patient.histology, slide_px, patient_generator(seed, index, "slide"))
+    with writing(regions):
+        regions.parent.mkdir(parents=True, exist_ok=True)
+        temporary = regions.with_name(f".{regions.name}.partial")
+        Image.fromarray(section.regions).save(temporary, format="PNG")
+        temporary.replace(regions)
+    write_slide(section, slide)
+
+
+def _write_text(path: Path, text: str) -> None:
+    temporary = path.with_name(f".{path.name}.partial")
+    temporary.write_text(text, encoding="utf-8", newline="\n")
+    temporary.replace(path)
+
+
+def _write_tables(out: Path, cohort: Sequence[SimulatedPatient], seed: int) -> None:
+    patients = pd.DataFrame(
+        [
+            {
+                "case_id": p.case_id,
+                "slide_ids": p.slide_id,
+                **{name: getattr(p.record, name) for name in CLINICAL_FIELDS},
+                "survival_months": p.survival_months,
+                "event": p.event,
+                "site": p.site,
+            }
+            for p in cohort
+        ]
+    )
+    patients["age"] = patients["age"].astype("Int64")
+    _write_text(out / "patients.csv", patients.to_csv(index=False, lineterminator="\n"))
+    expression = pd.DataFrame([p.expression for p in cohort], columns=list(GENES))
+    expression.insert(0, "case_id", [p.case_id for p in cohort])
+    buffer = io.BytesIO()
+    with gzip.GzipFile(
+        fileobj=buffer, mode="wb", mtime=0
+    ) as packed:  # no time stamp: the same bytes every time
+        packed.write(expression.to_csv(index=False, lineterminator="\n").encode())
+    temporary = out / ".expression.csv.gz.partial"
+    temporary.write_bytes(buffer.getvalue())
+    temporary.replace(out / "expression.csv.gz")
+    mean, sd = gene_baseline()
+    reference = pd.DataFrame({"gene": GENES, "mean": mean, "sd": sd})
+    _write_text(out / "expression_reference.csv", reference.to_csv(index=False, lineterminator="\n"))
+    lines = ["\t".join((s.name, s.description, *s.genes)) for s in GENE_SETS]
+    _write_text(out / "gene_sets.gmt", "\n".join(lines) + "\n")
+    truth = pd.DataFrame(
+        [
+            {
+                "case_id": p.case_id,
+                "log_hazard": p.log_hazard,
+                **{f"log_hazard_{name}": value for name, value in p.parts.items()},
+                **{f"programme_{name}": value for name, value in p.programmes.items()},
+                "grade": p.histology.grade,
+                "lymphocytes": p.histology.lymphocytes,
+                "necrosis": p.histology.necrosis,
+                "pen": p.histology.pen,
+                "fold": int(p.histology.fold),
+            }
+            for p in cohort
+        ]
+    )
+    _write_text(out / "truth" / "patients.csv", truth.to_csv(index=False, lineterminator="\n"))
+    classes = {str(region.value): region.name.lower() for region in Region}
+    _write_text(out / "truth" / "classes.json", json.dumps(classes, indent=1) + "\n")
+    _write_folds(out / "folds", cohort, seed)
+
+
+def _write_folds(folder: Path, cohort: Sequence[SimulatedPatient], seed: int) -> None:
+    """Five folds, as many deaths in each; val is a tenth of the training patients, never of the test patients."""
+    rng = np.random.default_rng([seed, N_FOLDS])
+    order = rng.permutation(len(cohort))
+    order = order[np.argsort([cohort[i].event for i in order], kind="stable")]
+    part = np.empty(len(cohort), int)
+    part[order] = np.arange(len(cohort)) % N_FOLDS
+    for fold in range(N_FOLDS):
+        split = np.where(part == fold, "test", "train").astype(object)
+        training = order[part[order] != fold]
+        split[training[rng.integers(10) :: 10]] = "val"
+        table = pd.DataFrame({"case_id": [p.case_id for p in cohort], "split": split})
+        _write_text(folder / f"fold_{fold}.csv", table.to_csv(index=False, lineterminator="\n"))

@@ -1,0 +1,1 @@
+"""A cohort as networks take it."""

@@ -1,0 +1,130 @@
+"""The expression of a cohort, as the models of a run take it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from napari_survpgc.core.cohort.cohort import Cohort
+from napari_survpgc.core.encoders.base import ExpressionEncoder
+from napari_survpgc.core.errors import CohortError, ExpressionError
+from napari_survpgc.core.genomics.gene_sets import bundled_gene_sets
+from napari_survpgc.core.genomics.normalize import (
+    ExpressionScale,
+    GeneReference,
+    linear_values,
+    looks_like_counts,
+    table_unit,
+)
+from napari_survpgc.core.types import (
+    ExpressionUnit,
+    GeneSet,
+)
+
+from ..settings import Settings
+
+_LEAST_SD = 1e-6  # of a gene that does not vary, which a change in standard deviations then leaves alone
+
+
+def cohort_expression(
+    cohort: Cohort, settings: Settings, by_gene_set: bool
+) -> tuple[pd.DataFrame, GeneReference, tuple[GeneSet, ...]]:
+    assert cohort.expression is not None
+    frame = cohort.expression
+    values = frame.to_numpy(float)
+    stated = cohort.expression_reference
+    unit = table_unit(values)
+    if unit is ExpressionUnit.ZSCORE:
+        z = frame  # z-scores as they come
+        mean = sd = None
+        if stated is not None and set(frame.columns) <= set(stated.index):
+            mean = stated.loc[list(frame.columns), "mean"].to_numpy(float)
+            sd = stated.loc[list(frame.columns), "sd"].to_numpy(float)
+    else:
+        logs = (
+            frame
+            if unit is ExpressionUnit.LOG2_TPM
+            else pd.DataFrame(np.log2(values + 1), frame.index, frame.columns)
+        )
+        mean, sd = logs.mean().to_numpy(float), logs.std(ddof=0).to_numpy(float)
+        varies = sd > 1e-6
+        logs, mean, sd = logs.loc[:, varies], mean[varies], sd[varies]
+        z = pd.DataFrame((logs.to_numpy(float) - mean) / sd, logs.index, logs.columns)
+    z = z.clip(-settings.clip, settings.clip).fillna(0.0)
+    genes = list(z.columns)
+    gene_sets: tuple[GeneSet, ...] = ()
+    if by_gene_set:
+        present = set(genes)
+        candidates = [
+            GeneSet(s.name, s.description, tuple(g for g in s.genes if g in present))
+            for s in (cohort.gene_sets or bundled_gene_sets())
+        ]
+        gene_sets = tuple(
+            s for s in candidates if s.genes
+        )  # empty sets carry nothing: masked by leaving them out
+        if not gene_sets:
+            raise CohortError(
+                "No gene set has a gene in the expression table", "Give gene sets of the same symbols"
+            )
+        used = {g for s in gene_sets for g in s.genes}
+        keep = [i for i, g in enumerate(genes) if g in used]
+    else:
+        keep = sorted(range(len(genes)), key=lambda i: genes[i])
+    reference = GeneReference(
+        tuple(genes[i] for i in keep),
+        None if mean is None else mean[keep],
+        None if sd is None else sd[keep],
+        clip=settings.clip,
+    )
+    return z.iloc[:, keep], reference, gene_sets
+
+
+def expression_itself(
+    cohort: Cohort, settings: Settings, encoder: ExpressionEncoder
+) -> tuple[pd.DataFrame, GeneReference, str]:
+    """Return expression without its logarithm, of the genes that an encoder knows, and how many those are.
+
+    The reference total is the median over all patients of the table, as the authors of scFoundation take it over all
+    samples of a file; like the mean and sd of z-scores it is computed without looking at any outcome.
+    """
+    assert cohort.expression is not None
+    frame = cohort.expression
+    unit = table_unit(frame.to_numpy(float))
+    if unit is ExpressionUnit.ZSCORE:
+        raise ExpressionError(
+            f"The expression of the cohort {cohort.name} holds z-scores, but the gene encoder {encoder.id} reads"
+            " expression itself",
+            "Give counts, TPM or FPKM of the whole transcriptome, or their log2(x+1), in expression.csv.gz, or choose"
+            " another gene encoder",
+        )
+    genes = [str(gene) for gene in frame.columns]
+    source = f"The expression of {cohort.name}"
+    match = encoder.match(genes, source)
+    keep = sorted(match.source.tolist(), key=lambda i: genes[i])
+    linear, _ = linear_values(frame.iloc[:, keep].to_numpy(float), unit, source)
+    counts = looks_like_counts(linear)
+    linear = np.nan_to_num(linear)  # a gene without a value is absent
+    totals = linear.sum(1)
+    empty = [str(case) for case, total in zip(frame.index, totals, strict=True) if not total > 0]
+    if empty:
+        raise ExpressionError(
+            f"{len(empty)} patients of the cohort {cohort.name} have no expression at all, e.g. {empty[0]}",
+            "Leave their rows out of expression.csv.gz",
+        )
+    logs = np.log2(linear + 1)
+    reference = GeneReference(
+        tuple(genes[i] for i in keep),
+        logs.mean(0),
+        np.maximum(logs.std(0), _LEAST_SD),
+        clip=settings.clip,
+        min_overlap=encoder.min_overlap,
+        scale=ExpressionScale(
+            ExpressionUnit.COUNTS if counts else ExpressionUnit.TPM, float(np.median(totals))
+        ),
+    )
+    values = pd.DataFrame(linear, frame.index, list(reference.genes))
+    return (
+        values,
+        reference,
+        f"Expression read as {'counts' if counts else 'TPM or FPKM'}; {match.describe()}",
+    )

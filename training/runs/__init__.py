@@ -1,0 +1,1 @@
+"""Runs on disk: what was trained, on whom, with what result."""

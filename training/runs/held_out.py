@@ -1,0 +1,120 @@
+"""Run the fold models of a finished run on the patients that they were not trained on, as `survpgc predict` does.
+
+For what the saved predictions do not hold: attention and attributions.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+
+from napari_survpgc.core.bundle.bundle import Bundle
+from napari_survpgc.core.cohort.cohort import Cohort
+from napari_survpgc.core.errors import CohortError
+from napari_survpgc.core.features.feature_file import read_features
+from napari_survpgc.core.features.joined import join_slides
+from napari_survpgc.core.genomics.normalize import table_unit
+from napari_survpgc.core.models.base import TwoPathModel
+from napari_survpgc.core.predict.predictor import Predictor
+from napari_survpgc.core.types import ExpressionProfile, PatchFeatures, Prediction
+
+from .bundling import make_bundle
+from .run_folder import Run
+
+_TOLERANCE = 1e-4
+"""Of a risk, between the machine that trained and this one; on one machine they agree to 1e-5."""
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """A patient seen by the fold model that did not learn from them.
+
+    Attributes
+    ----------
+    prediction : by that model alone.   model : with a clinic and a genomic path.
+    features : of all slides of the patient, one after the other.   counts : patches of each slide.
+    """
+
+    case: str
+    fold: int
+    prediction: Prediction
+    model: TwoPathModel
+    features: PatchFeatures
+    counts: tuple[int, ...]
+
+
+class HeldOutPredictor:
+    """Use it in a ``with`` statement: the fold models lie in a temporary bundle meanwhile."""
+
+    def __init__(self, run: Run, cohort: Cohort, device: str = "cpu") -> None:
+        self.run, self.cohort, self.device = run, cohort, device
+        self._table = run.pooled
+        self._unit = None if cohort.expression is None else table_unit(cohort.expression.to_numpy(float))
+        self._predictors: dict[int, Predictor] = {}
+
+    def __enter__(self) -> HeldOutPredictor:
+        self._folder = tempfile.TemporaryDirectory(prefix="survpgc-")
+        try:
+            self._bundle: Bundle = make_bundle(self.run.path, Path(self._folder.name) / "bundle")
+        except BaseException:
+            self._folder.cleanup()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._folder.cleanup()
+
+    def predict(self, case: str) -> HeldOut:
+        """Return what the fold model that tested a patient makes of them.
+
+        Raises
+        ------
+        CohortError : no fold tested the patient, or the model does not give the risk that the run has saved.
+        """
+        if case not in self._table.index:
+            raise CohortError(f"No fold of {self.run.path.name} tested {case}", "Choose another patient")
+        row = self._table.loc[[case]]
+        fold = int(row["fold"].iloc[0])
+        predictor = self._predictor(fold)
+        model = predictor.models[0]
+        if not isinstance(model, TwoPathModel):
+            raise CohortError(
+                f"The model {self.run.model} has no clinic and genomic path",
+                "Choose survpgc or survpgc_gene_sets",
+            )
+        paths = self.cohort.features[case]
+        bags = [read_features(path) for path in paths]
+        bag = join_slides(bags, [path.stem for path in paths])
+        patient = predictor.prepare_patient(self.cohort.records[case], self._profile(case))
+        prediction = predictor.predict(patient, bag, attribution=False)
+        saved = float(row["risk"].iloc[0])
+        if not abs(prediction.risk - saved) <= _TOLERANCE:
+            raise CohortError(
+                f"The model of fold {fold} gives {case} the risk {prediction.risk:.5f}, not {saved:.5f} as in"
+                f" {self.run.path.name}: the cohort's files have changed since",
+                "Train the run again",
+            )
+        return HeldOut(case, fold, prediction, model, bag, tuple(len(b.grid) for b in bags))
+
+    def _predictor(self, fold: int) -> Predictor:
+        if fold not in self._predictors:
+            place = [int(number) for number in self.run.facts["folds"]].index(fold)
+            alone = dataclasses.replace(self._bundle, fold_files=self._bundle.fold_files[place : place + 1])
+            self._predictors[fold] = Predictor(alone, self.device)
+        return self._predictors[fold]
+
+    def _profile(self, case: str) -> ExpressionProfile | None:
+        frame = self.cohort.expression
+        if frame is None or self._unit is None or case not in frame.index:
+            return None
+        row = frame.loc[[case]].to_numpy(float)[0]
+        known = {str(g): float(v) for g, v in zip(frame.columns, row, strict=True) if np.isfinite(v)}
+        # Inferred as the trainer does it (see dataset.load_dataset).
+        return ExpressionProfile(known, self._unit, False, case, "expression")
