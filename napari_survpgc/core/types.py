@@ -129,11 +129,13 @@ class TissueMask:
     polygons : editable outlines in level-0 px; the mask is always derived from them.
     size : (width, height) of the slide in level-0 px.
     method : how it was found, e.g. ``"survpgc-1"``, or ``"edited"``, ``"imported"``.
+    notes : what was done to the outlines on the way in, in sentences.
     """
 
     polygons: tuple[Polygon, ...]
     size: tuple[int, int]
     method: str
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

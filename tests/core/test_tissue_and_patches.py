@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,8 @@ from scipy import ndimage
 from napari_survpgc.core.errors import TissueError
 from napari_survpgc.core.slide.slide import open_slide
 from napari_survpgc.core.tissue.find import find_tissue, tissue_pixels
-from napari_survpgc.core.tissue.geojson import read_geojson, write_geojson
-from napari_survpgc.core.tissue.outlines import rasterize
+from napari_survpgc.core.tissue.geojson import TissueClassNeededError, read_geojson, write_geojson
+from napari_survpgc.core.tissue.outlines import area_px, cut_out, mended, rasterize
 from napari_survpgc.core.tissue.patches import patch_grid, upsampling_warning
 from napari_survpgc.core.types import Polygon, SlideInfo, TissueMask
 from tests.builders import tissue_image, write_tiff
@@ -98,7 +99,7 @@ def test_qupath_multipolygons_and_bare_lists_are_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("not json", "not a GeoJSON"),
+        ("not json", "not readable as JSON"),
         ('{"type": "FeatureCollection", "features": []}', "no polygon"),
         ('{"type": "Polygon", "coordinates": [[[0, 0], [1, 1]]]}', "not a GeoJSON"),
         ('{"type": "Polygon", "coordinates": [[[0, 0], [9e6, 0], [9e6, 9e6], [0, 0]]]}', "outside the slide"),
@@ -110,6 +111,78 @@ def test_bad_outlines_are_refused(tmp_path: Path, content: str, message: str) ->
     (tmp_path / "bad.geojson").write_text(content)
     with pytest.raises(TissueError, match=message):
         read_geojson(tmp_path / "bad.geojson", (1000, 1000))
+
+
+def _feature(ring: list[list[float]], class_name: str = "", **said: object) -> dict[str, object]:
+    classification = {"classification": {"name": class_name}} if class_name else {}
+    return {
+        "type": "Feature",
+        "geometry": {"type": "Polygon", "coordinates": [[*ring, ring[0]]]},
+        "properties": {"objectType": "annotation", **classification, **said},
+    }
+
+
+def _square(x: float, y: float, side: float) -> list[list[float]]:
+    return [[x, y], [x + side, y], [x + side, y + side], [x, y + side]]
+
+
+def _read(tmp_path: Path, *features: dict[str, object], classes: tuple[str, ...] = ()) -> TissueMask:
+    path = tmp_path / "q.geojson"
+    path.write_text(json.dumps({"type": "FeatureCollection", "features": features}))
+    return read_geojson(path, (1000, 1000), classes)
+
+
+@pytest.mark.parametrize("name", ["Ignore*", "Necrosis", "Pen marks*", "ignore"])
+def test_a_region_that_qupath_ignores_is_cut_out(tmp_path: Path, name: str) -> None:
+    mask = _read(tmp_path, _feature(_square(0, 0, 400), "Tumor"), _feature(_square(200, 0, 600), name))
+    assert sum(area_px(p) for p in mask.polygons) == pytest.approx(200 * 400)
+    assert any(name in note for note in mask.notes)
+
+
+def test_cells_and_detections_are_no_tissue(tmp_path: Path) -> None:
+    cell = _feature(_square(500, 500, 20), objectType="cell")
+    nucleus = _feature(_square(600, 600, 20), "Nucleus")
+    mask = _read(tmp_path, _feature(_square(0, 0, 400)), cell, nucleus)
+    assert len(mask.polygons) == 1
+    assert "2 outlines of cells" in mask.notes[0]
+    with pytest.raises(TissueError, match="no outline of tissue"):
+        _read(tmp_path, cell, nucleus)
+
+
+def test_of_several_classes_one_must_be_said(tmp_path: Path) -> None:
+    both = (_feature(_square(0, 0, 400), "Tumor"), _feature(_square(500, 0, 100), "Stroma"))
+    with pytest.raises(TissueClassNeededError, match=r"classes Stroma, Tumor.*--tissue-class") as caught:
+        _read(tmp_path, *both)
+    assert pickle.loads(pickle.dumps(caught.value)).classes == ("Stroma", "Tumor")
+    assert sum(area_px(p) for p in _read(tmp_path, *both, classes=("tumor",)).polygons) == 400 * 400
+    assert len(_read(tmp_path, *both, classes=("all",)).polygons) == 2
+    with pytest.raises(TissueError, match="no outlines of the class fat"):
+        _read(tmp_path, *both, classes=("Fat",))
+
+
+def test_an_outline_without_points_is_skipped_with_a_note(tmp_path: Path) -> None:
+    empty = {"type": "Feature", "geometry": {"type": "Polygon", "coordinates": []}, "properties": {}}
+    nested = {"type": "Feature", "geometry": {"type": "MultiPolygon", "coordinates": [[]]}, "properties": {}}
+    mask = _read(tmp_path, _feature(_square(0, 0, 400)), empty, nested)
+    assert len(mask.polygons) == 1
+    assert "2 outlines have no points" in mask.notes[0]
+
+
+def test_an_outline_that_crosses_itself_is_mended(tmp_path: Path) -> None:
+    bow = [[0, 0], [400, 400], [400, 0], [0, 400]]
+    mask = _read(tmp_path, _feature(bow))
+    assert len(mask.polygons) == 2
+    assert sum(area_px(p) for p in mask.polygons) == pytest.approx(400 * 400 / 2)
+    assert mask.notes == ("Outlines that cross themselves were mended.",)
+    whole = Polygon(np.array(_square(0, 0, 10), float))
+    assert mended(whole)[0] is whole
+
+
+def test_a_hole_over_two_outlines_is_cut_out_of_both() -> None:
+    two = [Polygon(np.array(_square(x, 0, 100), float)) for x in (0, 150)]
+    kept = cut_out(two, [Polygon(np.array(_square(50, -50, 150), float))])
+    assert sum(area_px(p) for p in kept) == pytest.approx(100 * 50 + 100 * 50)
+    assert cut_out(two, [Polygon(np.array(_square(500, 500, 10), float))])[0] is two[0]
 
 
 def test_an_empty_slide_gives_a_clear_answer(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from napari_survpgc.app.canvas.layer_data import BRUSH, EDIT, HOLE_COLOR, OUTLINE_COLOR
 from napari_survpgc.app.session.session import Session
-from napari_survpgc.core.tissue.outlines import mask_polygons, rasterize
+from napari_survpgc.core.tissue.outlines import cut_out, mask_polygons, mended, rasterize
 from napari_survpgc.core.types import Polygon, TissueMask
 
 from .layer_data import um_per_px, units_of
@@ -181,14 +181,7 @@ class OutlineTools:
 
 
 def _with_holes(rings: list[NDArray[np.float64]], hole: list[bool]) -> tuple[Polygon, ...]:
-    """Give each hole to the outline that contains its center; one outside of all is dropped."""
-    from matplotlib.path import Path as Outline
-
-    outer = [ring for ring, h in zip(rings, hole, strict=True) if not h and len(ring) >= 3]
-    inner: list[list[NDArray[np.float64]]] = [[] for _ in outer]
-    for ring, h in zip(rings, hole, strict=True):
-        if h and len(ring) >= 3:
-            home = next((i for i, o in enumerate(outer) if Outline(o).contains_point(ring.mean(0))), None)
-            if home is not None:
-                inner[home].append(ring)
-    return tuple(Polygon(o, tuple(i)) for o, i in zip(outer, inner, strict=True))
+    """Cut the holes out of the outlines; what was drawn across itself is mended first."""
+    drawn = [(Polygon(ring), h) for ring, h in zip(rings, hole, strict=True) if len(ring) >= 3]
+    outlines = [part for polygon, is_hole in drawn if not is_hole for part in mended(polygon)]
+    return cut_out(outlines, [polygon for polygon, is_hole in drawn if is_hole])

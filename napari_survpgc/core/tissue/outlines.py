@@ -1,10 +1,12 @@
-"""Masks to outlines and back."""
+"""Masks to outlines and back; outlines that cross themselves mended, regions cut out."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Sequence
 
 import numpy as np
+import shapely
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from scipy import ndimage
@@ -27,14 +29,51 @@ def mask_polygons(mask: NDArray[np.bool_], downsample: float, size: tuple[int, i
         rings = [np.clip(ring, 0, np.array(size, float)) for ring in rings if len(ring) >= 3]
         if not rings:
             continue
-        rings.sort(key=lambda ring: -abs(area(ring)))
+        rings.sort(key=lambda ring: -shapely.Polygon(ring).area)
         polygons.append(Polygon(rings[0], tuple(rings[1:])))
     return tuple(polygons)
 
 
-def area(ring: NDArray[np.float64]) -> float:
-    x, y = ring[:, 0], ring[:, 1]
-    return float(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1))) / 2
+def area_px(polygon: Polygon) -> float:
+    """Return the area of an outline without its holes, in px of level 0, 0 or more."""
+    return float(_shape(polygon).area)
+
+
+def mended(polygon: Polygon) -> tuple[Polygon, ...]:
+    """Return an outline as it is, or, where it crosses itself, the simple ones that cover the same tissue.
+
+    Several, where it falls apart (a figure of eight); none, where it encloses nothing.
+    """
+    shape = _shape(polygon)
+    if shape.is_valid:
+        return (polygon,)
+    return _polygons_of(shapely.make_valid(shape, method="structure", keep_collapsed=False))
+
+
+def cut_out(polygons: Iterable[Polygon], holes: Sequence[Polygon]) -> tuple[Polygon, ...]:
+    """Cut regions out of outlines; an outline that none of them touches stays as it is."""
+    if not holes:
+        return tuple(polygons)
+    cut = shapely.union_all([_shape(part) for hole in holes for part in mended(hole)])
+    kept: list[Polygon] = []
+    for polygon in polygons:
+        shape = _shape(polygon)
+        kept += _polygons_of(shape.difference(cut)) if shape.intersects(cut) else (polygon,)
+    return tuple(kept)
+
+
+def _shape(polygon: Polygon) -> shapely.Polygon:
+    return shapely.Polygon(polygon.exterior, polygon.holes)
+
+
+def _polygons_of(geometry: shapely.Geometry) -> tuple[Polygon, ...]:
+    """Return the areas of a geometry; points and lines, which enclose nothing, are left out."""
+    parts = shapely.get_parts(shapely.get_parts(geometry))  # twice: a collection may hold multipolygons
+    return tuple(
+        Polygon(np.asarray(p.exterior.coords)[:-1], tuple(np.asarray(h.coords)[:-1] for h in p.interiors))
+        for p in parts
+        if p.geom_type == "Polygon" and not p.is_empty
+    )
 
 
 def rasterize(mask: TissueMask, downsample: float) -> NDArray[np.bool_]:
