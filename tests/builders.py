@@ -15,10 +15,10 @@ import tifffile
 import torch
 from numpy.typing import NDArray
 
-from napari_survpgc.core import encoders
 from napari_survpgc.core.bundle.bundle import Bundle
 from napari_survpgc.core.bundle.config import BundleConfig, EncoderSpec
 from napari_survpgc.core.bundle.write import write_bundle
+from napari_survpgc.core.encoders import catalog as encoders
 from napari_survpgc.core.encoders.gene import scfoundation
 from napari_survpgc.core.genomics.normalize import GeneReference
 from napari_survpgc.core.models import build_model

@@ -17,7 +17,7 @@ SMALL = {"depth": 1, "embed_dim": 48, "num_heads": 2}
 
 def small_spec(encoder_id: str, monkeypatch: pytest.MonkeyPatch) -> ImageSpec:
     """Shrink a vision transformer, layout and all else as it is."""
-    module = importlib.import_module(f"napari_survpgc.core.encoders.{IMAGE_ENCODERS[encoder_id]}")
+    module = importlib.import_module(f"napari_survpgc.core.encoders.image.{IMAGE_ENCODERS[encoder_id]}")
     spec = module.SPEC
     wide = 2 if spec.pooling is Pooling.CLASS_AND_MEAN else 1
     small = dataclasses.replace(spec, arguments={**spec.arguments, **SMALL}, dim=48 * wide)

@@ -41,7 +41,7 @@ from tests.small_encoders import small_spec
 VISION = [
     i
     for i, name in IMAGE_ENCODERS.items()
-    if hasattr(importlib.import_module(f"napari_survpgc.core.encoders.{name}"), "SPEC") and i != "conch"
+    if hasattr(importlib.import_module(f"napari_survpgc.core.encoders.image.{name}"), "SPEC") and i != "conch"
 ]
 
 
@@ -103,7 +103,7 @@ PUBLISHED_MILLIONS = {"uni": 303, "uni2-h": 681, "virchow2": 631, "h-optimus-0":
 
 @pytest.mark.parametrize("encoder_id", VISION)
 def test_a_vision_transformer_is_as_large_and_as_wide_as_published(encoder_id: str) -> None:
-    module = importlib.import_module(f"napari_survpgc.core.encoders.{IMAGE_ENCODERS[encoder_id]}")
+    module = importlib.import_module(f"napari_survpgc.core.encoders.image.{IMAGE_ENCODERS[encoder_id]}")
     with torch.device("meta"):
         network = build_transformer(module.SPEC)
     millions = sum(parameter.numel() for parameter in network.parameters()) / 1e6

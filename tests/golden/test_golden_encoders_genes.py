@@ -11,7 +11,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from napari_survpgc.core.encoders.gene import scfoundation
+from napari_survpgc.core.encoders.gene import cell_network
 from napari_survpgc.core.encoders.gene.cell_network import CellNetwork
 from napari_survpgc.core.encoders.gene.scfoundation import (
     SampleKind,
@@ -97,7 +97,7 @@ def test_few_queries_at_a_time_change_nothing(
     tiny: tuple[dict[str, Any], CellNetwork], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     case, network = tiny
-    monkeypatch.setattr(scfoundation, "_SCORE_BYTES", 2 * 73 * 4 * 7)  # seven queries
+    monkeypatch.setattr(cell_network, "_SCORE_BYTES", 2 * 73 * 4 * 7)  # seven queries
     _agree(case, "s0_encoder_output", _run(network, case["in"]["gene_x"][0]))
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import html
 import io
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +15,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from napari_survpgc.core.errors import writing
 from napari_survpgc.core.notice import RESEARCH_NOTICE
-from napari_survpgc.resources import resource_path
+from napari_survpgc.core.output.page import Picture, render
 
 OPTIMISTIC = "Protocol 'published': the epoch was chosen on the test fold, so these numbers are optimistic."
 _DPI = 150
@@ -166,28 +164,13 @@ def _line(cells: Sequence[str]) -> str:
 
 def html_page(product: Product, pictures: Mapping[str, bytes], optimistic: bool) -> str:
     """Return one self-contained page: style and pictures inside, no script, nothing fetched."""
-    e = html.escape
-    style = resource_path("report", "report.css").read_text(encoding="utf-8")
-    parts = [
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">',
-        f"<title>{e(product.title)}</title><style>{style}</style></head><body>",
-        f'<p class="banner">{e(RESEARCH_NOTICE)}</p><h1>{e(product.title)}</h1>',
-    ]
-    if optimistic:
-        parts.append(f'<div class="warnings" role="note"><strong>{e(OPTIMISTIC)}</strong></div>')
-    parts.append("<table><thead><tr>")
-    parts += [f'<th scope="col">{e(column)}</th>' for column in product.table.columns]
-    parts.append("</tr></thead><tbody>")
-    for row in product.table.rows:
-        parts.append("<tr>" + "".join(f"<td>{e(cell)}</td>" for cell in row) + "</tr>")
-    parts.append("</tbody></table>")
-    if product.notes:
-        parts.append(
-            "<ul>" + "".join(f'<li class="small">{e(note)}</li>' for note in product.notes) + "</ul>"
-        )
-    for suffix, picture in pictures.items():
-        data = base64.b64encode(picture).decode()
-        alt = f"{product.title} {suffix}".strip()
-        parts.append(f'<figure><img src="data:image/png;base64,{data}" alt="{e(alt, quote=True)}"></figure>')
-    parts.append("</body></html>\n")
-    return "\n".join(parts)
+    return render(
+        "experiment.html.j2",
+        product=product,
+        notice=RESEARCH_NOTICE,
+        optimistic=OPTIMISTIC if optimistic else "",
+        pictures=[
+            Picture(picture, "png", f"{product.title} {suffix}".strip())
+            for suffix, picture in pictures.items()
+        ],
+    )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import html
 import io
 from collections.abc import Mapping, Sequence
 
@@ -13,11 +11,11 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
-from napari_survpgc.core.types import CLINICAL_FIELDS, ClinicalRecord, Prediction
-from napari_survpgc.resources import resource_path
+from napari_survpgc.core.types import CLINICAL_FIELDS, Attribution, ClinicalRecord, Prediction
 
 from . import plots
 from .gallery import Gallery
+from .page import Picture, render
 
 PATHS = {
     "clinic": ("Clinical record", "where the clinical record looks, A(c to p)"),
@@ -30,11 +28,6 @@ def figure_png(figure: Figure, dpi: int = 110) -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=dpi)
     return buffer.getvalue()
-
-
-def _image(content: bytes, kind: str, alt: str) -> str:
-    data = base64.b64encode(content).decode()
-    return f'<img src="data:image/{kind};base64,{data}" alt="{html.escape(alt, quote=True)}">'
 
 
 REPORT_PX = 1400
@@ -71,41 +64,53 @@ def report_html(
     heatmaps : path name -> PNG.   galleries : path name -> its ten best patches.
     reference : the bundle's reference patients (risk, survival_months, event).
     """
-    e = html.escape
-    bundle, slide = prediction.provenance["bundle"], prediction.provenance["slide"]
-    count = len(reference) if reference is not None else bundle.get("n_reference", 0)
-    parts = [
-        '<p class="banner">Research use only: not for diagnosis or treatment decisions.</p>',
-        f"<h1>Predicted survival: {e(str(slide.get('name', 'features only')))}</h1>",
-    ]
-    if prediction.warnings:
-        items = "".join(f"<li>{e(w)}</li>" for w in prediction.warnings)
-        parts.append(f'<div class="warnings" role="note"><strong>Read first</strong><ul>{items}</ul></div>')
-    parts.append(
-        f'<p class="answer">The risk is higher than that of <strong>{prediction.risk_percentile:.0f} %</strong> of the'
-        f" {count} reference patients of {e(str(bundle['cohort']))}: group"
-        f' <span class="group {e(prediction.risk_group)}">{e(prediction.risk_group)}</span></p>'
-    )
-    parts += [_survival(prediction, reference), _patient(record, sentences, genomics_notes)]
-    if prediction.attribution is not None:
-        parts.append(_attribution(prediction))
-    parts.append(_maps(heatmaps, galleries))
-    parts.append(_provenance(prediction))
-    style = resource_path("report", "report.css").read_text(encoding="utf-8")
-    return (
-        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>SurvPGC report: {e(str(slide.get('name', '')))}</title><style>{style}</style></head><body>\n"
-        + "\n".join(parts)
-        + "\n</body></html>\n"
+    provenance = prediction.provenance
+    reference_figure = [] if reference is None else [_place(prediction, reference["risk"].to_numpy(float))]
+    return render(
+        "report.html.j2",
+        prediction=prediction,
+        slide_name=str(provenance["slide"].get("name", "")),
+        cohort=provenance["bundle"]["cohort"],
+        n_reference=len(reference) if reference is not None else provenance["bundle"].get("n_reference", 0),
+        n_models=len(prediction.fold_risks),
+        intervals=_intervals(prediction),
+        curves=[
+            _figure(plots.survival_figure(prediction), "Predicted survival curve with the range of models"),
+            *reference_figure,
+        ],
+        fields=[] if record is None else _fields(record, sentences),
+        notes=genomics_notes,
+        contributions=None if prediction.attribution is None else _contributions(prediction.attribution),
+        maps=[
+            {
+                "title": PATHS[name][0],
+                "caption": PATHS[name][1],
+                "picture": Picture(_smaller(png), "jpeg", f"Heatmap: {PATHS[name][1]}"),
+            }
+            for name, png in heatmaps.items()
+        ],
+        galleries=[{"title": PATHS[name][0], "patches": _patches(g)} for name, g in galleries.items()],
     )
 
 
-def _survival(prediction: Prediction, reference: pd.DataFrame | None) -> str:
+def _figure(figure: Figure, alt: str) -> Picture:
+    return Picture(figure_png(figure), "png", alt)
+
+
+def _place(prediction: Prediction, risks: NDArray[np.float64]) -> Picture:
+    place = plots.reference_figure(prediction, risks, cuts=np.quantile(risks, [1 / 3, 2 / 3]).tolist())
+    return _figure(place, "Place of the patient among the reference patients")
+
+
+def _intervals(prediction: Prediction) -> list[tuple[str, str, str, str]]:
     edges = prediction.bin_edges_months
-    rows = "".join(
-        f"<tr><td>{a:.0f} to {b:.0f} months</td><td>{100 * h:.0f} %</td><td>{100 * s:.0f} %</td>"
-        f"<td>{100 * low:.0f} to {100 * high:.0f} %</td></tr>"
+    return [
+        (
+            f"{a:.0f} to {b:.0f} months",
+            f"{100 * h:.0f} %",
+            f"{100 * s:.0f} %",
+            f"{100 * low:.0f} to {100 * high:.0f} %",
+        )
         for a, b, h, s, low, high in zip(
             edges,
             edges[1:],
@@ -115,99 +120,39 @@ def _survival(prediction: Prediction, reference: pd.DataFrame | None) -> str:
             prediction.fold_survival.max(0),
             strict=False,
         )
-    )
-    text = (
-        "<h2>Survival</h2><table><thead><tr><th>Interval</th><th>Risk of death in it</th><th>Alive at its end</th>"
-        f"<th>Range of the {len(prediction.fold_risks)} models</th></tr></thead><tbody>{rows}</tbody></table>"
-    )
-    figures = [
-        _image(
-            figure_png(plots.survival_figure(prediction)),
-            "png",
-            "Predicted survival curve with the range of models",
-        )
     ]
-    if reference is not None:
-        risks = reference["risk"].to_numpy(float)
-        place = plots.reference_figure(prediction, risks, cuts=np.quantile(risks, [1 / 3, 2 / 3]).tolist())
-        figures.append(_image(figure_png(place), "png", "Place of the patient among the reference patients"))
-    return text + '<div class="pair">' + "".join(f"<figure>{f}</figure>" for f in figures) + "</div>"
 
 
-def _patient(record: ClinicalRecord | None, sentences: Sequence[str], notes: Sequence[str]) -> str:
-    if record is None:
-        return ""
-    rows = []
+def _fields(record: ClinicalRecord, sentences: Sequence[str]) -> list[dict[str, str | None]]:
+    shown = []
     for name, sentence in zip(CLINICAL_FIELDS, sentences or [""] * len(CLINICAL_FIELDS), strict=True):
         value = getattr(record, name)
-        shown = (
-            '<span class="unknown">unknown</span>'
-            if value is None
-            else html.escape(f"{value:g}" if isinstance(value, float) else value)
-        )
-        rows.append(
-            f"<tr><td>{name.replace('_', ' ')}</td><td>{shown}</td><td>{html.escape(sentence)}</td></tr>"
-        )
-    genes = "".join(f"<li>{html.escape(note)}</li>" for note in notes)
-    return (
-        "<h2>What the model was told</h2><table><thead><tr><th>Field</th><th>Value</th><th>Sentence</th></tr></thead>"
-        f"<tbody>{''.join(rows)}</tbody></table>"
-        + (f"<p>Gene expression:</p><ul>{genes}</ul>" if genes else "")
-    )
+        text = f"{value:g}" if isinstance(value, float) else value
+        shown.append({"name": name.replace("_", " "), "value": text, "sentence": sentence})
+    return shown
 
 
-def _attribution(prediction: Prediction) -> str:
-    assert prediction.attribution is not None
-    tokens = prediction.attribution.tokens
-    strongest = sorted(tokens.items(), key=lambda item: -abs(item[1]))[:3]
-    words = ", ".join(
-        f"{html.escape(name.split(':', 1)[1].replace('_', ' '))} ({'raises' if value > 0 else 'lowers'} it)"
-        for name, value in strongest
-    )
-    paths = prediction.attribution.paths
-    total = sum(abs(v) for v in paths.values()) or 1.0
-    shares = " and ".join(
-        f"{100 * abs(value) / total:.0f} % through the {'clinical' if name == 'clinic' else 'genomic'} path"
-        for name, value in paths.items()
-    )
-    error = max(prediction.attribution.completeness_error.values(), default=0.0)
-    picture = _image(
-        figure_png(plots.attribution_figure(prediction.attribution)),
-        "png",
-        "Contribution of each token to the risk",
-    )
-    return (
-        f"<h2>What moved the risk</h2><p>Most: {words}. Overall {shares}.</p><figure>{picture}<figcaption>Integrated"
-        " gradients; a clinical field is compared with 'unknown', a gene set with the average patient."
-        f" The parts miss their sum by {error:.2g}.</figcaption></figure>"
-    )
+def _contributions(attribution: Attribution) -> dict[str, str | Picture]:
+    strongest = sorted(attribution.tokens.items(), key=lambda item: -abs(item[1]))[:3]
+    total = sum(abs(v) for v in attribution.paths.values()) or 1.0
+    return {
+        "strongest": ", ".join(
+            f"{name.split(':', 1)[1].replace('_', ' ')} ({'raises' if value > 0 else 'lowers'} it)"
+            for name, value in strongest
+        ),
+        "shares": " and ".join(
+            f"{100 * abs(value) / total:.0f} % through the {'clinical' if name == 'clinic' else 'genomic'} path"
+            for name, value in attribution.paths.items()
+        ),
+        "error": f"{max(attribution.completeness_error.values(), default=0.0):.2g}",
+        "picture": _figure(plots.attribution_figure(attribution), "Contribution of each token to the risk"),
+    }
 
 
-def _maps(heatmaps: Mapping[str, bytes], galleries: Mapping[str, Gallery]) -> str:
-    parts = ["<h2>Where the model looks</h2>", '<div class="pair">']
-    for name, png in heatmaps.items():
-        title, caption = PATHS[name]
-        parts.append(
-            f"<figure>{_image(_smaller(png), 'jpeg', f'Heatmap: {caption}')}<figcaption>{title}: {caption}.</figcaption></figure>"
-        )
-    parts.append("</div>")
-    for name, gallery in galleries.items():
-        parts.append(f"<h3>{PATHS[name][0]}: the patches it looks at most</h3>" + '<div class="gallery">')
+def _patches(gallery: Gallery) -> list[dict[str, str | Picture]]:
+    return [
+        {"picture": Picture(_jpeg(image), "jpeg", f"Patch of rank {rank}"), "percentile": f"{percentile:.1f}"}
         for rank, (image, percentile) in enumerate(
             zip(gallery.images, gallery.percentiles, strict=True), start=1
-        ):
-            picture = _image(_jpeg(image), "jpeg", f"Patch of rank {rank}")
-            parts.append(f"<figure>{picture}<figcaption>{rank}: {percentile:.1f}</figcaption></figure>")
-        parts.append("</div>")
-    return "".join(parts)
-
-
-def _provenance(prediction: Prediction) -> str:
-    rows = []
-    for section in ("slide", "bundle", "encoders"):
-        for key, value in prediction.provenance[section].items():
-            rows.append(
-                f"<tr><td>{section}</td><td>{html.escape(str(key))}</td><td>{html.escape(str(value))}</td></tr>"
-            )
-    version = html.escape(str(prediction.provenance["version"]))
-    return f'<h2>How it was made</h2><table class="small">{"".join(rows)}</table><p class="small">napari-survpgc {version}</p>'
+        )
+    ]
