@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import pickle
@@ -16,6 +17,7 @@ import pytest
 import torch
 from PIL import Image
 
+from napari_survpgc.commands import weights
 from napari_survpgc.core.encoders.card import EncoderCard, read_cards
 from napari_survpgc.core.encoders.catalog import (
     ENCODERS,
@@ -36,7 +38,7 @@ from napari_survpgc.core.errors import EncoderError
 from napari_survpgc.core.features.compute import compute_features
 from napari_survpgc.core.features.feature_file import read_features
 from napari_survpgc.core.slide.slide import open_slide
-from napari_survpgc.core.types import EncoderKind, PatchGrid
+from napari_survpgc.core.types import EncoderKind, Modality, PatchGrid
 from tests.builders import write_tiff
 from tests.small_encoders import small_spec
 
@@ -125,6 +127,14 @@ def test_a_card_is_what_its_file_states(card: EncoderCard) -> None:
     assert (card.patch_px > 0, card.mpp > 0, card.n_tokens > 0) == (
         card.kind is EncoderKind.IMAGE, card.kind is EncoderKind.IMAGE, card.kind is EncoderKind.GENE,
     )  # fmt: skip
+
+
+def test_the_command_line_and_models_name_the_kinds_as_encoders_do() -> None:
+    parser = argparse.ArgumentParser()
+    weights.add_options(parser)
+    choices = next(action.choices for action in parser._actions if action.dest == "kind")
+    assert tuple(choices or ()) == tuple(EncoderKind)  # written out there: --help loads no numpy
+    assert [kind.modality for kind in EncoderKind] == list(Modality)
 
 
 def test_no_name_stands_for_two_image_encoders() -> None:

@@ -304,7 +304,7 @@ def test_doctor_needs_only_what_comes_along(
 
 
 def test_a_bundles_own_encoders_have_a_status_too() -> None:
-    wanted = [("genomic", "gene-sets"), ("image", "hf:lab/thing"), ("image", "nothing")]
+    wanted = [("gene", "gene-sets"), ("image", "hf:lab/thing"), ("image", "nothing")]
     own, hub_id, unknown = encoder_statuses(wanted)
     assert own.readiness is Readiness.READY
     assert hub_id.readiness is Readiness.NEEDS_FILE
