@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import importlib
 
 import pytest
 
-from napari_survpgc.core.encoders.catalog import IMAGE_ENCODERS
+from napari_survpgc.core.encoders.catalog import IMAGE_ENCODERS, encoder_module
 from napari_survpgc.core.encoders.image import vision_transformer
 from napari_survpgc.core.encoders.image.vision_transformer import ImageSpec, Pooling
 
@@ -17,10 +16,12 @@ SMALL = {"depth": 1, "embed_dim": 48, "num_heads": 2}
 
 def small_spec(encoder_id: str, monkeypatch: pytest.MonkeyPatch) -> ImageSpec:
     """Shrink a vision transformer, layout and all else as it is."""
-    module = importlib.import_module(f"napari_survpgc.core.encoders.image.{IMAGE_ENCODERS[encoder_id]}")
+    module = encoder_module(IMAGE_ENCODERS[encoder_id])
     spec = module.SPEC
     wide = 2 if spec.pooling is Pooling.CLASS_AND_MEAN else 1
-    small = dataclasses.replace(spec, arguments={**spec.arguments, **SMALL}, dim=48 * wide)
+    small = dataclasses.replace(
+        spec, source=spec.source.of_width(48 * wide), arguments={**spec.arguments, **SMALL}
+    )
     monkeypatch.setattr(module, "load", functools.partial(vision_transformer.load_transformer, small))
     monkeypatch.setattr(module, "check_file", functools.partial(vision_transformer.check_file, small))
     return small

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import tomllib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from napari_survpgc.core.cohort.cohort import Cohort
 from napari_survpgc.core.errors import CohortError
 from napari_survpgc.core.types import ProgressCallback
 
-from .experiments import EXPERIMENTS
+from .experiments import find_experiment
 from .settings import Settings
 from .systems import SYSTEMS
 from .tables.plan import Plan
@@ -46,10 +45,7 @@ def reproduce(
     ------
     CohortError : unknown experiment or unusable settings.   OutputError : ``out`` cannot be written.
     """
-    if name not in EXPERIMENTS:
-        raise CohortError(
-            f"There is no table or figure named {name}", f"Choose from {', '.join(EXPERIMENTS)}"
-        )
+    make = find_experiment(name)
     common, by_system = read_plan_settings(settings_file)
     unknown = sorted({*(systems or ()), *by_system} - set(SYSTEMS))
     if unknown:
@@ -70,7 +66,6 @@ def reproduce(
     )
     for model in by_system or ("mlp_clinic",):
         plan.settings(model)  # a wrong value is said before anything is trained
-    make: Callable[[Plan], Product] = importlib.import_module(f".experiments.{name}", __package__).make
     product = make(plan)
     return product, write_product(product, name, out, optimistic=plan.optimistic)
 

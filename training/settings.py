@@ -11,6 +11,7 @@ from typing import Any
 
 from napari_survpgc.core.cohort.folds import FOLD_KINDS
 from napari_survpgc.core.errors import CohortError
+from napari_survpgc.core.types import Modality
 
 FOLDS_BY = ("cohort", *FOLD_KINDS)
 _CHOICES = {
@@ -118,7 +119,7 @@ class Settings:
             for name in ("alpha", "beta", "genomic_dropout", "clinic_dropout", "inner_share")
             if not 0 <= getattr(self, name) <= 1
         ]
-        if not set(self.modalities) <= {"pathology", "clinic", "genomic"} or not self.modalities:
+        if not set(self.modalities) <= set(Modality) or not self.modalities:
             problems.append(f"modalities {self.modalities} are not among pathology, clinic, genomic")
         if self.protocol == "published" and self.stopping != "last":
             problems.append("the protocol published chooses the epoch itself, so stopping must be last")

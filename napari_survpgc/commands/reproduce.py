@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from napari_survpgc.core.errors import SurvPGCError
+from napari_survpgc.training.experiments import EXPERIMENTS, find_experiment
 
 from .options import ProgressBar, positive_int
 
@@ -13,9 +13,7 @@ HELP = "a table or figure of the paper: cohort folder -> CSV, Markdown, HTML, fi
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "experiment", metavar="WHAT", help="table1 ... table5, fig3, fig4, fig5, cosine, baselines"
-    )
+    parser.add_argument("experiment", metavar="WHAT", help=", ".join(EXPERIMENTS))
     parser.add_argument("cohort", type=Path, metavar="COHORT", help="cohort folder (see README)")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="gets the files and runs/")
     parser.add_argument(
@@ -46,13 +44,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     from napari_survpgc.core.cohort.read import read_cohort
-    from napari_survpgc.training.experiments import EXPERIMENTS
     from napari_survpgc.training.reproduce import reproduce
 
-    if options.experiment not in EXPERIMENTS:
-        raise SurvPGCError(
-            f"There is no table or figure named {options.experiment}", f"Choose from {', '.join(EXPERIMENTS)}"
-        )
+    find_experiment(options.experiment)  # a wrong name is said before the cohort is read
     with ProgressBar() as progress:
         product, files = reproduce(
             options.experiment,

@@ -33,6 +33,19 @@ class Modality(StrEnum):
     GENOMIC = "genomic"
 
 
+class EncoderKind(StrEnum):
+    """What an encoder reads: files, options and folders name encoders by it, bundles by :attr:`modality`."""
+
+    IMAGE = "image"
+    TEXT = "text"
+    GENE = "gene"
+
+    @property
+    def modality(self) -> Modality:
+        """What a model sees of it."""
+        return {"image": Modality.PATHOLOGY, "text": Modality.CLINIC, "gene": Modality.GENOMIC}[self]
+
+
 class InputForm(StrEnum):
     """How a model wants a modality."""
 

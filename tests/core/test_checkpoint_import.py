@@ -253,7 +253,7 @@ def _bad(folder: Path, name: str) -> tuple[ImportFacts, str]:
         case "no such reference":
             return _facts(folder, reference=folder / "nowhere.csv"), "cannot be read"
         case "another width":
-            return _facts(folder, image_encoder="uni"), "gives 1024 numbers.*trained on 48"
+            return _facts(folder, image_encoder="virchow2"), "gives 2560 numbers.*trained on 48"
         case "repeated gene":
             return _facts(folder, genes=table("gene\nA\nB\nA\n")), "the gene A twice"
         case "unknown setting":

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
+import argparse
 import json
 import os
 import pickle
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,11 +17,13 @@ import pytest
 import torch
 from PIL import Image
 
+from napari_survpgc.commands import weights
+from napari_survpgc.core.encoders.card import EncoderCard, read_cards
 from napari_survpgc.core.encoders.catalog import (
-    GENE_ENCODERS,
+    ENCODERS,
     IMAGE_ENCODERS,
-    TEXT_ENCODERS,
     _load,
+    encoder_module,
     load_image_encoder,
     load_text_encoder,
     weight_sources,
@@ -34,15 +38,19 @@ from napari_survpgc.core.errors import EncoderError
 from napari_survpgc.core.features.compute import compute_features
 from napari_survpgc.core.features.feature_file import read_features
 from napari_survpgc.core.slide.slide import open_slide
-from napari_survpgc.core.types import PatchGrid
+from napari_survpgc.core.types import EncoderKind, Modality, PatchGrid
 from tests.builders import write_tiff
 from tests.small_encoders import small_spec
 
-VISION = [
-    i
-    for i, name in IMAGE_ENCODERS.items()
-    if hasattr(importlib.import_module(f"napari_survpgc.core.encoders.image.{name}"), "SPEC") and i != "conch"
+CARDS = [
+    pytest.param(card, id=f"{kind}-{card.id}") for kind, cards in ENCODERS.items() for card in cards.values()
 ]
+VISION = [
+    encoder_id
+    for encoder_id, card in IMAGE_ENCODERS.items()
+    if getattr(getattr(encoder_module(card), "SPEC", None), "architecture", "")
+]
+"""The vision transformers that timm builds."""
 
 
 pytestmark = pytest.mark.usefixtures("own_weights_folder")
@@ -68,14 +76,12 @@ def test_a_vision_transformer_loads_its_file_and_encodes(
     rng = np.random.default_rng(1)
     patches = rng.integers(0, 256, (2, spec.input_px, spec.input_px, 3), dtype=np.uint8)
     rows = encoder.encode(patches)
-    assert rows.shape == (2, spec.dim)
+    assert rows.shape == (2, spec.card.dim)
     # By hand: /255, mean and std of the card, tokens after the last normalization, pooling.
     network.load_state_dict({k: v.half().float() for k, v in state.items()})
-    margin = 16 if encoder_id == "prov-gigapath" else 0  # resized to 256, the middle 224 is seen
-    pixels = (
-        torch.from_numpy(patches).permute(0, 3, 1, 2)[:, :, margin : margin + 224, margin : margin + 224]
-        / 255
-    )
+    seen = spec.crop_px or spec.input_px  # Prov-GigaPath: resized to 256, the middle 224 is seen
+    middle = slice((spec.input_px - seen) // 2, (spec.input_px + seen) // 2)
+    pixels = torch.from_numpy(patches).permute(0, 3, 1, 2)[:, :, middle, middle] / 255
     pixels = (pixels - torch.tensor(spec.mean).view(3, 1, 1)) / torch.tensor(spec.std).view(3, 1, 1)
     with torch.no_grad():
         tokens = network.forward_features(pixels)  # type: ignore[operator]
@@ -85,7 +91,7 @@ def test_a_vision_transformer_loads_its_file_and_encodes(
         expected = torch.cat([expected, tokens[:, 1 + registers :].mean(1)], -1)
     tolerance = 1e-4 if encoder.dtype == torch.float32 else 0.1  # type: ignore[attr-defined]
     np.testing.assert_allclose(rows, expected.numpy(), rtol=0, atol=tolerance)
-    assert (encoder.patch_px, encoder.mpp) == (spec.patch_px, 0.5)
+    assert (encoder.patch_px, encoder.mpp) == (spec.card.patch_px, spec.card.mpp)
 
 
 @pytest.mark.parametrize("encoder_id", VISION)
@@ -95,35 +101,96 @@ def test_no_tensor_of_a_vision_transformer_stays_behind(
     spec = small_spec(encoder_id, monkeypatch)
     encoder = vision_transformer.wrap(build_transformer(spec), spec, torch.device("meta"), "")
     out = encoder.network(torch.empty(2, spec.input_px, spec.input_px, 3, dtype=torch.uint8, device="meta"))
-    assert out.shape == (2, spec.dim)
-
-
-PUBLISHED_MILLIONS = {"uni": 303, "uni2-h": 681, "virchow2": 631, "h-optimus-0": 1135, "prov-gigapath": 1135}
+    assert out.shape == (2, spec.card.dim)
 
 
 @pytest.mark.parametrize("encoder_id", VISION)
-def test_a_vision_transformer_is_as_large_and_as_wide_as_published(encoder_id: str) -> None:
-    module = importlib.import_module(f"napari_survpgc.core.encoders.image.{IMAGE_ENCODERS[encoder_id]}")
+def test_a_vision_transformer_is_as_large_and_as_wide_as_its_card_says(encoder_id: str) -> None:
+    module = encoder_module(IMAGE_ENCODERS[encoder_id])
     with torch.device("meta"):
         network = build_transformer(module.SPEC)
-    millions = sum(parameter.numel() for parameter in network.parameters()) / 1e6
-    assert millions == pytest.approx(PUBLISHED_MILLIONS[encoder_id], rel=2e-3)
+    megabytes = sum(parameter.numel() for parameter in network.parameters()) * 4 / 1e6  # float32
+    assert megabytes == pytest.approx(module.CARD.weights_mb, rel=2e-3)
     vision_transformer.wrap(network, module.SPEC, torch.device("meta"), "")  # checks the width
 
 
-@pytest.mark.parametrize("encoder_id", sorted({*IMAGE_ENCODERS, *TEXT_ENCODERS, *GENE_ENCODERS}))
-def test_what_is_missing_is_named_with_where_to_ask(encoder_id: str) -> None:
-    sources = weight_sources(encoder_id)
-    kinds = {"image": IMAGE_ENCODERS, "text": TEXT_ENCODERS, "gene": GENE_ENCODERS}
-    for kind, registry in kinds.items():
-        if encoder_id in registry and sources:
-            with pytest.raises(EncoderError, match="are not on this machine") as caught:
-                _load(kind, encoder_id, "cpu")
-            (source, *_) = sources
-            assert source.page in str(caught.value)
-            assert source.licence in str(caught.value)
-            assert source.files[0] in str(caught.value)
-            assert f"survpgc weights {encoder_id}" in str(caught.value)
+@pytest.mark.parametrize("card", CARDS)
+def test_a_card_is_what_its_file_states(card: EncoderCard) -> None:
+    """Cards are read without importing their files."""
+    module = encoder_module(card)
+    assert card == module.CARD
+    assert callable(module.load)
+    assert card.embedded == (not hasattr(module, "SOURCE"))
+    assert card.title
+    assert card.licence
+    assert card.dim > 0
+    assert (card.patch_px > 0, card.mpp > 0, card.n_tokens > 0) == (
+        card.kind is EncoderKind.IMAGE, card.kind is EncoderKind.IMAGE, card.kind is EncoderKind.GENE,
+    )  # fmt: skip
+
+
+def test_the_command_line_and_models_name_the_kinds_as_encoders_do() -> None:
+    parser = argparse.ArgumentParser()
+    weights.add_options(parser)
+    choices = next(action.choices for action in parser._actions if action.dest == "kind")
+    assert tuple(choices or ()) == tuple(EncoderKind)  # written out there: --help loads no numpy
+    assert [kind.modality for kind in EncoderKind] == list(Modality)
+
+
+def test_no_name_stands_for_two_image_encoders() -> None:
+    names = [n for card in IMAGE_ENCODERS.values() for n in (card.id, card.trident, *card.aliases) if n]
+    assert len(names) == len(set(names))
+    assert all(name == name.lower() for name in names)
+
+
+def test_cards_are_read_without_torch() -> None:
+    code = (
+        "import sys, napari_survpgc.core.encoders as e\n"
+        "assert e.ENCODERS['image']['uni'].dim == 1024\n"
+        "print([m for m in ('torch', 'timm', 'transformers') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("statement", "message"),
+    [
+        ('EncoderCard("thing", EncoderKind.IMAGE, TITLE, "free")', "without imports.*TITLE"),
+        (
+            'EncoderCard("other", EncoderKind.IMAGE, "Thing", "free")',
+            r"thing\.py holds the card of image\.other",
+        ),
+        ('EncoderCard("thing", EncoderKind.TEXT, "Thing", "free")', r"holds the card of text\.thing"),
+    ],
+)
+def test_a_card_that_cannot_be_read_names_its_file(tmp_path: Path, statement: str, message: str) -> None:
+    (tmp_path / "image").mkdir()
+    (tmp_path / "image" / "thing.py").write_text(f"import torch\n\nTITLE = 'Thing'\nCARD = {statement}\n")
+    with pytest.raises(ValueError, match=message):
+        read_cards(tmp_path / "image")
+
+
+@pytest.mark.parametrize("card", [param for param in CARDS if param.values[0].embedded])
+def test_what_comes_along_is_as_its_card_says(card: EncoderCard) -> None:
+    encoder = _load(card.kind, card.id, "cpu")
+    for name in (
+        "id",
+        "dim",
+        *(["patch_px", "mpp"] if card.patch_px else []),
+        *(["n_tokens"] if card.n_tokens else []),
+    ):
+        assert getattr(encoder, name) == getattr(card, name)
+
+
+@pytest.mark.parametrize("card", [param for param in CARDS if not param.values[0].embedded])
+def test_what_is_missing_is_named_with_where_to_ask(card: EncoderCard) -> None:
+    with pytest.raises(EncoderError, match="are not on this machine") as caught:
+        _load(card.kind, card.id, "cpu")
+    (source,) = weight_sources(card.id, card.kind)
+    assert source.card == card
+    for text in (source.page, card.licence, source.files[0], f"survpgc weights {card.id}"):
+        assert text in str(caught.value)
 
 
 def _without(state: dict[str, Any]) -> dict[str, Any]:
@@ -248,8 +315,10 @@ def test_an_encoder_of_transformers_is_loaded_from_its_files(encoder_id: str) ->
         from napari_survpgc.core.encoders.weights.weights import find_weights
 
         encoder = hub_image.load_transformers(
-            phikon_v2.SOURCE, find_weights(phikon_v2.SOURCE), torch.device("cpu")
+            phikon_v2.SOURCE.of_width(32), find_weights(phikon_v2.SOURCE), torch.device("cpu")
         )
+        with pytest.raises(EncoderError, match="32 numbers a patch instead of 1024"):
+            load_image_encoder(encoder_id, "cpu")
     else:
         encoder = load_image_encoder(encoder_id, "cpu")
     assert (encoder.dim, encoder.input_px, encoder.resampling) == (32, 28, "bicubic")

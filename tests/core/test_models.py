@@ -18,89 +18,22 @@ from napari_survpgc.core.models.parts.snn import GeneSetTokenizer
 from napari_survpgc.core.models.transmil import pseudo_inverse
 from napari_survpgc.core.survival import cosine_loss, cut_bins, hazards, nll_loss, risk, survival
 from napari_survpgc.core.types import Modality
+from tests.small_models import small_inputs, small_model, token_counts
 
-SIZES: dict[str, dict[str, object]] = {
-    "survpgc": {"dim": 32, "pathology_dim": 20, "clinic_dim": 12, "genomic_dim": 14},
-    "survpgc_gene_sets": {"dim": 32, "pathology_dim": 20, "clinic_dim": 12, "gene_set_sizes": [3, 5]},
-    "survpc": {"dim": 32, "pathology_dim": 20, "clinic_dim": 12},
-    "survgc": {"dim": 32, "clinic_dim": 12, "genomic_dim": 14},
-    "approach_c": {"dim": 32, "pathology_dim": 20, "clinic_dim": 8},
-    "approach_b": {"dim": 32, "pathology_dim": 20, "clinic_dim": 8},
-    "survpath": {"dim": 32, "pathology_dim": 20, "gene_set_sizes": [3, 5]},
-    "mcat": {"dim": 32, "pathology_dim": 20, "gene_set_sizes": [3, 5]},
-    "porpoise": {"dim": 32, "pathology_dim": 20, "genomic_dim": 9},
-    "abmil": {"dim": 32, "pathology_dim": 20},
-    "transmil": {"dim": 32, "pathology_dim": 20},
-    "mlp_clinic": {"dim": 16, "clinic_dim": 12},
-    "snn_clinic": {"clinic_dim": 12},
-    "mlp_genomic": {"genomic_dim": 9},
-    "snn_genomic": {"genomic_dim": 9},
-    "mlp_pathology": {"dim": 16, "pathology_dim": 20},
-}
-
-GENE_SETS = ("survpgc_gene_sets", "survpath", "mcat")
-ONE_HOT = ("approach_b", "approach_c")
-WITH_PATCHES = sorted(name for name in MODELS if Modality.PATHOLOGY in model_class(name).REQUIRES)
-POSITIONAL = ("transmil",)  # the place of a patch in the list matters
-ATTENTION: dict[str, dict[str, tuple[int, ...]]] = {  # of a batch of 3 with 7 patches
-    "survpc": {
-        "clinic_to_clinic": (3, 6, 6),
-        "clinic_to_pathology": (3, 6, 7),
-        "pathology_to_clinic": (3, 7, 6),
-    },
-    "survgc": {
-        "clinic_to_clinic": (3, 6, 6),
-        "clinic_to_genomic": (3, 6, 4),
-        "genomic_to_clinic": (3, 4, 6),
-    },
-    "approach_c": {
-        "clinic_to_clinic": (3, 1, 1),
-        "clinic_to_pathology": (3, 1, 7),
-        "pathology_to_clinic": (3, 7, 1),
-    },
-    "survpath": {
-        "genomic_to_genomic": (3, 2, 2),
-        "genomic_to_pathology": (3, 2, 7),
-        "pathology_to_genomic": (3, 7, 2),
-    },
-    "mcat": {"genomic_to_pathology": (3, 2, 7)},
-    "porpoise": {"pathology": (3, 7)},
-    "abmil": {"pathology": (3, 7)},
-}
-ATTENTION["survpgc"] = {
-    **ATTENTION["survpc"],
-    "genomic_to_genomic": (3, 4, 4),
-    "genomic_to_pathology": (3, 4, 7),
-    "pathology_to_genomic": (3, 7, 4),
-}
-ATTENTION["survpgc_gene_sets"] = {**ATTENTION["survpc"], **ATTENTION["survpath"]}
-
-
-def _inputs(name: str, batch: int, n_p: int, device: str = "cpu") -> dict[str, object]:
-    torch.manual_seed(1)
-    needs = model_class(name).REQUIRES
-    genomic: object = torch.randn(batch, 9, device=device)
-    if name in ("survpgc", "survgc"):
-        genomic = torch.randn(batch, 4, 14, device=device)
-    if name in GENE_SETS:
-        genomic = [torch.randn(batch, 3, device=device), torch.randn(batch, 5, device=device)]
-    clinic = torch.randn(batch, 6, 12, device=device)
-    if name in ONE_HOT:
-        clinic = torch.randint(2, (batch, 8), device=device)
-    every = {
-        Modality.PATHOLOGY: torch.randn(batch, n_p, 20, device=device),
-        Modality.CLINIC: clinic,
-        Modality.GENOMIC: genomic,
-    }
-    return {str(modality): every[modality] for modality in needs}
+WITH_PATCHES = [name for name in MODELS if Modality.PATHOLOGY in model_class(name).REQUIRES]
+ATTENTION_NAMES = {
+    "clinic_to_clinic", "clinic_to_pathology", "pathology_to_clinic", "clinic_to_genomic", "genomic_to_clinic",
+    "genomic_to_genomic", "genomic_to_pathology", "pathology_to_genomic", "pathology",
+}  # fmt: skip
+"""Of the contract: rows to columns; of models that pool, one raw score a patch."""
 
 
 @pytest.mark.parametrize("n_p", [1, 7])
 @pytest.mark.parametrize("batch", [1, 3])
-@pytest.mark.parametrize("name", sorted(MODELS))
+@pytest.mark.parametrize("name", MODELS)
 def test_every_model_gives_logits_and_a_gradient(name: str, batch: int, n_p: int) -> None:
-    model = build_model(name, n_bins=5, **SIZES[name])
-    out = model(**_inputs(name, batch, n_p), return_attention=True)
+    model = small_model(name, n_bins=5)
+    out = model(**small_inputs(name, batch, n_p), return_attention=True)
     assert out.logits.shape == (batch, 5)
     assert out.embedding.shape[0] == batch
     out.logits.sum().backward()
@@ -108,10 +41,10 @@ def test_every_model_gives_logits_and_a_gradient(name: str, batch: int, n_p: int
     assert not unused
 
 
-@pytest.mark.parametrize("name", sorted(MODELS))
+@pytest.mark.parametrize("name", MODELS)
 def test_every_model_runs_on_one_device_only(name: str) -> None:
-    model = build_model(name, **SIZES[name]).to("meta")
-    out = model(**_inputs(name, 2, 5, "meta"), return_attention=True)
+    model = small_model(name).to("meta")
+    out = model(**small_inputs(name, 2, 5, "meta"), return_attention=True)
     assert out.logits.device.type == "meta"
 
 
@@ -121,8 +54,8 @@ def _part(value: object, i: int) -> object:
 
 @pytest.mark.parametrize("name", WITH_PATCHES)
 def test_a_padded_batch_gives_what_each_slide_gives_alone(name: str) -> None:
-    model = build_model(name, **SIZES[name]).eval()
-    x = _inputs(name, 2, 9)
+    model = small_model(name).eval()
+    x = small_inputs(name, 2, 9)
     patches = x["pathology"]
     assert isinstance(patches, torch.Tensor)
     alone = [
@@ -134,55 +67,58 @@ def test_a_padded_batch_gives_what_each_slide_gives_alone(name: str) -> None:
     torch.testing.assert_close(model(**x, patch_mask=mask).logits, torch.cat(alone))
 
 
-@pytest.mark.parametrize("name", [name for name in WITH_PATCHES if name not in POSITIONAL])
+@pytest.mark.parametrize("name", [name for name in WITH_PATCHES if not model_class(name).POSITIONAL])
 def test_the_order_of_patches_does_not_matter(name: str) -> None:
-    model = build_model(name, **SIZES[name]).eval()
-    x = _inputs(name, 1, 9)
+    model = small_model(name).eval()
+    x = small_inputs(name, 1, 9)
     patches = x["pathology"]
     assert isinstance(patches, torch.Tensor)
     shuffled = model(**{**x, "pathology": patches[:, torch.randperm(9)]}).logits
     torch.testing.assert_close(shuffled, model(**x).logits)
 
 
-@pytest.mark.parametrize("name", sorted(MODELS))
+@pytest.mark.parametrize("name", MODELS)
 def test_a_model_looks_at_what_it_requires_and_at_nothing_else(name: str) -> None:
-    model = build_model(name, **SIZES[name]).eval()
-    x = _inputs(name, 2, 5)
+    model = small_model(name).eval()
+    x = small_inputs(name, 2, 5)
     want = model(**x).logits
     others: dict[str, torch.Tensor | None] = {str(m): None for m in Modality if str(m) not in x}
     torch.testing.assert_close(model(**x, **others, patch_mask=None).logits, want, rtol=0, atol=0)
     others = {key: torch.full((2, 3), torch.nan) for key in others}
     torch.testing.assert_close(model(**x, **others).logits, want, rtol=0, atol=0)
-    may_lack = {"clinic", "genomic"} if name.startswith("survpgc") else set()
-    for modality in set(x) - may_lack:
+    for modality in set(x) - {str(m) for m in model_class(name).OPTIONAL}:
         with pytest.raises(TypeError, match=modality):
             model(**{key: value for key, value in x.items() if key != modality})
 
 
-@pytest.mark.parametrize("name", sorted(MODELS))
+@pytest.mark.parametrize("name", MODELS)
 def test_attention_has_the_names_and_shapes_of_the_contract(name: str) -> None:
-    model = build_model(name, **SIZES[name]).eval()
-    x = _inputs(name, 3, 7)
+    model = small_model(name).eval()
+    x = small_inputs(name, 3, 7)
     assert not model(**x).attention
     found = model(**x, return_attention=True).attention
-    assert {key: tuple(value.shape) for key, value in found.items()} == ATTENTION.get(name, {})
+    assert set(found) == model.ATTENTION
+    assert set(found) <= ATTENTION_NAMES
+    tokens = token_counts(name, 7)
+    for key, value in found.items():
+        assert tuple(value.shape) == (3, *(tokens[end] for end in key.split("_to_")))
     assert not any(value.requires_grad for value in found.values())
 
 
 def test_the_paths_of_survpgc_can_be_recomputed_alone() -> None:
-    model = build_model("survpgc", **SIZES["survpgc"]).eval()
+    model = small_model("survpgc").eval()
     assert isinstance(model, TwoPathModel)
-    x = _inputs("survpgc", 1, 9)
+    x = small_inputs("survpgc", 1, 9)
     patches = model.encode_pathology(x["pathology"])  # type: ignore[arg-type]
     clinic, genomic = model.clinic_path(patches, x["clinic"]), model.genomic_path(patches, x["genomic"])  # type: ignore[arg-type]
     torch.testing.assert_close(model.head(model.embed(clinic, genomic)), model(**x).logits, rtol=0, atol=0)
 
 
 def test_a_missing_modality_leaves_its_path_out() -> None:
-    model = build_model("survpgc", **SIZES["survpgc"]).eval()
-    x = _inputs("survpgc", 2, 9)
+    model = small_model("survpgc").eval()
+    x = small_inputs("survpgc", 2, 9)
     out = model(pathology=x["pathology"], clinic=x["clinic"], genomic=None, return_attention=True)
-    assert (out.embedding[:, :32] == 0).all()
+    assert (out.embedding[:, : model.SMALL["dim"]] == 0).all()
     assert "genomic_to_pathology" not in out.attention
     assert out.logits.isfinite().all()
 
@@ -191,12 +127,12 @@ def test_a_missing_modality_leaves_its_path_out() -> None:
 @pytest.mark.parametrize("fusion", ["concat", "bilinear"])
 @pytest.mark.parametrize("name", ["abmil", "mcat"])
 def test_fusions_train_and_treat_every_patient_alone(name: str, fusion: str, gated: bool) -> None:
-    sizes = {**SIZES[name], "fusion": fusion, "gated": gated}
-    x = _inputs(name, 2, 9)
+    sizes: dict[str, object] = {"fusion": fusion, "gated": gated}
+    x = small_inputs(name, 2, 9)
     if name == "abmil":
         sizes["composition"] = np.eye(9, 4, dtype=int)
         x["genomic"] = torch.randn(2, 9)
-    model = build_model(name, **sizes).eval()
+    model = small_model(name, **sizes).eval()
     assert {str(modality) for modality in model.REQUIRES} == {"pathology", "genomic"}
     logits = model(**x).logits
     torch.testing.assert_close(model(**{k: _part(v, 1) for k, v in x.items()}).logits, logits[1:])
@@ -206,14 +142,14 @@ def test_fusions_train_and_treat_every_patient_alone(name: str, fusion: str, gat
 
 def test_fusions_that_cannot_be_are_refused() -> None:
     with pytest.raises(ValueError, match="fusion must be one of concat, bilinear, not None"):
-        build_model("mcat", **{**SIZES["mcat"], "fusion": None})
+        small_model("mcat", fusion=None)
     with pytest.raises(ValueError, match="bilinear only"):
         build_model("porpoise", fusion="concat")
     with pytest.raises(ValueError, match="composition"):
         build_model("abmil", fusion="concat")
     with pytest.raises(ValueError, match="8 genes, but the composition of the pathways has 9"):
         build_model("abmil", fusion="concat", composition=np.eye(9, 4), genomic_dim=8)
-    model = build_model("abmil", **SIZES["abmil"], fusion="concat", composition=np.eye(9, 4))
+    model = small_model("abmil", fusion="concat", composition=np.eye(9, 4))
     assert Modality.GENOMIC not in model_class("abmil").REQUIRES
     with pytest.raises(TypeError, match="genomic is missing"):
         model(pathology=torch.randn(1, 2, 20))
@@ -239,7 +175,7 @@ def test_the_pseudo_inverse_inverts() -> None:
 
 def test_the_place_of_a_patch_matters_to_transmil() -> None:
     torch.manual_seed(0)
-    model = build_model("transmil", **SIZES["transmil"]).eval()
+    model = small_model("transmil").eval()
     patches = torch.randn(1, 9, 20)
     assert not torch.allclose(model(pathology=patches).logits, model(pathology=patches.flip(1)).logits)
     with pytest.raises(ValueError, match="at least one patch"):
@@ -249,8 +185,8 @@ def test_the_place_of_a_patch_matters_to_transmil() -> None:
 def test_survgc_lets_every_clinic_token_see_everything() -> None:
     """Against dense attention under a mask: group rows see all tokens, the others only the group."""
     for published in (False, True):
-        model = build_model("survgc", **SIZES["survgc"], published=published).eval()
-        x = _inputs("survgc", 1, 1)
+        model = small_model("survgc", published=published).eval()
+        x = small_inputs("survgc", 1, 1)
         size = 4 if published else 6
         tokens = torch.cat([model.clinic_projection(x["clinic"]), model.genomic_projection(x["genomic"])], 1)
         q, k, v = model.attention.to_qkv(model.attention.norm(tokens)).chunk(3, -1)

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from napari_survpgc.cli import run
+from napari_survpgc.core.encoders.card import EncoderCard
 from napari_survpgc.core.encoders.catalog import _load, load_image_encoder
 from napari_survpgc.core.encoders.image.vision_transformer import (
     build_transformer,
@@ -23,16 +24,14 @@ from napari_survpgc.core.encoders.status import Readiness, encoder_statuses
 from napari_survpgc.core.encoders.weight_files import download_weights, fetch_weights, keep_files, match_files
 from napari_survpgc.core.encoders.weights.weights import WeightSource, find_weights, weights_folder
 from napari_survpgc.core.errors import CancelledError, EncoderError
+from napari_survpgc.core.types import EncoderKind
 from tests.hub_server import Hub, hub_server
 from tests.small_encoders import small_spec
 
 SOURCE = WeightSource(
-    encoder_id="thing",
-    title="Thing",
+    EncoderCard("thing", EncoderKind.IMAGE, "Thing", "for tests"),
     files=("pytorch_model.bin",),
     repository="lab/thing",
-    page="https://huggingface.co/lab/thing",
-    licence="for tests",
     also={"pytorch_model.bin": "model.safetensors"},
 )
 WEIGHTS = bytes(range(256)) * 12_000  # 3 MB
@@ -133,7 +132,9 @@ def test_a_connection_that_breaks_goes_on_by_itself_or_ends_in_a_sentence(
     hub.sends = [1_000_000]
     assert download_weights(SOURCE)[0].read_bytes() == WEIGHTS
     hub.files["lab/other/pytorch_model.bin"] = WEIGHTS
-    other = WeightSource("other", "Other", ("pytorch_model.bin",), "lab/other", "https://x", "for tests")
+    other = WeightSource(
+        EncoderCard("other", EncoderKind.IMAGE, "Other", "for tests"), ("pytorch_model.bin",), "lab/other"
+    )
     hub.sends = [0] * 50
     with pytest.raises(EncoderError, match=r"Other could not be downloaded.*Try again, or put the file into"):
         download_weights(other)
@@ -217,7 +218,7 @@ def test_the_right_file_is_kept_and_the_encoder_is_ready(
     path.write_bytes(_small_file(spec))
     assert run(["weights", "uni", "--file", str(path)]) == 0
     assert "image: uni, ready (CC BY-NC-ND 4.0" in capsys.readouterr().out
-    assert load_image_encoder("uni", "cpu").dim == spec.dim
+    assert load_image_encoder("uni", "cpu").dim == spec.card.dim
     assert run(["weights", "uni", "--file", str(weights_folder() / "uni" / "pytorch_model.bin")]) == 0
     check_file(spec, "pytorch_model.bin", path)
     assert load_transformer(spec, "cpu").id == "uni"
@@ -226,7 +227,7 @@ def test_the_right_file_is_kept_and_the_encoder_is_ready(
 def test_files_are_told_apart_by_name_and_kind(tmp_path: Path) -> None:
     tokenizer = "conch_byte_level_bpe_uncased.json"
     source = WeightSource(
-        "x", "X", ("pytorch_model.bin", tokenizer, "config.json"), None, "p", "l",
+        SOURCE.card, ("pytorch_model.bin", tokenizer, "config.json"), None,
         optional=("1_Pooling/config.json",),
     )  # fmt: skip
     given = [
@@ -303,7 +304,7 @@ def test_doctor_needs_only_what_comes_along(
 
 
 def test_a_bundles_own_encoders_have_a_status_too() -> None:
-    wanted = [("genomic", "gene-sets"), ("image", "hf:lab/thing"), ("image", "nothing")]
+    wanted = [("gene", "gene-sets"), ("image", "hf:lab/thing"), ("image", "nothing")]
     own, hub_id, unknown = encoder_statuses(wanted)
     assert own.readiness is Readiness.READY
     assert hub_id.readiness is Readiness.NEEDS_FILE

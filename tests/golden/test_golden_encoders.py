@@ -83,7 +83,8 @@ def test_unis_real_layout(shared_dir: Path) -> None:
 def test_unis_network(load_golden: Load, name: str) -> None:
     case = load_golden(name)
     c = case["meta"]["constructor"]
-    spec = ImageSpec(uni.SOURCE, c["embed_dim"], uni.SPEC.architecture, {**uni.SPEC.arguments, **c})
+    source = uni.SOURCE.of_width(c["embed_dim"])
+    spec = ImageSpec(source, uni.SPEC.architecture, {**uni.SPEC.arguments, **c})
     network = build_transformer(spec)
     load_strictly(network, _tensors(case["weights"]), "UNI")
     encoder = PixelEncoder(_Tokens(network), spec).eval()

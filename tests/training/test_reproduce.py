@@ -86,7 +86,7 @@ def _bytes(folder: Path) -> dict[str, bytes]:
 
 
 def test_every_table_and_figure_of_the_paper_is_there() -> None:
-    assert set(EXPERIMENTS) == {
+    assert set(EXPERIMENTS) >= {
         "table1", "table2", "table3", "table4", "table5", "fig3", "fig4", "fig5", "cosine",
         "baselines",
     }  # fmt: skip

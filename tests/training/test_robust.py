@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import inspect
 import os
 import shutil
 import signal
@@ -24,7 +23,7 @@ from napari_survpgc.core.cohort.folds import make_folds
 from napari_survpgc.core.cohort.read import read_cohort
 from napari_survpgc.core.errors import CancelledError, CohortError
 from napari_survpgc.core.features.feature_file import read_features
-from napari_survpgc.core.models import MODELS, build_model, model_class
+from napari_survpgc.core.models import MODELS
 from napari_survpgc.core.predict.predictor import Predictor
 from napari_survpgc.core.survival import nll_loss
 from napari_survpgc.training.crossval import train
@@ -34,6 +33,7 @@ from napari_survpgc.training.fitting.optimizer import radam
 from napari_survpgc.training.runs.bundling import make_bundle
 from napari_survpgc.training.settings import Settings, load_settings
 from napari_survpgc.training.systems import build_system
+from tests.small_models import small_inputs, small_model
 
 from .test_train import make_cohort
 
@@ -326,40 +326,13 @@ def _given(settings: Settings) -> dict[str, Any]:
     return values
 
 
-INPUTS: dict[str, dict[str, Any]] = {
-    "survpgc": {"pathology": (1, 9, 12), "clinic": (1, 6, 10), "genomic": (1, 4, 8)},
-    "survpgc_gene_sets": {"pathology": (1, 9, 12), "clinic": (1, 6, 10), "genomic": [(1, 3), (1, 2)]},
-    "survpc": {"pathology": (1, 9, 12), "clinic": (1, 6, 10)},
-    "survgc": {"clinic": (1, 6, 10), "genomic": (1, 4, 8)},
-    "approach_b": {"pathology": (1, 9, 12), "clinic": (1, 10)},
-    "approach_c": {"pathology": (1, 9, 12), "clinic": (1, 10)},
-    "survpath": {"pathology": (1, 9, 12), "genomic": [(1, 3), (1, 2)]},
-    "mcat": {"pathology": (1, 9, 12), "genomic": [(1, 3), (1, 2)]},
-    "porpoise": {"pathology": (1, 9, 12), "genomic": (1, 8)},
-    "abmil": {"pathology": (1, 9, 12)},
-    "transmil": {"pathology": (1, 9, 12)},
-    "mlp_clinic": {"clinic": (1, 6, 10)},
-    "snn_clinic": {"clinic": (1, 6, 10)},
-    "mlp_genomic": {"genomic": (1, 8)},
-    "snn_genomic": {"genomic": (1, 8)},
-    "mlp_pathology": {"pathology": (1, 9, 12)},
-}
-
-
-@pytest.mark.parametrize("model", sorted(MODELS))
+@pytest.mark.parametrize("model", MODELS)
 def test_a_training_step_stays_on_its_device(model: str) -> None:
     """On the meta device every tensor that were made elsewhere would be refused, as on a GPU."""
-    shapes = INPUTS[model]
-    sizes = {"pathology_dim": 12, "clinic_dim": 10, "genomic_dim": 8, "gene_set_sizes": [3, 2], "dim": 16}
-    accepted = inspect.signature(model_class(model)).parameters
-    network = build_model(model, **{k: v for k, v in sizes.items() if k in accepted}).to("meta")
+    network = small_model(model).to("meta")
     whole = flatten(network)
     optimizer = radam(whole, lr=5e-4, weight_decay=1e-3)
-
-    def made(shape: Any) -> Any:
-        return [made(s) for s in shape] if isinstance(shape, list) else torch.zeros(shape, device="meta")
-
-    out = network(**{name: made(shape) for name, shape in shapes.items()})
+    out = network(**small_inputs(model, 1, 9, "meta"))
     bins = torch.zeros(1, dtype=torch.int64, device="meta")
     loss = nll_loss(out.logits, bins, bins, 0.5)
     loss.backward()

@@ -21,8 +21,8 @@ from napari_survpgc.core.types import CLINICAL_FIELDS, InputForm, ProgressCallba
 from ..data.dataset import Dataset, InputForms
 from ..fitting.fold import FoldModel, FoldSplit, risks
 from ..settings import Settings
-from .cox import clinical_table, fit_fold_cox, follow_up, with_baseline
 from .network import as_part
+from .parts.cox import clinical_table, fit_fold_cox, follow_up, with_baseline
 
 OPTIONS = {
     "pathology_model": "mlp_pathology",
@@ -32,6 +32,7 @@ OPTIONS = {
     "ordinal_stage": True,
 }
 """The network on the slide and its share in the risk; the rest as of cox_clinic. What else there is goes to the network."""
+SMALL = {"dim": 16}
 
 
 class ApproachA:

@@ -17,7 +17,7 @@ from ..fitting.fold import FoldModel, FoldSplit
 from ..seeds import seed_of
 from ..settings import Settings
 from .base import check_options
-from .cox import follow_up, with_baseline
+from .parts.cox import follow_up, with_baseline
 from .parts.elastic_net import fit_cross_validated
 
 OPTIONS = {"l1_ratio": 0.1, "inner_folds": 5, "n_penalties": 30}

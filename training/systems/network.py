@@ -11,7 +11,7 @@ from typing import Any
 from napari_survpgc.core.errors import CohortError
 from napari_survpgc.core.genomics.gene_sets import composition
 from napari_survpgc.core.models import model_class
-from napari_survpgc.core.types import InputForm, ProgressCallback
+from napari_survpgc.core.types import InputForm, Modality, ProgressCallback
 
 from ..data.dataset import Dataset, InputForms
 from ..fitting.fit import fit_network
@@ -45,7 +45,7 @@ class Network:
 
     def config(self, data: Dataset, n_bins: int) -> dict[str, Any]:
         sizes: dict[str, Any] = {"n_bins": n_bins}
-        for modality in ("pathology", "clinic", "genomic"):
+        for modality in Modality:
             # A one-hot record is as long as its fold has levels: each fold adds its own.
             if f"{modality}_dim" in self._accepted and modality in data.encoders:
                 sizes[f"{modality}_dim"] = data.encoders[modality].dim

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_survpgc.core.clinical.encoding import ClinicalEncoding, encoding_from_json, encoding_to_json
 from napari_survpgc.core.genomics.normalize import ExpressionScale
-from napari_survpgc.core.types import ExpressionUnit
+from napari_survpgc.core.types import ExpressionUnit, Modality
 
 if TYPE_CHECKING:
     pass
@@ -119,7 +119,7 @@ def config_from_json(document: Mapping[str, Any]) -> BundleConfig:
         )
         for modality, spec in document["encoders"].items()
     }
-    unknown = set(encoders) - {"pathology", "clinic", "genomic"}
+    unknown = set(encoders) - set(Modality)
     if unknown or not encoders:
         raise ValueError(f"unknown modalities {sorted(unknown)}")
     expression = document["expression"]

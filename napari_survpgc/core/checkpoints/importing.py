@@ -21,6 +21,7 @@ from napari_survpgc.core.bundle.bundle import Bundle
 from napari_survpgc.core.bundle.config import BundleConfig, EncoderSpec
 from napari_survpgc.core.bundle.write import write_bundle
 from napari_survpgc.core.clinical.sentences import load_templates
+from napari_survpgc.core.encoders.catalog import cards_of
 from napari_survpgc.core.errors import BundleError
 from napari_survpgc.core.genomics.gene_sets import composition, read_gmt
 from napari_survpgc.core.genomics.normalize import GeneReference
@@ -33,12 +34,6 @@ from .tables import read_genes, read_reference
 
 if TYPE_CHECKING:
     from napari_survpgc.core.models.base import SurvivalModel
-
-_WIDTHS = {
-    "efficientnet-lite0": 1280, "uni": 1024, "uni2-h": 1536, "conch": 512, "minilm": 384, "gene-projection": 768,
-    "scfoundation": 768,
-}  # fmt: skip
-"""Widths of the encoders that we know; the ids of others are taken as they are."""
 
 
 @dataclass(frozen=True)
@@ -218,10 +213,10 @@ def _encoders(
         else:
             encoders["genomic"] = EncoderSpec("expression", len(genes.genes), 1)
     for spec in encoders.values():
-        known = _WIDTHS.get(spec.id)
-        if known is not None and known != spec.dim:
+        known = sorted({card.dim for card in cards_of(spec.id)})  # ids of others are taken as they are
+        if known and spec.dim not in known:
             raise BundleError(
-                f"The encoder {spec.id} gives {known} numbers, but the checkpoint was trained on {spec.dim}",
+                f"The encoder {spec.id} gives {known[0]} numbers, but the checkpoint was trained on {spec.dim}",
                 "Name the encoder that it was trained on",
             )
     return encoders

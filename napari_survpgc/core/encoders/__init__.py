@@ -1,9 +1,12 @@
-"""The encoders by id. Each lives in a file of its own with ``load(device)``; only the chosen one is imported."""
+"""The encoders by id. Each lives in a file of its own with ``CARD`` and ``load(device)``; only the chosen one is imported."""
 
+from .card import EncoderCard
 from .catalog import (
+    ENCODERS,
     GENE_ENCODERS,
     IMAGE_ENCODERS,
     TEXT_ENCODERS,
+    cards_of,
     check_weights,
     encoder_module,
     load_gene_encoder,
@@ -14,9 +17,12 @@ from .catalog import (
 )
 
 __all__ = [
+    "ENCODERS",
     "GENE_ENCODERS",
     "IMAGE_ENCODERS",
     "TEXT_ENCODERS",
+    "EncoderCard",
+    "cards_of",
     "check_weights",
     "encoder_module",
     "load_gene_encoder",

@@ -4,36 +4,47 @@ from __future__ import annotations
 
 import functools
 import importlib
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_survpgc.core.errors import EncoderError
+from napari_survpgc.core.types import EncoderKind
+
+from .card import EncoderCard, read_cards
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from .base import GeneEncoder, ImageEncoder, TextEncoder
     from .weights.weights import WeightSource
 
 
-IMAGE_ENCODERS: dict[str, str] = {
-    "efficientnet-lite0": "efficientnet_lite0",
-    "uni": "uni",
-    "uni2-h": "uni2_h",
-    "conch": "conch",
-    "virchow2": "virchow2",
-    "h-optimus-0": "h_optimus_0",
-    "prov-gigapath": "prov_gigapath",
-    "phikon-v2": "phikon_v2",
+ENCODERS: dict[EncoderKind, dict[str, EncoderCard]] = {
+    kind: read_cards(Path(__file__).parent / kind) for kind in EncoderKind
 }
+"""By kind and id, every encoder that has a file of its own."""
+IMAGE_ENCODERS, TEXT_ENCODERS, GENE_ENCODERS = ENCODERS.values()
+
+WITHOUT_FILES = ("gene-sets", "expression", "one-hot")
+"""What bundles name as encoders and models compute themselves."""
 
 
-TEXT_ENCODERS: dict[str, str] = {"minilm": "minilm", "conch": "conch"}
+def cards_of(encoder_id: str, kind: str | None = None) -> list[EncoderCard]:
+    """Return the card of every encoder with an id; none for those of a hub and unknown ones.
+
+    Parameters
+    ----------
+    kind : "image", "text" or "gene"; None for all.
+    """
+    return [
+        cards[encoder_id] for each, cards in ENCODERS.items() if encoder_id in cards and kind in (None, each)
+    ]
 
 
-GENE_ENCODERS: dict[str, str] = {"gene-projection": "gene_projection", "scfoundation": "scfoundation"}
-
-
-_REGISTRIES = {"image": IMAGE_ENCODERS, "text": TEXT_ENCODERS, "gene": GENE_ENCODERS}
+@functools.cache
+def image_encoder_aliases() -> dict[str, str]:
+    """Return how other tools name image encoders in feature files -> our id."""
+    return {
+        name: card.id for card in IMAGE_ENCODERS.values() for name in (card.trident, *card.aliases) if name
+    }
 
 
 def load_image_encoder(encoder_id: str, device: str = "auto") -> ImageEncoder:
@@ -45,10 +56,10 @@ def load_image_encoder(encoder_id: str, device: str = "auto") -> ImageEncoder:
     """
     devices = _devices(device)
     if len(devices) == 1:
-        return _load("image", encoder_id, devices[0])
+        return _load(EncoderKind.IMAGE, encoder_id, devices[0])
     from .image.replicated import ReplicatedEncoder
 
-    return ReplicatedEncoder([_load("image", encoder_id, each) for each in devices])
+    return ReplicatedEncoder([_load(EncoderKind.IMAGE, encoder_id, each) for each in devices])
 
 
 def _devices(device: str) -> list[str]:
@@ -62,30 +73,30 @@ def _devices(device: str) -> list[str]:
 
 def load_text_encoder(encoder_id: str, device: str = "auto") -> TextEncoder:
     """Load a text encoder; EncoderError says what is missing."""
-    return _load("text", encoder_id, device)
+    return _load(EncoderKind.TEXT, encoder_id, device)
 
 
 def load_gene_encoder(encoder_id: str, device: str = "auto") -> GeneEncoder:
     """Load a gene encoder; EncoderError says what is missing."""
-    return _load("gene", encoder_id, device)
+    return _load(EncoderKind.GENE, encoder_id, device)
 
 
 @functools.cache
-def _load(kind: str, encoder_id: str, device: str) -> Any:
+def _load(kind: EncoderKind, encoder_id: str, device: str) -> Any:
     """Load an encoder once a process: it is frozen, and its weights take seconds to read and check."""
-    if encoder_id in _REGISTRIES[kind]:
-        return _module(kind, encoder_id).load(device)
-    if kind == "image" and parse_hub_id(encoder_id):
+    if encoder_id in ENCODERS[kind]:
+        return encoder_module(ENCODERS[kind][encoder_id]).load(device)
+    if kind == EncoderKind.IMAGE and parse_hub_id(encoder_id):
         from .image.hub_image import load_hub_image
 
         return load_hub_image(encoder_id, device)
-    if kind == "text" and encoder_id.startswith("hf:"):
+    if kind == EncoderKind.TEXT and encoder_id.startswith("hf:"):
         from .text.hub_text import load_hub_text
 
         return load_hub_text(encoder_id, device)
     raise EncoderError(
         f"There is no {kind} encoder named {encoder_id}",
-        f"Choose one of: {', '.join(sorted(_REGISTRIES[kind]))}, or hf:<owner>/<name>",
+        f"Choose one of: {', '.join(sorted(ENCODERS[kind]))}, or hf:<owner>/<name>",
     )
 
 
@@ -106,21 +117,18 @@ def weight_sources(encoder_id: str, kind: str | None = None) -> list[WeightSourc
     ------
     EncoderError : an unknown id.
     """
-    known = [
-        each for each, registry in _REGISTRIES.items() if encoder_id in registry and kind in (None, each)
-    ]
+    known = cards_of(encoder_id, kind)
     if known:
-        found = [getattr(_module(each, encoder_id), "SOURCE", None) for each in known]
-        return [source for source in found if source is not None]
-    if not parse_hub_id(encoder_id) or kind == "gene":
+        return [encoder_module(card).SOURCE for card in known if not card.embedded]
+    if not parse_hub_id(encoder_id) or kind == EncoderKind.GENE:
         raise EncoderError(
             f"There is no {kind or ''} encoder named {encoder_id}",
-            f"Choose one of: {', '.join(sorted({i for r in _REGISTRIES.values() for i in r}))}, or hf:<owner>/<name>",
+            f"Choose one of: {', '.join(sorted({i for cards in ENCODERS.values() for i in cards}))}, or hf:<owner>/<name>",
         )
     from .image import hub_image
     from .text import hub_text
 
-    return [(hub_text if kind == "text" else hub_image).source_of(encoder_id)]
+    return [(hub_text if kind == EncoderKind.TEXT else hub_image).source_of(encoder_id)]
 
 
 def check_weights(encoder_id: str, name: str, path: Path, kind: str | None = None) -> None:
@@ -134,17 +142,12 @@ def check_weights(encoder_id: str, name: str, path: Path, kind: str | None = Non
     ------
     EncoderError : naming the first differences.
     """
-    for each, registry in _REGISTRIES.items():
-        if encoder_id in registry and kind in (None, each):
-            check = getattr(_module(each, encoder_id), "check_file", None)
-            if check is not None:
-                check(name, path)
+    for card in cards_of(encoder_id, kind):
+        check = getattr(encoder_module(card), "check_file", None)
+        if check is not None:
+            check(name, path)
 
 
-def encoder_module(kind: str, encoder_id: str) -> Any:
-    """Return the module of an encoder that has a file of its own; None for one of a hub."""
-    return _module(kind, encoder_id) if encoder_id in _REGISTRIES[kind] else None
-
-
-def _module(kind: str, encoder_id: str) -> Any:
-    return importlib.import_module(f"{__package__}.{kind}.{_REGISTRIES[kind][encoder_id]}")
+def encoder_module(card: EncoderCard) -> Any:
+    """Import the file of an encoder."""
+    return importlib.import_module(f"{__package__}.{card.module}")

@@ -8,21 +8,26 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from .catalog import encoder_module, load_image_encoder
+from napari_survpgc.core.types import EncoderKind
+
+from .catalog import cards_of, encoder_module, load_image_encoder
 
 _ACHIEVED = 0.75  # share of a matrix product's rate that a transformer reaches
-_MEASURED = ("efficientnet-lite0",)
-_UNITS = {"image": ("patch", "patches"), "text": ("sentence", "sentences"), "gene": ("patient", "patients")}
+_UNITS = {
+    EncoderKind.IMAGE: ("patch", "patches"),
+    EncoderKind.TEXT: ("sentence", "sentences"),
+    EncoderKind.GENE: ("patient", "patients"),
+}
 
 
 def expected_speed(kind: str, encoder_id: str, device: str = "auto") -> str:
     """Say how fast an encoder will be, e.g. "about 4 patches a second"; "" where nothing is known of it."""
-    if kind == "image" and encoder_id in _MEASURED:
+    if any(card.embedded for card in cards_of(encoder_id, kind) if card.kind is EncoderKind.IMAGE):
         return f"{_two_digits(measured_rate(encoder_id, device))} patches a second, measured"
     rate = expected_rate(kind, encoder_id, device)
     if rate is None:
         return ""
-    one, many = _UNITS[kind]
+    one, many = _UNITS[EncoderKind(kind)]
     if rate >= 1:
         return f"about {_two_digits(rate)} {many} a second"
     seconds = 1 / rate
@@ -80,7 +85,7 @@ def expected_rate(kind: str, encoder_id: str, device: str = "auto") -> float | N
     from .base import resolve_device
     from .image.vision_transformer import ImageSpec, precision
 
-    module = encoder_module(kind, encoder_id)
+    module = next(map(encoder_module, cards_of(encoder_id, kind)), None)
     work: float | None = getattr(module, "WORK", None)
     spec = getattr(module, "SPEC", None)
     where = resolve_device(device.partition(",")[0])
@@ -88,7 +93,7 @@ def expected_rate(kind: str, encoder_id: str, device: str = "auto") -> float | N
     if isinstance(spec, ImageSpec):
         dtype = precision(where, spec.half)
         work = work or _transformer_work(module)
-    elif kind == "image":
+    elif kind == EncoderKind.IMAGE:
         dtype = precision(where, torch.float16)
     return None if work is None else _ACHIEVED * _multiplications(str(where), dtype) / work
 

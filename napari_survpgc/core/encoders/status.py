@@ -7,14 +7,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from napari_survpgc.core.errors import EncoderError
+from napari_survpgc.core.types import EncoderKind
 
-from .catalog import GENE_ENCODERS, IMAGE_ENCODERS, TEXT_ENCODERS, encoder_module, weight_sources
+from .catalog import ENCODERS, WITHOUT_FILES, cards_of, weight_sources
 from .speed import expected_speed
-from .weights.weights import DamagedWeightsError, MissingWeightsError, WeightSource, find_weights
-
-_REGISTRIES = {"image": IMAGE_ENCODERS, "text": TEXT_ENCODERS, "gene": GENE_ENCODERS}
-_WITHOUT_FILES = ("gene-sets", "expression", "one-hot")
-"""What bundles name as encoders and models compute themselves."""
+from .weights.weights import DamagedWeightsError, MissingWeightsError, find_weights
 
 
 class Readiness(StrEnum):
@@ -39,6 +36,7 @@ class EncoderStatus:
     licence : in one line; empty for encoders that come along.
     page : where to read about it and ask for access.   on_hub : it can be fetched from the Hugging Face hub.
     files : names of the files that it needs; () for encoders that come along.
+    weights_mb : their megabytes, about; None where it is not known.
     speed : to be expected here, in words; "" where it was not asked for or nothing is known.
     """
 
@@ -53,6 +51,7 @@ class EncoderStatus:
     on_hub: bool = False
     files: tuple[str, ...] = ()
     speed: str = ""
+    weights_mb: int | None = None
 
     @property
     def embedded(self) -> bool:
@@ -70,13 +69,13 @@ class EncoderStatus:
 
 def known_encoders() -> list[tuple[str, str]]:
     """Return (kind, id) of all that have a file of their own."""
-    return [(kind, encoder_id) for kind, registry in _REGISTRIES.items() for encoder_id in registry]
+    return [(kind, encoder_id) for kind, cards in ENCODERS.items() for encoder_id in cards]
 
 
 def kinds_of(encoder_id: str, kind: str | None = None) -> list[tuple[str, str]]:
     """Return (kind, id) of all encoders that an id stands for; of one of a hub, the image encoder unless ``kind`` says."""
-    known = [each for each in known_encoders() if each[1] == encoder_id and kind in (None, each[0])]
-    return known or [(kind or "image", encoder_id)]
+    known: list[tuple[str, str]] = [(card.kind, card.id) for card in cards_of(encoder_id, kind)]
+    return known or [(kind or EncoderKind.IMAGE, encoder_id)]
 
 
 def encoder_statuses(
@@ -93,10 +92,10 @@ def encoder_statuses(
 
 
 def _status(kind: str, encoder_id: str, device: str | None) -> EncoderStatus:
-    if encoder_id in _WITHOUT_FILES:
+    if encoder_id in WITHOUT_FILES:
         return EncoderStatus(kind, encoder_id, encoder_id, Readiness.READY)
     try:
-        source = _source(kind, encoder_id)
+        source = next(iter(weight_sources(encoder_id, kind)), None)
         speed = "" if device is None else expected_speed(kind, encoder_id, device)
     except EncoderError as error:  # unknown, or a package that came along is gone
         return EncoderStatus(kind, encoder_id, encoder_id, Readiness.NEEDS_FILE, str(error).rstrip("."))
@@ -113,20 +112,14 @@ def _status(kind: str, encoder_id: str, device: str | None) -> EncoderStatus:
     return EncoderStatus(
         kind,
         encoder_id,
-        source.title,
+        source.card.title,
         state,
         step,
         where,
-        source.licence,
+        source.card.licence,
         source.page,
         source.repository is not None,
         source.files,
         speed,
+        source.card.weights_mb,
     )
-
-
-def _source(kind: str, encoder_id: str) -> WeightSource | None:
-    module = encoder_module(kind, encoder_id)
-    if module is not None:
-        return getattr(module, "SOURCE", None)
-    return weight_sources(encoder_id, kind)[0]

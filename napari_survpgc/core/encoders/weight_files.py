@@ -88,7 +88,7 @@ def download_weights(source: WeightSource, progress: ProgressCallback | None = N
             return find_weights(source)
         except EncoderError as error:
             raise EncoderError(
-                f"{source.title} is not on the Hugging Face hub", next_step(source, source.files)
+                f"{source.card.title} is not on the Hugging Face hub", next_step(source, source.files)
             ) from error
     try:
         find_weights(source)
@@ -109,7 +109,7 @@ def download_weights(source: WeightSource, progress: ProgressCallback | None = N
     except DamagedWeightsError as damaged:
         damaged.path.unlink(missing_ok=True)
         raise EncoderError(
-            f"{source.title} arrived damaged: its SHA-256 is not the one that the hub states",
+            f"{source.card.title} arrived damaged: its SHA-256 is not the one that the hub states",
             f"Try again with '{source.command}'",
         ) from damaged
 
@@ -122,7 +122,7 @@ def _need_hub(source: WeightSource) -> None:
         get_session().head(constants.ENDPOINT, timeout=_REACH_SECONDS)
     except Exception as error:  # of its HTTP library, which has changed twice
         raise EncoderError(
-            f"{source.title} could not be downloaded: the hub cannot be reached",
+            f"{source.card.title} could not be downloaded: the hub cannot be reached",
             f"Check the network (and HF_HUB_OFFLINE), or {_by_hand(source)}",
         ) from error
 
@@ -175,12 +175,12 @@ def _download(
     except (GatedRepoError, RepositoryNotFoundError) as error:
         # The hub answers 'not found' to those who are not logged in.
         raise EncoderError(
-            f"The hub gives no access to {source.title}",
-            f"Ask for it at {source.page} ({source.licence}), log in with 'hf auth login', and try again",
+            f"The hub gives no access to {source.card.title}",
+            f"Ask for it at {source.page} ({source.card.licence}), log in with 'hf auth login', and try again",
         ) from error
     except LocalEntryNotFoundError as error:
         raise EncoderError(
-            f"{source.title} could not be downloaded: the hub cannot be reached",
+            f"{source.card.title} could not be downloaded: the hub cannot be reached",
             f"Check the network (and HF_HUB_OFFLINE), or {local}",
         ) from error
     except EntryNotFoundError as error:
@@ -189,7 +189,7 @@ def _download(
         if may_lack:
             return None
         raise EncoderError(
-            f"{source.title} has no file {name} on the hub", f"See {source.page}, or {local}"
+            f"{source.card.title} has no file {name} on the hub", f"See {source.page}, or {local}"
         ) from error
     except (OutputError, CancelledError):
         raise
@@ -197,7 +197,7 @@ def _download(
         Exception
     ) as error:  # the hub's library has changed its HTTP library, and with it its errors, twice
         raise EncoderError(
-            f"{source.title} could not be downloaded ({(str(error) or type(error).__name__).splitlines()[0]})",
+            f"{source.card.title} could not be downloaded ({(str(error) or type(error).__name__).splitlines()[0]})",
             f"Try again, or {local}",
         ) from error
     return None
@@ -248,7 +248,7 @@ def match_files(sources: Sequence[WeightSource], given: Sequence[Path]) -> dict[
         fitting = same or [n for n in alike if n not in found]
         if len(fitting) != 1:
             raise EncoderError(
-                f"{path.name} could be none or several of the files of {sources[0].title} ({', '.join(names)})",
+                f"{path.name} could be none or several of the files of {sources[0].card.title} ({', '.join(names)})",
                 "Give it the name under which its authors publish it",
             )
         found[fitting[0]] = path

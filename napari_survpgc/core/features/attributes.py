@@ -7,22 +7,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from napari_survpgc.core.encoders.catalog import image_encoder_aliases
 from napari_survpgc.core.types import PatchFeatures
-
-_ALIASES = {
-    "uni_v1": "uni",
-    "mahmood-uni": "uni",
-    "uni_v2": "uni2-h",
-    "uni2": "uni2-h",
-    "mahmood-uni2": "uni2-h",
-    "conch_v1": "conch",
-    "mahmood-conch": "conch",
-    "hoptimus0": "h-optimus-0",
-    "h_optimus_0": "h-optimus-0",
-    "gigapath": "prov-gigapath",
-    "phikon_v2": "phikon-v2",
-}
-"""Names that TRIDENT and STAMP write -> ours."""
 
 
 def geometry_attributes(features: PatchFeatures, name: str) -> dict[str, Any]:
@@ -57,7 +43,7 @@ def encoder_of(attributes: Mapping[str, Any]) -> str | None:
     if name is None:
         return None
     plain = re.sub(r"-[0-9a-f]{8,}$", "", name.lower())
-    return _ALIASES.get(plain, name)
+    return image_encoder_aliases().get(plain, name)
 
 
 def first_number(*candidates: Any) -> float:

@@ -17,27 +17,20 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from napari_survpgc.core.encoders.catalog import IMAGE_ENCODERS
 from napari_survpgc.core.errors import writing
 from napari_survpgc.core.types import PatchFeatures
 
 from .attributes import geometry_attributes, nominal_magnification
 from .feature_file import write_features
 
-_ENCODERS = {
-    "uni": "uni_v1",
-    "uni2-h": "uni_v2",
-    "conch": "conch_v1",
-    "h-optimus-0": "hoptimus0",
-    "prov-gigapath": "gigapath",
-    "phikon-v2": "phikon_v2",
-}
-"""Our ids -> TRIDENT's; others are the same in both, or not known there."""
 _COMPOUND = (".ome.tiff", ".ome.tif", ".ome.zarr")
 
 
 def trident_encoder(encoder: str) -> str:
     """Return an encoder's id as TRIDENT spells it."""
-    return _ENCODERS.get(encoder, encoder)
+    card = IMAGE_ENCODERS.get(encoder)
+    return card.trident or card.id if card else encoder
 
 
 def trident_slide_name(slide: Path) -> str:

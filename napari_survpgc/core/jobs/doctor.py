@@ -123,8 +123,13 @@ def _slides() -> list[Finding]:
 def _encoders() -> list[Finding]:
     from napari_survpgc.core.encoders.catalog import load_gene_encoder, load_image_encoder, load_text_encoder
     from napari_survpgc.core.encoders.status import Readiness, encoder_statuses
+    from napari_survpgc.core.types import EncoderKind
 
-    load = {"image": load_image_encoder, "text": load_text_encoder, "gene": load_gene_encoder}
+    load = {
+        EncoderKind.IMAGE: load_image_encoder,
+        EncoderKind.TEXT: load_text_encoder,
+        EncoderKind.GENE: load_gene_encoder,
+    }
     found = []
     for status in encoder_statuses(device="auto"):
         text, ready = status.line(), status.readiness is Readiness.READY
@@ -133,7 +138,7 @@ def _encoders() -> list[Finding]:
             found.append(Finding("Encoders", text, True if ready else None))
             continue
         try:
-            load[status.kind](status.encoder_id, "cpu")
+            load[EncoderKind(status.kind)](status.encoder_id, "cpu")
         except SurvPGCError as error:
             found.append(Finding("Encoders", f"{status.kind}: {error}", False))
         else:

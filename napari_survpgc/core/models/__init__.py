@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import pkgutil
 from typing import TYPE_CHECKING, Any
 
 from napari_survpgc.core.errors import BundleError
@@ -14,34 +15,17 @@ if TYPE_CHECKING:
 
     from .base import SurvivalModel
 
-MODELS: dict[str, str] = {
-    name: name
-    for name in (
-        "survpgc",
-        "survpgc_gene_sets",
-        "survpc",
-        "survgc",
-        "approach_b",
-        "approach_c",
-        "survpath",
-        "mcat",
-        "porpoise",
-        "abmil",
-        "transmil",
-        "mlp_clinic",
-        "snn_clinic",
-        "mlp_genomic",
-        "snn_genomic",
-        "mlp_pathology",
-    )
-}
+MODELS: tuple[str, ...] = tuple(
+    sorted(each.name for each in pkgutil.iter_modules(__path__) if each.name not in ("base", "parts"))
+)
+"""Every file of this folder but what models share."""
 
 
 def model_class(name: str) -> type[SurvivalModel]:
     """Return the class of a model; BundleError lists the known names."""
     if name not in MODELS:
-        raise BundleError(f"There is no model named {name}", f"Choose one of: {', '.join(sorted(MODELS))}")
-    return importlib.import_module(f".{MODELS[name]}", __name__).Model
+        raise BundleError(f"There is no model named {name}", f"Choose one of: {', '.join(MODELS)}")
+    return importlib.import_module(f".{name}", __name__).Model
 
 
 def build_model(name: str, **config: Any) -> SurvivalModel:

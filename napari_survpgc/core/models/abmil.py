@@ -89,6 +89,7 @@ class ABMIL(SurvivalModel):
     """
 
     REQUIRES: ClassVar = frozenset({Modality.PATHOLOGY})
+    ATTENTION: ClassVar = frozenset({"pathology"})
 
     @classmethod
     def requires(cls, config: Mapping[str, Any]) -> frozenset[Modality]:

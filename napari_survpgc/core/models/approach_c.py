@@ -28,6 +28,7 @@ class ApproachC(OnePathModel):
 
     REQUIRES: ClassVar = frozenset({Modality.PATHOLOGY, Modality.CLINIC})
     CLINIC: ClassVar = InputForm.VECTOR
+    ATTENTION: ClassVar = frozenset({"clinic_to_clinic", "clinic_to_pathology", "pathology_to_clinic"})
 
     def __init__(
         self,

@@ -64,12 +64,17 @@ class SurvivalModel(nn.Module):
     ----------
     REQUIRES : modalities it looks at.   OPTIONAL : those of them that a patient may lack.
     CLINIC, GENOMIC : the form in which it takes these two.
+    ATTENTION : names of the matrices that it gives when asked.   POSITIONAL : the order of the patches matters to it.
+    SMALL : settings, other than the widths of its inputs, with which tests build and train it in a second.
     """
 
     REQUIRES: ClassVar[frozenset[Modality]]
     OPTIONAL: ClassVar[frozenset[Modality]] = frozenset()
     CLINIC: ClassVar[InputForm] = InputForm.TOKENS
     GENOMIC: ClassVar[InputForm] = InputForm.VECTOR
+    ATTENTION: ClassVar[frozenset[str]] = frozenset()
+    POSITIONAL: ClassVar[bool] = False
+    SMALL: ClassVar[Mapping[str, Any]] = {"dim": 16}
 
     @classmethod
     def requires(cls, config: Mapping[str, Any]) -> frozenset[Modality]:

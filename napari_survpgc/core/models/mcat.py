@@ -76,6 +76,7 @@ class MCAT(SurvivalModel):
 
     REQUIRES: ClassVar = frozenset({Modality.PATHOLOGY, Modality.GENOMIC})
     GENOMIC: ClassVar = InputForm.GENE_SETS
+    ATTENTION: ClassVar = frozenset({"genomic_to_pathology"})
 
     def __init__(
         self,

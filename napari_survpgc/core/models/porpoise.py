@@ -35,6 +35,7 @@ class Porpoise(SurvivalModel):
     """
 
     REQUIRES: ClassVar = frozenset({Modality.PATHOLOGY, Modality.GENOMIC})
+    ATTENTION: ClassVar = frozenset({"pathology"})
 
     def __init__(
         self,

@@ -17,6 +17,7 @@ class SNNClinic(SurvivalModel):
     """The published SNNSingle; ``clinic_dim`` is the width of a token."""
 
     REQUIRES: ClassVar = frozenset({Modality.CLINIC})
+    SMALL: ClassVar = {}
 
     def __init__(
         self, n_bins: int = 4, clinic_dim: int = 512, size: str = "small", dropout: float = 0.25

@@ -43,6 +43,7 @@ class SNNGenomic(SurvivalModel):
     """
 
     REQUIRES: ClassVar = frozenset({Modality.GENOMIC})
+    SMALL: ClassVar = {}
 
     def __init__(
         self, n_bins: int = 4, genomic_dim: int = 4999, size: str = "small", dropout: float = 0.25

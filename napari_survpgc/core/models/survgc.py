@@ -37,6 +37,7 @@ class SurvGC(SurvivalModel):
 
     REQUIRES: ClassVar = frozenset({Modality.CLINIC, Modality.GENOMIC})
     GENOMIC: ClassVar = InputForm.TOKENS
+    ATTENTION: ClassVar = frozenset({"clinic_to_clinic", "clinic_to_genomic", "genomic_to_clinic"})
 
     def __init__(
         self,

@@ -32,6 +32,7 @@ class SurvPath(OnePathModel):
 
     REQUIRES: ClassVar = frozenset({Modality.PATHOLOGY, Modality.GENOMIC})
     GENOMIC: ClassVar = InputForm.GENE_SETS
+    ATTENTION: ClassVar = frozenset({"genomic_to_genomic", "genomic_to_pathology", "pathology_to_genomic"})
 
     def __init__(
         self,

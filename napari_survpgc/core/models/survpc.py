@@ -24,6 +24,7 @@ class SurvPC(OnePathModel):
     """
 
     REQUIRES: ClassVar = frozenset({Modality.PATHOLOGY, Modality.CLINIC})
+    ATTENTION: ClassVar = frozenset({"clinic_to_clinic", "clinic_to_pathology", "pathology_to_clinic"})
 
     def __init__(
         self,

@@ -43,6 +43,16 @@ class SurvPGC(SurvivalModel):
     REQUIRES: ClassVar = frozenset({Modality.PATHOLOGY, Modality.CLINIC, Modality.GENOMIC})
     OPTIONAL: ClassVar = frozenset({Modality.CLINIC, Modality.GENOMIC})
     GENOMIC: ClassVar = InputForm.TOKENS
+    ATTENTION: ClassVar = frozenset(
+        {
+            "clinic_to_clinic",
+            "clinic_to_pathology",
+            "pathology_to_clinic",
+            "genomic_to_genomic",
+            "genomic_to_pathology",
+            "pathology_to_genomic",
+        }
+    )
 
     def __init__(
         self,

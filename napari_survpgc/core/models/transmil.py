@@ -116,6 +116,7 @@ class TransMIL(SurvivalModel):
     """
 
     REQUIRES: ClassVar = frozenset({Modality.PATHOLOGY})
+    POSITIONAL: ClassVar = True
 
     def __init__(
         self, n_bins: int = 4, dim: int = 512, pathology_dim: int = 1024, dropout: float = 0.1

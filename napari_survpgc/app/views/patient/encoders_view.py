@@ -28,22 +28,20 @@ from qtpy.QtWidgets import (
 from napari_survpgc.app.session.session import Session
 from napari_survpgc.app.views.widgets.parts import note, push, row
 from napari_survpgc.app.workers import Job
+from napari_survpgc.core.encoders.catalog import WITHOUT_FILES
 from napari_survpgc.core.encoders.status import EncoderStatus, Readiness, encoder_statuses, known_encoders
 from napari_survpgc.core.encoders.weight_files import fetch_weights, keep_files
 from napari_survpgc.core.errors import SurvPGCError
-from napari_survpgc.core.types import ProgressCallback
+from napari_survpgc.core.types import EncoderKind, ProgressCallback
 
 _Work = Callable[[ProgressCallback], Any]
-_KINDS = {"pathology": "image", "clinic": "text", "genomic": "gene"}
-_READS = {"image": "patches", "text": "record", "gene": "genes"}
+_READS = {EncoderKind.IMAGE: "patches", EncoderKind.TEXT: "record", EncoderKind.GENE: "genes"}
 _COLORS = {
     Readiness.READY: "#37b24d",
     Readiness.NEEDS_ACCESS: "#f59f00",
     Readiness.NEEDS_FILE: "#f59f00",
     Readiness.DAMAGED: "#f03e3e",
 }
-_OWN = ("gene-sets", "expression", "one-hot")
-"""What a model computes itself: nothing to get, nothing to list."""
 
 
 class EncodersView(QWidget):
@@ -123,8 +121,8 @@ class EncodersView(QWidget):
         bundle = self.session.bundle
         if bundle is None:
             return []
-        specs = bundle.config.encoders
-        return [(k, specs[m].id) for m, k in _KINDS.items() if m in specs and specs[m].id not in _OWN]
+        named = [(kind, bundle.config.encoders.get(kind.modality)) for kind in EncoderKind]
+        return [(kind, spec.id) for kind, spec in named if spec and spec.id not in WITHOUT_FILES]
 
     def _bundle_changed(self) -> None:
         if self._asked:
@@ -138,7 +136,12 @@ class EncodersView(QWidget):
         for status in self.statuses:
             name = f"{status.encoder_id} ★" if (status.kind, status.encoder_id) in own else status.encoder_id
             item = QTreeWidgetItem(
-                [name, _READS[status.kind], str(status.readiness), status.speed.removeprefix("about ")]
+                [
+                    name,
+                    _READS[EncoderKind(status.kind)],
+                    str(status.readiness),
+                    status.speed.removeprefix("about "),
+                ]
             )
             item.setForeground(2, QColor(_COLORS[status.readiness]))
             item.setToolTip(0, "Used by the model that is open" if name.endswith("★") else status.title)
@@ -198,9 +201,10 @@ class EncodersView(QWidget):
             return None
         box = QMessageBox(self)
         box.setWindowTitle(f"Download {status.title}")
+        size = "It can be several gigabytes" if status.weights_mb is None else f"About {status.weights_mb} MB"
         box.setText(
             f"Download {status.title} from the Hugging Face hub?\n\nLicence: {status.licence}\n{status.page}"
-            "\n\nYour own access is used (log in once with 'hf auth login'). It can be several gigabytes."
+            f"\n\nYour own access is used (log in once with 'hf auth login'). {size}."
         )
         box.setStandardButtons(QMessageBox.StandardButton.Yes | QMessageBox.StandardButton.No)
         box.button(QMessageBox.StandardButton.Yes).clicked.connect(self.download)

@@ -14,15 +14,25 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_survpgc.core.types import GeneValues, ProgressCallback
+from napari_survpgc.core.encoders.card import EncoderCard
+from napari_survpgc.core.types import EncoderKind, GeneValues, ProgressCallback
+
+CARD = EncoderCard(
+    id="gene-projection",
+    kind=EncoderKind.GENE,
+    title="Random projections of genes",
+    licence="BSD-3-Clause",
+    dim=768,
+    n_tokens=4,
+    weights_mb=0,
+    embedded=True,
+)
 
 
 class GeneProjection:
     """See the module's docstring."""
 
-    id = "gene-projection"
-    n_tokens = 4
-    dim = 768
+    id, n_tokens, dim = CARD.id, CARD.n_tokens, CARD.dim
     values = GeneValues.ZSCORE
 
     def encode(

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from napari_survpgc.core.encoders.base import GeneMatch, check_sha256, resolve_device
+from napari_survpgc.core.encoders.card import EncoderCard
 from napari_survpgc.core.encoders.weights.embedding_cache import EmbeddingCache
 from napari_survpgc.core.encoders.weights.weights import (
     WeightSource,
@@ -35,17 +36,23 @@ from napari_survpgc.core.encoders.weights.weights import (
 )
 from napari_survpgc.core.errors import EncoderError, ExpressionError, OutputError
 from napari_survpgc.core.genomics.genes import current_symbol
-from napari_survpgc.core.types import GeneValues, ProgressCallback
+from napari_survpgc.core.types import EncoderKind, GeneValues, ProgressCallback
 
 from .cell_network import CellConfig, CellNetwork
 
-SOURCE = WeightSource(
-    encoder_id="scfoundation",
+CARD = EncoderCard(
+    id="scfoundation",
+    kind=EncoderKind.GENE,
     title="scFoundation",
+    licence="code Apache-2.0, weights for non-commercial use only",
+    dim=768,
+    n_tokens=4,
+)
+SOURCE = WeightSource(
+    CARD,
     files=("models.ckpt", "OS_scRNA_gene_index.19264.tsv"),
     repository=None,
-    page="https://github.com/biomap-research/scFoundation",
-    licence="code Apache-2.0, weights for non-commercial use only",
+    site="https://github.com/biomap-research/scFoundation",
     gated=False,
 )
 MIN_OVERLAP = 0.6
@@ -149,8 +156,7 @@ class SCFoundation:
     genes : the list, in its order.   weights : SHA-256 of the checkpoint, for the cache.
     """
 
-    id = SOURCE.encoder_id
-    n_tokens = 4
+    id, n_tokens = CARD.id, CARD.n_tokens
     values = GeneValues.LINEAR
     min_overlap = MIN_OVERLAP
 
@@ -313,7 +319,7 @@ def read_network(path: Path) -> tuple[CellNetwork, CellConfig]:
     with torch.device("meta"):  # 100 million random numbers that the file replaces anyway
         network = CellNetwork(config)
     network = network.to_empty(device="cpu")
-    load_strictly(network, state, SOURCE.title)
+    load_strictly(network, state, CARD.title)
     return network, config
 
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from napari_survpgc.core.encoders.base import resolve_device
+from napari_survpgc.core.encoders.card import EncoderCard
 from napari_survpgc.core.encoders.image.vision_transformer import CLIP_MEAN, CLIP_STD
 from napari_survpgc.core.encoders.weights.weights import (
     WeightSource,
@@ -24,21 +25,29 @@ from napari_survpgc.core.encoders.weights.weights import (
     sha256_of,
     state_dict_of,
 )
+from napari_survpgc.core.types import EncoderKind
 
 from .vision_transformer import ImageSpec, PixelEncoder, Pooling, TransformerEncoder
 
-SOURCE = WeightSource(
-    encoder_id="conch",
+CARD = EncoderCard(
+    id="conch",
+    kind=EncoderKind.IMAGE,
     title="CONCH",
+    licence="CC BY-NC-ND 4.0, academic use, access on request",
+    dim=512,
+    patch_px=512,
+    mpp=0.5,
+    weights_mb=800,
+    trident="conch_v1",
+    aliases=("mahmood-conch",),
+)
+SOURCE = WeightSource(
+    CARD,
     files=("pytorch_model.bin",),
     repository="MahmoodLab/CONCH",
-    page="https://huggingface.co/MahmoodLab/CONCH",
-    licence="CC BY-NC-ND 4.0, academic use, access on request",
 )
 SPEC = ImageSpec(
     source=SOURCE,
-    dim=512,
-    patch_px=512,
     input_px=448,
     resampling="bicubic",
     mean=CLIP_MEAN,

@@ -17,18 +17,27 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from napari_survpgc.core.encoders.base import cpu_has_bf16, package_file, resolve_device, tune_allocator
-from napari_survpgc.core.types import Resampling
+from napari_survpgc.core.encoders.card import EncoderCard
+from napari_survpgc.core.types import EncoderKind, Resampling
 
+CARD = EncoderCard(
+    id="efficientnet-lite0",
+    kind=EncoderKind.IMAGE,
+    title="EfficientNet-Lite0",
+    licence="Apache-2.0",
+    dim=1280,
+    patch_px=256,
+    mpp=0.5,
+    weights_mb=19,
+    embedded=True,
+)
 _SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 
 
 class EfficientNetLite0:
     """See the module's docstring; batch normalization is folded into the convolutions."""
 
-    id = "efficientnet-lite0"
-    dim = 1280
-    patch_px = 256
-    mpp = 0.5
+    id, dim, patch_px, mpp = CARD.id, CARD.dim, CARD.patch_px, CARD.mpp
     input_px = 224
     resampling: Resampling = "bilinear"
     weights = ""

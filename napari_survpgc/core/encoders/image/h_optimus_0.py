@@ -7,23 +7,33 @@ from __future__ import annotations
 
 import functools
 
+from napari_survpgc.core.encoders.card import EncoderCard
 from napari_survpgc.core.encoders.image.vision_transformer import OPTIMUS_MEAN, OPTIMUS_STD
 from napari_survpgc.core.encoders.weights.weights import WeightSource
+from napari_survpgc.core.types import EncoderKind
 
 from .vision_transformer import ImageSpec, load_transformer
 from .vision_transformer import check_file as vision_check
 
+CARD = EncoderCard(
+    id="h-optimus-0",
+    kind=EncoderKind.IMAGE,
+    title="H-optimus-0",
+    licence="Apache-2.0, access on request",
+    dim=1536,
+    patch_px=224,
+    mpp=0.5,
+    weights_mb=4540,
+    trident="hoptimus0",
+    aliases=("h_optimus_0",),
+)
 SPEC = ImageSpec(
     source=WeightSource(
-        encoder_id="h-optimus-0",
-        title="H-optimus-0",
+        CARD,
         files=("pytorch_model.bin",),
         repository="bioptimus/H-optimus-0",
-        page="https://huggingface.co/bioptimus/H-optimus-0",
-        licence="Apache-2.0, access on request",
         also={"pytorch_model.bin": "model.safetensors"},
     ),
-    dim=1536,
     architecture="vit_giant_patch14_reg4_dinov2",
     arguments={
         "img_size": 224,
@@ -32,7 +42,6 @@ SPEC = ImageSpec(
         "global_pool": "token",
         "dynamic_img_size": True,
     },
-    patch_px=224,
     mean=OPTIMUS_MEAN,
     std=OPTIMUS_STD,
 )

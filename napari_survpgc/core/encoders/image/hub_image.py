@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from napari_survpgc.core.encoders.base import resolve_device
+from napari_survpgc.core.encoders.card import EncoderCard
 from napari_survpgc.core.encoders.weights.transformers_loading import load_network
 from napari_survpgc.core.encoders.weights.weights import (
     WeightSource,
@@ -29,6 +30,7 @@ from napari_survpgc.core.encoders.weights.weights import (
     state_dict_of,
 )
 from napari_survpgc.core.errors import EncoderError
+from napari_survpgc.core.types import EncoderKind
 
 from .vision_transformer import ImageSpec, PixelEncoder, Pooling, TransformerEncoder, wrap
 
@@ -64,12 +66,9 @@ def source_of(encoder_id: str) -> WeightSource:
         files = ("config.json", *files)
     repository = hub.name if "/" in hub.name else f"timm/{hub.name}"
     return WeightSource(
-        encoder_id=encoder_id,
-        title=hub.name,
+        EncoderCard(encoder_id, EncoderKind.IMAGE, hub.name, "see its page", patch_px=256, mpp=0.5),
         files=files,
         repository=repository,
-        page=f"https://huggingface.co/{repository}",
-        licence="see its page",
         gated=False,
         also={"model.safetensors": "pytorch_model.bin"},
     )
@@ -94,29 +93,22 @@ def load_hub_image(encoder_id: str, device: str = "auto") -> TransformerEncoder:
 
 
 def load_transformers(
-    source: WeightSource,
-    files: tuple[Path, ...],
-    device: torch.device,
-    *,
-    dim: int | None = None,
-    patch_px: int = 256,
+    source: WeightSource, files: tuple[Path, ...], device: torch.device
 ) -> TransformerEncoder:
     """Load an encoder of transformers from its config, preprocessor config and weights.
 
-    Parameters
-    ----------
-    dim : width that is expected of it; None for any.
-
     Raises
     ------
-    EncoderError : another architecture than transformers knows, or other weights than the config states.
+    EncoderError : another architecture than transformers knows, other weights than the config states, or another width
+        than the card.
     """
     config_file, processor_file, weights = files
-    network = load_network(config_file.parent, source.title)
+    network = load_network(config_file.parent, source.card.title)
     width = hidden_size(network)
-    if dim is not None and width != dim:
+    if width != (source.card.dim or width):
         raise EncoderError(
-            f"The files are not those of {source.title}: they give {width} numbers a patch instead of {dim}",
+            f"The files are not those of {source.card.title}: they give {width} numbers a patch instead of"
+            f" {source.card.dim}",
             f"Get configuration and weights from {source.page}",
         )
     facts = read_config(processor_file)
@@ -125,9 +117,7 @@ def load_transformers(
         _side(facts["crop_size"]) if facts.get("crop_size") and facts.get("do_center_crop", True) else whole
     )
     spec = ImageSpec(
-        source=source,
-        dim=width,
-        patch_px=patch_px,
+        source=source.of_width(width),
         input_px=max(whole, seen),
         crop_px=seen,
         resampling="bicubic" if facts.get("resample") == 3 else "bilinear",
@@ -173,15 +163,14 @@ def _load_timm(
     expected = network.state_dict()
     # Checkpoints of classifiers carry the classifier, which is not used.
     state = {k: v for k, v in state.items() if k in expected or not k.startswith(_HEADS)}
-    load_strictly(network, state, source.title)
+    load_strictly(network, state, source.card.title)
     facts = {**network.pretrained_cfg, **(config.get("pretrained_cfg") or {})}
     seen = _side(facts.get("input_size"))
     share = facts.get("crop_pct") if facts.get("crop_mode", "center") == "center" else None
     if not isinstance(share, (int, float)) or not 0.5 <= share <= 1:
         share = 1
     spec = ImageSpec(
-        source=source,
-        dim=int(getattr(network, "head_hidden_size", None) or network.num_features),
+        source=source.of_width(int(getattr(network, "head_hidden_size", None) or network.num_features)),
         input_px=math.floor(seen / share),
         crop_px=seen,
         resampling="bicubic" if facts.get("interpolation") == "bicubic" else "bilinear",

@@ -6,18 +6,28 @@ Patches of 224 px at 20x; channel statistics and resampling as the files say tha
 from __future__ import annotations
 
 from napari_survpgc.core.encoders.base import resolve_device
+from napari_survpgc.core.encoders.card import EncoderCard
 from napari_survpgc.core.encoders.weights.weights import WeightSource, find_weights
+from napari_survpgc.core.types import EncoderKind
 
 from .hub_image import load_transformers
 from .vision_transformer import TransformerEncoder
 
-SOURCE = WeightSource(
-    encoder_id="phikon-v2",
+CARD = EncoderCard(
+    id="phikon-v2",
+    kind=EncoderKind.IMAGE,
     title="Phikon-v2",
+    licence="Owkin non-commercial licence, research use",
+    dim=1024,
+    patch_px=224,
+    mpp=0.5,
+    weights_mb=1213,
+    trident="phikon_v2",
+)
+SOURCE = WeightSource(
+    CARD,
     files=("config.json", "preprocessor_config.json", "model.safetensors"),
     repository="owkin/phikon-v2",
-    page="https://huggingface.co/owkin/phikon-v2",
-    licence="Owkin non-commercial licence, research use",
     gated=False,
 )
 WORK = 2.0 * 303e6 * (224 / 16) ** 2
@@ -26,4 +36,4 @@ WORK = 2.0 * 303e6 * (224 / 16) ** 2
 
 def load(device: str = "auto") -> TransformerEncoder:
     """Load the encoder; EncoderError says what is missing."""
-    return load_transformers(SOURCE, find_weights(SOURCE), resolve_device(device), dim=1024, patch_px=224)
+    return load_transformers(SOURCE, find_weights(SOURCE), resolve_device(device))

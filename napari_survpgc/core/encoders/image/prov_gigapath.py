@@ -7,21 +7,30 @@ from __future__ import annotations
 
 import functools
 
+from napari_survpgc.core.encoders.card import EncoderCard
 from napari_survpgc.core.encoders.weights.weights import WeightSource
+from napari_survpgc.core.types import EncoderKind
 
 from .vision_transformer import ImageSpec, load_transformer
 from .vision_transformer import check_file as vision_check
 
+CARD = EncoderCard(
+    id="prov-gigapath",
+    kind=EncoderKind.IMAGE,
+    title="Prov-GigaPath",
+    licence="Apache-2.0 with research-only terms, access on request",
+    dim=1536,
+    patch_px=256,
+    mpp=0.5,
+    weights_mb=4540,
+    trident="gigapath",
+)
 SPEC = ImageSpec(
     source=WeightSource(
-        encoder_id="prov-gigapath",
-        title="Prov-GigaPath",
+        CARD,
         files=("pytorch_model.bin",),
         repository="prov-gigapath/prov-gigapath",
-        page="https://huggingface.co/prov-gigapath/prov-gigapath",
-        licence="Apache-2.0 with research-only terms, access on request",
     ),
-    dim=1536,
     architecture="vit_giant_patch14_dinov2",
     arguments={
         "img_size": 224,

@@ -7,21 +7,31 @@ from __future__ import annotations
 
 import functools
 
+from napari_survpgc.core.encoders.card import EncoderCard
 from napari_survpgc.core.encoders.weights.weights import WeightSource
+from napari_survpgc.core.types import EncoderKind
 
 from .vision_transformer import ImageSpec, load_transformer
 from .vision_transformer import check_file as vision_check
 
+CARD = EncoderCard(
+    id="uni",
+    kind=EncoderKind.IMAGE,
+    title="UNI",
+    licence="CC BY-NC-ND 4.0, academic use, access on request",
+    dim=1024,
+    patch_px=256,
+    mpp=0.5,
+    weights_mb=1213,
+    trident="uni_v1",
+    aliases=("mahmood-uni",),
+)
 SPEC = ImageSpec(
     source=WeightSource(
-        encoder_id="uni",
-        title="UNI",
+        CARD,
         files=("pytorch_model.bin",),
         repository="MahmoodLab/UNI",
-        page="https://huggingface.co/MahmoodLab/UNI",
-        licence="CC BY-NC-ND 4.0, academic use, access on request",
     ),
-    dim=1024,
     architecture="vit_large_patch16_224",
     arguments={
         "img_size": 224,

@@ -10,21 +10,31 @@ import functools
 import timm.layers
 import torch
 
+from napari_survpgc.core.encoders.card import EncoderCard
 from napari_survpgc.core.encoders.weights.weights import WeightSource
+from napari_survpgc.core.types import EncoderKind
 
 from .vision_transformer import ImageSpec, load_transformer
 from .vision_transformer import check_file as vision_check
 
+CARD = EncoderCard(
+    id="uni2-h",
+    kind=EncoderKind.IMAGE,
+    title="UNI2-h",
+    licence="CC BY-NC-ND 4.0, academic use, access on request",
+    dim=1536,
+    patch_px=256,
+    mpp=0.5,
+    weights_mb=2725,
+    trident="uni_v2",
+    aliases=("uni2", "mahmood-uni2"),
+)
 SPEC = ImageSpec(
     source=WeightSource(
-        encoder_id="uni2-h",
-        title="UNI2-h",
+        CARD,
         files=("pytorch_model.bin",),
         repository="MahmoodLab/UNI2-h",
-        page="https://huggingface.co/MahmoodLab/UNI2-h",
-        licence="CC BY-NC-ND 4.0, academic use, access on request",
     ),
-    dim=1536,
     architecture="vit_giant_patch14_224",
     arguments={
         "img_size": 224,

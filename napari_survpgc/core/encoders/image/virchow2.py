@@ -11,22 +11,30 @@ import functools
 import timm.layers
 import torch
 
+from napari_survpgc.core.encoders.card import EncoderCard
 from napari_survpgc.core.encoders.weights.weights import WeightSource
+from napari_survpgc.core.types import EncoderKind
 
 from .vision_transformer import ImageSpec, Pooling, load_transformer
 from .vision_transformer import check_file as vision_check
 
+CARD = EncoderCard(
+    id="virchow2",
+    kind=EncoderKind.IMAGE,
+    title="Virchow2",
+    licence="CC BY-NC-ND 4.0, academic use, access on request",
+    dim=2560,
+    patch_px=224,
+    mpp=0.5,
+    weights_mb=2525,
+)
 SPEC = ImageSpec(
     source=WeightSource(
-        encoder_id="virchow2",
-        title="Virchow2",
+        CARD,
         files=("pytorch_model.bin",),
         repository="paige-ai/Virchow2",
-        page="https://huggingface.co/paige-ai/Virchow2",
-        licence="CC BY-NC-ND 4.0, academic use, access on request",
         also={"pytorch_model.bin": "model.safetensors"},
     ),
-    dim=2560,
     architecture="vit_huge_patch14_224",
     arguments={
         "img_size": 224,
@@ -39,7 +47,6 @@ SPEC = ImageSpec(
         "act_layer": torch.nn.SiLU,
         "dynamic_img_size": True,
     },
-    patch_px=224,
     resampling="bicubic",
     pooling=Pooling.CLASS_AND_MEAN,
 )

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from napari_survpgc.core.encoders.base import cpu_has_bf16, resolve_device, tune_allocator
+from napari_survpgc.core.encoders.card import EncoderCard
 from napari_survpgc.core.encoders.weights.weights import (
     WeightSource,
     check_state,
@@ -45,24 +46,20 @@ class Pooling(StrEnum):
 
 @dataclass(frozen=True)
 class ImageSpec:
-    """All that distinguishes one encoder from another.
+    """How an encoder is built and fed; its card says the rest.
 
     Attributes
     ----------
-    dim : width of a feature row.
     architecture, arguments : of ``timm.create_model``.
-    patch_px, mpp : how patches are cut.   input_px, resampling : how they are resampled.
+    input_px, resampling : how patches are resampled.
     crop_px : side of the middle that the network sees of ``input_px``; None for all of it.
     mean, std : of the channels, of values in 0..1.
     half : precision on CUDA, as its authors or TRIDENT run it.
     """
 
     source: WeightSource
-    dim: int
     architecture: str = ""
     arguments: Mapping[str, Any] = field(default_factory=dict)
-    patch_px: int = 256
-    mpp: float = 0.5
     input_px: int = 224
     crop_px: int | None = None
     resampling: Resampling = "bilinear"
@@ -70,6 +67,10 @@ class ImageSpec:
     std: tuple[float, float, float] = IMAGENET_STD
     pooling: Pooling = Pooling.CLASS
     half: torch.dtype = torch.float16
+
+    @property
+    def card(self) -> EncoderCard:
+        return self.source.card
 
     @property
     def seen_px(self) -> int:
@@ -113,8 +114,8 @@ class TransformerEncoder:
     """An :class:`ImageEncoder` around a :class:`PixelEncoder`."""
 
     def __init__(self, network: PixelEncoder, spec: ImageSpec, device: torch.device, weights: str) -> None:
-        self.id, self.dim, self.weights = spec.source.encoder_id, spec.dim, weights
-        self.patch_px, self.mpp, self.input_px = spec.patch_px, spec.mpp, spec.input_px
+        self.id, self.dim, self.weights = spec.card.id, spec.card.dim, weights
+        self.patch_px, self.mpp, self.input_px = spec.card.patch_px, spec.card.mpp, spec.input_px
         self.resampling: Resampling = spec.resampling
         self.device, self.dtype = device, precision(device, spec.half)
         self.patch_bytes = _patch_bytes(network, spec, self.dtype)
@@ -128,7 +129,7 @@ class TransformerEncoder:
 
 def _patch_bytes(network: nn.Module, spec: ImageSpec, dtype: torch.dtype) -> int:
     """Estimate the memory of the activations of one patch: the widest layer of a block on all tokens, a few at a time."""
-    widest = max((p.shape[0] for p in network.parameters() if p.ndim == 2), default=spec.dim)
+    widest = max((p.shape[0] for p in network.parameters() if p.ndim == 2), default=spec.card.dim)
     tokens = (spec.seen_px // int(spec.arguments.get("patch_size", 14))) ** 2 + 16
     return 6 * widest * tokens * dtype.itemsize
 
@@ -158,7 +159,7 @@ def load_transformer(spec: ImageSpec, device: str = "auto") -> TransformerEncode
     (path,) = find_weights(spec.source)
     with torch.device("meta"):
         network = build_transformer(spec)
-    load_strictly(network, state_dict_of(read_checkpoint(path), path), spec.source.title)
+    load_strictly(network, state_dict_of(read_checkpoint(path), path), spec.card.title)
     return wrap(network, spec, where, sha256_of(path))
 
 
@@ -175,10 +176,12 @@ def wrap(network: nn.Module, spec: ImageSpec, device: torch.device, weights: str
     encoder = TransformerEncoder(
         PixelEncoder(tokens, spec, getattr(network, "num_prefix_tokens", 1)), spec, device, weights
     )
-    width = getattr(network, "num_features", spec.dim) * (2 if spec.pooling is Pooling.CLASS_AND_MEAN else 1)
-    if width != spec.dim:
+    width = getattr(network, "num_features", spec.card.dim) * (
+        2 if spec.pooling is Pooling.CLASS_AND_MEAN else 1
+    )
+    if width != spec.card.dim:
         raise EncoderError(
-            f"{spec.source.title} gives {width} numbers a patch instead of {spec.dim}",
+            f"{spec.card.title} gives {width} numbers a patch instead of {spec.card.dim}",
             "Choose the weights that its authors publish",
         )
     return encoder
@@ -199,4 +202,4 @@ def check_file(spec: ImageSpec, name: str, path: Path) -> None:
     """Raise EncoderError unless a file holds the weights of an encoder: checked before it is kept."""
     with torch.device("meta"):
         network = build_transformer(spec)
-    check_state(network, state_dict_of(read_checkpoint(path), path), spec.source.title)
+    check_state(network, state_dict_of(read_checkpoint(path), path), spec.card.title)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from napari_survpgc.core.encoders.base import check_sha256, resolve_device
+from napari_survpgc.core.encoders.card import EncoderCard
 from napari_survpgc.core.encoders.weights.embedding_cache import EmbeddingCache
 from napari_survpgc.core.encoders.weights.weights import (
     WeightSource,
@@ -28,19 +29,25 @@ from napari_survpgc.core.encoders.weights.weights import (
     sha256_of,
     state_dict_of,
 )
+from napari_survpgc.core.types import EncoderKind
 
+CARD = EncoderCard(
+    id="conch",
+    kind=EncoderKind.TEXT,
+    title="CONCH",
+    licence="CC BY-NC-ND 4.0, academic use, access on request",
+    dim=512,
+    weights_mb=800,
+)
 TOKENIZER_FILE = "conch_byte_level_bpe_uncased.json"
 _TOKENIZER_SHA256 = "a3861e67c64d32670eb6725a8e52d7dbdd2a06646a4a3c7463052ae7110760fb"
 _END, _PAD = 2, 0
 _TOWER = "CONCH's text tower"
 PREFIX = "text."
 SOURCE = WeightSource(
-    encoder_id="conch",
-    title="CONCH",
+    CARD,
     files=("pytorch_model.bin", TOKENIZER_FILE),
     repository="MahmoodLab/CONCH",
-    page="https://huggingface.co/MahmoodLab/CONCH",
-    licence="CC BY-NC-ND 4.0, academic use, access on request",
     elsewhere={
         TOKENIZER_FILE: "https://github.com/mahmoodlab/CONCH, folder conch/open_clip_custom/tokenizers",
     },
@@ -152,7 +159,7 @@ class ConchTokenizer:
 class ConchText:
     """A :class:`TextEncoder`; what was encoded once on this machine is read back."""
 
-    id = "conch"
+    id = CARD.id
 
     def __init__(
         self, tower: ConchTextTower, tokenizer: ConchTokenizer, device: torch.device, weights: str

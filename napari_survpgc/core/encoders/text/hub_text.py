@@ -18,11 +18,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from napari_survpgc.core.encoders.base import resolve_device
+from napari_survpgc.core.encoders.card import EncoderCard
 from napari_survpgc.core.encoders.image.hub_image import hidden_size, parse_id, read_config
 from napari_survpgc.core.encoders.weights.embedding_cache import EmbeddingCache
 from napari_survpgc.core.encoders.weights.transformers_loading import load_network
 from napari_survpgc.core.encoders.weights.weights import WeightSource, find_optional, find_weights, sha256_of
 from napari_survpgc.core.errors import EncoderError
+from napari_survpgc.core.types import EncoderKind
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -40,14 +42,10 @@ def source_of(encoder_id: str) -> WeightSource:
     if hub is None or hub.kind != "hf":
         raise EncoderError(f"{encoder_id} is no text encoder of a hub", "Write hf:<owner>/<name>")
     return WeightSource(
-        encoder_id=encoder_id,
-        title=hub.name,
+        EncoderCard(encoder_id, EncoderKind.TEXT, hub.name, "see its page"),
         files=("config.json", "tokenizer.json", "model.safetensors"),
         optional=(_POOLING, _TOKENIZER_FACTS),
-        kind="text",
         repository=hub.name,
-        page=f"https://huggingface.co/{hub.name}",
-        licence="see its page",
         gated=False,
         also={"model.safetensors": "pytorch_model.bin", "tokenizer.json": "vocab.txt"},
     )
@@ -107,7 +105,7 @@ def load_hub_text(encoder_id: str, device: str = "auto") -> HubText:
     where = resolve_device(device)
     config_file, tokenizer_file, weights = find_weights(source)
     pooling_file = find_optional(source, _POOLING)
-    network = load_network(config_file.parent, source.title)
+    network = load_network(config_file.parent, source.card.title)
     tokenizer = _read_tokenizer(source, tokenizer_file)
     config: Any = network.config
     limit = int(getattr(config, "max_position_embeddings", _MAX_TOKENS))
@@ -145,6 +143,6 @@ def _read_tokenizer(source: WeightSource, path: Path) -> Tokenizer | BaseTokeniz
         raise
     except Exception as error:  # the library raises a bare Exception
         raise EncoderError(
-            f"The tokenizer of {source.title} ({path.name}) is damaged or of a kind that is not known",
+            f"The tokenizer of {source.card.title} ({path.name}) is damaged or of a kind that is not known",
             f"Get it again from {source.page}",
         ) from error

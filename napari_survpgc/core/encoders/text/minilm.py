@@ -13,8 +13,19 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from napari_survpgc.core.encoders.base import package_file, resolve_device
+from napari_survpgc.core.encoders.card import EncoderCard
 from napari_survpgc.core.encoders.weights.transformers_loading import load_network, quiet
+from napari_survpgc.core.types import EncoderKind
 
+CARD = EncoderCard(
+    id="minilm",
+    kind=EncoderKind.TEXT,
+    title="all-MiniLM-L6-v2",
+    licence="Apache-2.0",
+    dim=384,
+    weights_mb=91,
+    embedded=True,
+)
 _SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 _MAX_TOKENS = 256
 
@@ -22,8 +33,7 @@ _MAX_TOKENS = 256
 class MiniLM:
     """See the module's docstring; the embedding of a sentence is computed once and kept in memory."""
 
-    id = "minilm"
-    dim = 384
+    id, dim = CARD.id, CARD.dim
 
     def __init__(self, model: nn.Module, tokenizer: object, device: torch.device) -> None:
         self.device = device

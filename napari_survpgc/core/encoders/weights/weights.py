@@ -12,7 +12,7 @@ import hashlib
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,9 @@ import platformdirs
 import torch
 from torch import Tensor, nn
 
+from napari_survpgc.core.encoders.card import EncoderCard
 from napari_survpgc.core.errors import EncoderError
+from napari_survpgc.core.types import EncoderKind
 
 _MAX_BYTES = 32 << 30
 _ALWAYS_CHECKED = 64 << 20
@@ -34,40 +36,45 @@ class WeightSource:
 
     Attributes
     ----------
-    encoder_id : name in the registry, and of the folder for local files.
-    title : what its authors call it.
+    card : of the encoder; its id also names the folder for local files.
     files : the files that are needed, by the names that the hub gives them.
     repository : on the Hugging Face hub; None where the authors use no hub.
-    page : where to read about it and to ask for access.
-    licence : in one line.
+    site : where to read about an encoder without a repository.
     gated : the authors grant access one by one.
     optional : files that not every repository has, see :func:`find_optional`.
-    kind : "text" where the id alone does not tell that a text encoder is meant.
     also : name in ``files`` -> another name under which repositories keep the same.
     elsewhere : name in ``files`` -> where to get it, if not from ``repository``.
     """
 
-    encoder_id: str
-    title: str
+    card: EncoderCard
     files: tuple[str, ...]
     repository: str | None
-    page: str
-    licence: str
+    site: str = ""
     gated: bool = True
     optional: tuple[str, ...] = ()
-    kind: str = ""
     also: Mapping[str, str] = field(default_factory=dict)
     elsewhere: Mapping[str, str] = field(default_factory=dict)
 
     @property
+    def page(self) -> str:
+        """Where to read about it and to ask for access."""
+        return f"https://huggingface.co/{self.repository}" if self.repository else self.site
+
+    @property
     def folder(self) -> str:
         """Name of the folder of local files: the id with nothing in it that a file system may refuse."""
-        return re.sub(r"[^\w.-]", "_", self.encoder_id)
+        return re.sub(r"[^\w.-]", "_", self.card.id)
 
     @property
     def command(self) -> str:
         """What to run to fetch or keep the files."""
-        return f"survpgc weights {self.encoder_id}" + (f" --kind {self.kind}" if self.kind else "")
+        # The id of a hub does not tell what is meant; the image encoder is taken.
+        said = ":" in self.card.id and self.card.kind is not EncoderKind.IMAGE
+        return f"survpgc weights {self.card.id}" + (f" --kind {self.card.kind}" if said else "")
+
+    def of_width(self, dim: int) -> WeightSource:
+        """Return it for another width, as the files state it."""
+        return replace(self, card=replace(self.card, dim=dim))
 
 
 def weights_folder() -> Path:
@@ -112,7 +119,7 @@ def find_weights(source: WeightSource, *, check: bool = True) -> tuple[Path, ...
     missing = [name for name, path in zip(source.files, found, strict=True) if path is None]
     if missing:
         error = MissingWeightsError(
-            f"The weights of {source.title} are not on this machine ({', '.join(missing)})",
+            f"The weights of {source.card.title} are not on this machine ({', '.join(missing)})",
             next_step(source, missing),
         )
         error.where = where_to_get(source, missing)
@@ -130,7 +137,9 @@ def where_to_get(source: WeightSource, missing: Sequence[str]) -> str:
     """Say where to get what is missing, without a full stop."""
     steps = []
     if any(name not in source.elsewhere for name in missing):
-        steps.append(f"{'Ask for access at' if source.gated else 'See'} {source.page} ({source.licence})")
+        steps.append(
+            f"{'Ask for access at' if source.gated else 'See'} {source.page} ({source.card.licence})"
+        )
     steps += [f"get {name} from {source.elsewhere[name]}" for name in missing if name in source.elsewhere]
     text = "; ".join(steps)
     return text[0].upper() + text[1:]
@@ -169,7 +178,7 @@ def _check_blob(path: Path, source: WeightSource) -> None:
     blob = path.resolve()
     if re.fullmatch(r"[0-9a-f]{64}", blob.name) and sha256_of(blob) != blob.name:
         error = DamagedWeightsError(
-            f"The weights of {source.title} are damaged: {path.name} in the Hugging Face cache has another SHA-256"
+            f"The weights of {source.card.title} are damaged: {path.name} in the Hugging Face cache has another SHA-256"
             " than the hub gave",
             f"Delete {blob} and get it again with '{source.command}'",
         )

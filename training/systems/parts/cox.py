@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from napari_survpgc.core.clinical.encoding import ClinicalEncoding
 from napari_survpgc.core.errors import CohortError
 
-from ..data.dataset import Dataset
-from ..fitting.fold import FoldSplit
+from ...data.dataset import Dataset
+from ...fitting.fold import FoldSplit
 
 _LARGEST = 30.0  # exp of more than this is survival 0 anyway, and would overflow
 
