@@ -39,7 +39,7 @@ def structure(document: object, kind: type[T]) -> T:
     DocumentError : names the first field that is missing or wrong.
     """
     if not isinstance(document, dict):
-        raise DocumentError("it holds no object")
+        raise DocumentError("it does not hold the facts that it should")
     try:
         return _converter.structure(document, kind)
     except Exception as error:
@@ -108,7 +108,9 @@ def _choice(value: Any, kind: type[Enum]) -> Enum:
     try:
         return kind(value)
     except ValueError:
-        raise DocumentError(f"is {_shown(value)}, not one of {', '.join(str(m.value) for m in kind)}") from None
+        raise DocumentError(
+            f"is {_shown(value)}, not one of {', '.join(str(m.value) for m in kind)}"
+        ) from None
 
 
 def _shown(value: Any) -> str:
@@ -129,7 +131,7 @@ def _number(value: Any) -> Any:
 
 
 def _tuple(kind: Any) -> Callable[[Any, Any], Any]:
-    items = list[get_args(kind)[0]]  # type: ignore[misc]
+    items = list[get_args(kind)[0]]  # type: ignore[valid-type]
     read = _converter.get_structure_hook(items)
 
     def check(value: Any, _: Any) -> Any:
