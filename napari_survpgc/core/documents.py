@@ -15,7 +15,7 @@ from typing import Any, TypeVar, get_args, get_origin
 
 import numpy as np
 from cattrs import Converter, transform_error
-from cattrs.gen import make_dict_unstructure_fn, override
+from cattrs.gen import make_dict_unstructure_fn
 
 T = TypeVar("T")
 
@@ -69,14 +69,15 @@ def dump(value: Any, *, indent: int | None = 1, sort_keys: bool = False) -> str:
 
 
 def leaves_out(*names: str) -> Callable[[type[T]], type[T]]:
-    """Mark fields of a dataclass that its document lacks while they have their default, instead of stating a null."""
+    """Mark fields of a dataclass that its document lacks where they are None, instead of stating a null."""
 
     def mark(kind: type[T]) -> type[T]:
-        rules = {name: override(omit_if_default=True) for name in names}
-        _converter.register_unstructure_hook_factory(
-            lambda other: other is kind,
-            lambda _: make_dict_unstructure_fn(kind, _converter, **rules),  # type: ignore[arg-type]
-        )
+        def write(value: Any) -> dict[str, Any]:
+            # cattrs' omit_if_default would put those that are there behind all others.
+            return {k: v for k, v in every(value).items() if v is not None or k not in names}
+
+        every = make_dict_unstructure_fn(kind, _converter)
+        _converter.register_unstructure_hook(kind, write)
         return kind
 
     return mark
@@ -131,7 +132,7 @@ def _number(value: Any) -> Any:
 
 
 def _tuple(kind: Any) -> Callable[[Any, Any], Any]:
-    items = list[get_args(kind)[0]]  # type: ignore[valid-type]
+    items = list[get_args(kind)[0]]  # type: ignore[misc, valid-type]
     read = _converter.get_structure_hook(items)
 
     def check(value: Any, _: Any) -> Any:
