@@ -51,7 +51,18 @@ LAYERS = {
     ),
 }
 GROUND = {
-    "core": {"types", "errors", "files", "notice", "threads", "user_folder", "survival", "metrics", "groups"},
+    "core": {
+        "types",
+        "errors",
+        "files",
+        "documents",
+        "notice",
+        "threads",
+        "user_folder",
+        "survival",
+        "metrics",
+        "groups",
+    },
     "app": {"workers", "later"},
 }
 

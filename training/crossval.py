@@ -10,8 +10,6 @@ predictions.csv   the test patients of all folds
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import multiprocessing
 import queue
 import shutil
@@ -27,7 +25,6 @@ import pandas as pd
 import torch
 
 from napari_survpgc import __version__
-from napari_survpgc.core.bundle.config import scale_to_json
 from napari_survpgc.core.cohort.cohort import Cohort, Fold
 from napari_survpgc.core.cohort.folds import make_folds, write_folds
 from napari_survpgc.core.cohort.read import read_cohort
@@ -38,6 +35,7 @@ from napari_survpgc.core.types import CLINICAL_FIELDS, ProgressCallback
 
 from .data.dataset import Dataset, load_dataset
 from .fitting.fold import FoldResult, check_folds, finish_fold, read_fold, split_fold, usable_bins
+from .runs.record import FOLD_FILE, ExpressionFacts, RunRecord, write_run_record
 from .settings import Settings, settings_toml
 from .systems import build_system
 from .systems.base import System
@@ -162,7 +160,7 @@ def fit_fold(
     progress: ProgressCallback | None = None,
 ) -> FoldResult:
     """Fit and predict one fold into ``out``; a finished fold is read back, a stopped one goes on."""
-    if (out / "fold.json").is_file():
+    if (out / FOLD_FILE).is_file():
         return read_fold(out, fold.number)
     split = split_fold(data, fold, system.settings, n_bins)
     with writing(out):
@@ -268,13 +266,12 @@ def _write_facts(out: Path, data: Dataset, progress: ProgressCallback | None) ->
         shutil.copyfile(data.templates, out / "templates.toml")
 
 
-def _expression_facts(data: Dataset) -> dict[str, Any]:
+def _expression_facts(data: Dataset) -> ExpressionFacts | None:
     """Return what a bundle must know of expression that is not read as z-scores."""
     reference = data.gene_reference
     if reference is None or reference.scale is None:
-        return {}
-    facts = {"min_gene_overlap": reference.min_overlap, **scale_to_json(reference.scale)}
-    return {"expression": facts, "notes": list(data.notes)}
+        return None
+    return ExpressionFacts(reference.min_overlap, reference.scale.unit, reference.scale.total)
 
 
 def _summarize(
@@ -291,37 +288,37 @@ def _summarize(
     pooled = c_index(test["survival_months"], test["event"], test["risk"])
     records = [cohort.records[case] for case in data.cases]
     vocabulary = {
-        name: sorted({str(v) for r in records if (v := getattr(r, name)) is not None})
+        name: tuple(sorted({str(v) for r in records if (v := getattr(r, name)) is not None}))
         for name in CLINICAL_FIELDS
         if name != "age"
     }
-    document = {
-        "version": __version__,
-        "cohort": cohort.name,
-        "endpoint": "overall survival" if settings.endpoint == "survival" else settings.endpoint,
-        "model": settings.model,
-        "model_config": dict(config),
-        "encoders": {m: dataclasses.asdict(spec) for m, spec in data.encoders.items()},
-        "clip": settings.clip,
-        "protocol": settings.protocol,
-        "folds": [r.fold for r in results],
-        "edges": [list(r.edges) for r in results],
-        "epochs_kept": [r.epoch for r in results],
-        "c_index": [score if np.isfinite(score) else None for score in scores],
-        "c_index_pooled": pooled if np.isfinite(pooled) else None,
-        "n_patients": len(data.cases),
-        "n_events": int(data.patients.loc[list(data.cases), "event"].sum()),
-        "left_out": data.left_out,
-        "vocabulary": vocabulary,
-        "optional": sorted(data.forms.optional),
-        **_expression_facts(data),
-        "labels_shuffled": settings.shuffle_labels,
-        "simulated": (cohort.path / "truth" / "settings.json").is_file(),
-    }
+    expression = _expression_facts(data)
+    record = RunRecord(
+        version=__version__,
+        cohort=cohort.name,
+        endpoint="overall survival" if settings.endpoint == "survival" else settings.endpoint,
+        model=settings.model,
+        model_config=config,
+        encoders=data.encoders,
+        clip=settings.clip,
+        protocol=settings.protocol,
+        folds=tuple(r.fold for r in results),
+        edges=tuple(r.edges for r in results),
+        epochs_kept=tuple(r.epoch for r in results),
+        c_index=tuple(score if np.isfinite(score) else None for score in scores),
+        c_index_pooled=pooled if np.isfinite(pooled) else None,
+        n_patients=len(data.cases),
+        n_events=int(data.patients.loc[list(data.cases), "event"].sum()),
+        left_out=data.left_out,
+        vocabulary=vocabulary,
+        optional=tuple(sorted(data.forms.optional)),
+        expression=expression,
+        notes=None if expression is None else tuple(data.notes),
+        labels_shuffled=settings.shuffle_labels,
+        simulated=(cohort.path / "truth" / "settings.json").is_file(),
+    )
     with writing(out):
         test.to_csv(out / "predictions.csv", index=False, lineterminator="\n")
-        temporary = out / ".run.json.partial"
-        temporary.write_text(json.dumps(document, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-        temporary.replace(out / "run.json")
+        write_run_record(out, record)
     notes = (*data.notes, _SHUFFLED) if settings.shuffle_labels else data.notes
     return RunSummary(out, settings.model, settings.protocol, scores, pooled, data.left_out, notes)

@@ -81,8 +81,8 @@ def _labels(runs: Sequence[Run]) -> list[str]:
 
 
 def _protocol(e: Evaluation) -> str:
-    shuffled = ", outcomes exchanged" if e.run.facts.get("labels_shuffled") else ""
-    return ("published (optimistic)" if e.run.optimistic else e.run.protocol) + shuffled
+    shuffled = ", outcomes exchanged" if e.run.record.labels_shuffled else ""
+    return ("published (optimistic)" if e.run.optimistic else e.run.record.protocol) + shuffled
 
 
 def _cells(label: str, e: Evaluation, h: Halves) -> tuple[str, ...]:

@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pytest
 
-from napari_survpgc.core.clinical.encoding import (
-    encoding_from_json,
-    encoding_to_json,
-    fit_encoding,
-    stage_group,
-)
+from napari_survpgc.core import documents
+from napari_survpgc.core.clinical.encoding import ClinicalEncoding, fit_encoding, stage_group
 from napari_survpgc.core.errors import ClinicalError
 from napari_survpgc.core.types import ClinicalRecord
 
@@ -55,8 +49,8 @@ def test_stage_is_ordered_by_its_group_not_by_the_alphabet() -> None:
 
 def test_an_encoding_survives_its_file_and_a_wrong_one_does_not() -> None:
     encoding = fit_encoding(TRAIN)
-    document = json.loads(json.dumps(encoding_to_json(encoding)))
-    assert encoding_from_json(document) == encoding
+    document = documents.parse(documents.dump(encoding))
+    assert documents.structure(document, ClinicalEncoding) == encoding
     for key, value in (
         ("scales", {"age": {"mean": 1, "sd": 0}}),
         ("scales", {"sex": {"mean": 1, "sd": 1}}),
@@ -64,7 +58,7 @@ def test_an_encoding_survives_its_file_and_a_wrong_one_does_not() -> None:
         ("unknown", ["height"]),
     ):
         with pytest.raises(ValueError, match=r"encoding|number"):
-            encoding_from_json({**document, key: value})
+            documents.structure({**document, key: value}, ClinicalEncoding)
 
 
 def test_fields_that_do_not_exist_or_are_never_known_are_refused() -> None:

@@ -134,7 +134,7 @@ def test_baselines_average_over_seeds_and_shuffle_the_outcomes(place: Path, tmp_
     assert "Elastic-net Cox on expression | not available" in files["baselines.md"].decode()
     run = read_run(place / "runs" / by_seed.index[0])
     original = read_cohort(place / "lihc").patients.loc[run.pooled.index]
-    assert run.facts["labels_shuffled"]
+    assert run.record.labels_shuffled
     assert (run.pooled["survival_months"] != original["survival_months"]).mean() > 0.8
     with pytest.raises(BundleError, match="exchanged outcomes"):
         make_bundle(run.path, tmp_path / "bundle")

@@ -105,7 +105,7 @@ class Evaluation:
         rows = []
         for f in self.folds:
             row: dict[str, object] = {
-                "model": self.run.model, "protocol": self.run.protocol, "fold": f.number, "n_train": f.n_train,
+                "model": self.run.model, "protocol": self.run.record.protocol, "fold": f.number, "n_train": f.n_train,
                 "n_test": f.n_test, "deaths": f.deaths, "c_index": f.c_index, "uno_c": f.uno, "tau_months": f.tau,
                 "iauc": f.iauc,
             }  # fmt: skip

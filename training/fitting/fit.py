@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from napari_survpgc.core.clinical.encoding import ClinicalEncoding, encoding_to_json, fit_encoding
+from napari_survpgc.core.clinical.encoding import ClinicalEncoding, fit_encoding
 from napari_survpgc.core.encoders.base import resolve_device, tune_allocator
 from napari_survpgc.core.errors import CohortError, writing
 from napari_survpgc.core.models import build_model
@@ -80,7 +80,7 @@ def fit_network(
     if data.forms.clinic is InputForm.VECTOR:
         encoding = fit_encoding([data.records[case] for case in split.train])
         config["clinic_dim"] = len(encoding.columns)
-        facts["clinical_encoding"] = encoding_to_json(encoding)
+        facts["clinical_encoding"] = encoding
     torch.manual_seed(seed_of(settings.seed, split.number, "init"))
     model = build_model(settings.model, **config).to(device)
     optimizer = radam(flatten(model), settings.lr, settings.weight_decay)

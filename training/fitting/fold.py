@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +21,7 @@ from napari_survpgc.core.metrics import c_index
 from napari_survpgc.core.survival import TimeBins, cut_bins, risk, survival
 
 from ..data.dataset import Dataset
+from ..runs.record import FoldRecord, read_fold_record, write_fold_record
 from ..seeds import seed_of
 from ..settings import Settings
 
@@ -192,15 +192,8 @@ def finish_fold(data: Dataset, split: FoldSplit, model: FoldModel, out: Path) ->
         if model.log:
             write_log(out / "log.csv", model.log)
         predictions.to_csv(out / "predictions.csv", index=False, lineterminator="\n")
-        summary = {
-            "edges": split.edges,
-            "epoch": model.epoch,
-            "test_c_index": score if np.isfinite(score) else None,
-            **model.facts,
-        }
-        temporary = out / ".fold.json.partial"
-        temporary.write_text(json.dumps(summary, allow_nan=False) + "\n", encoding="utf-8")
-        temporary.replace(out / "fold.json")
+        record = FoldRecord(split.edges, model.epoch, score if np.isfinite(score) else None)
+        write_fold_record(out, record, model.facts)
     return read_fold(out, split.number)
 
 
@@ -215,16 +208,10 @@ def write_log(path: Path, log: Sequence[Mapping[str, float]]) -> None:
 
 def read_fold(out: Path, number: int) -> FoldResult:
     """Read a finished fold back."""
-    summary = json.loads((out / "fold.json").read_text(encoding="utf-8"))
+    record = read_fold_record(out)
     predictions = pd.read_csv(out / "predictions.csv", dtype={"case_id": str})
-    score = summary["test_c_index"]
-    return FoldResult(
-        number,
-        predictions,
-        tuple(summary["edges"]),
-        summary["epoch"],
-        float("nan") if score is None else score,
-    )
+    score = float("nan") if record.test_c_index is None else record.test_c_index
+    return FoldResult(number, predictions, record.edges, record.epoch, score)
 
 
 def _present(data: Dataset, cases: Sequence[str]) -> tuple[str, ...]:

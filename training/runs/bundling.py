@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -10,14 +9,17 @@ import pandas as pd
 import safetensors.torch
 
 from napari_survpgc.core.bundle.bundle import Bundle
-from napari_survpgc.core.bundle.config import BundleConfig, EncoderSpec, scale_from_json
+from napari_survpgc.core.bundle.config import BundleConfig
 from napari_survpgc.core.bundle.write import write_bundle
-from napari_survpgc.core.clinical.encoding import encoding_from_json
 from napari_survpgc.core.errors import BundleError
 from napari_survpgc.core.features.drift import PROFILE_FILE, FeatureProfile, parse_profile
 from napari_survpgc.core.genomics.gene_sets import read_gmt
 from napari_survpgc.core.genomics.normalize import GeneReference
 from napari_survpgc.core.models import MODELS
+
+from .record import RUN_FILE, read_fold_record, read_run_record
+
+_REPORTED = ("protocol", "c_index", "c_index_pooled", "epochs_kept", "n_patients", "n_events")
 
 
 def make_bundle(run: Path, out: Path, *, name: str | None = None) -> Bundle:
@@ -29,27 +31,27 @@ def make_bundle(run: Path, out: Path, *, name: str | None = None) -> Bundle:
     ------
     BundleError : the run is not finished, or its system is no network (Cox models, approach_a).
     """
-    manifest = run / "run.json"
-    if not manifest.is_file():
-        raise BundleError(
-            f"{run} is not a finished run: it has no run.json", "Finish it with 'survpgc train'"
-        )
-    document = json.loads(manifest.read_text(encoding="utf-8"))
-    if document.get("labels_shuffled"):
+    record = read_run_record(run, BundleError)
+    if record.labels_shuffled:
         raise BundleError(
             f"The run {run} was trained on exchanged outcomes", "Train again without shuffle_labels"
         )
-    if document["model"] not in MODELS:
+    if record.model not in MODELS:
         raise BundleError(
-            f"The run {run} cannot become a bundle: {document['model']} is not one network that predict could run",
+            f"The run {run} cannot become a bundle: {record.model} is not one network that predict could run",
             "Bundle a run of another model; its held-out risks are in predictions.csv",
         )
-    folds = [json.loads((run / "folds" / str(f) / "fold.json").read_text("utf-8")) for f in document["folds"]]
+    if not record.encoders or len(record.edges) != len(record.folds) or len({*map(len, record.edges)}) != 1:
+        raise BundleError(
+            f"{run / RUN_FILE} lacks what a bundle needs: the encoders, or the edges of each fold",
+            "Train the run again",
+        )
+    folds = [read_fold_record(run / "folds" / str(fold), BundleError) for fold in record.folds]
     states = [
         safetensors.torch.load_file(str(run / "folds" / str(fold) / "weights.safetensors"))
-        for fold in document["folds"]
+        for fold in record.folds
     ]
-    edges = np.array(document["edges"], float)
+    edges = np.array(record.edges, float)
     test = pd.read_csv(run / "predictions.csv")
     reference: GeneReference | None = None
     if (run / "genes.csv").is_file():
@@ -59,31 +61,26 @@ def make_bundle(run: Path, out: Path, *, name: str | None = None) -> Bundle:
             tuple(genes["gene"]),
             genes["mean"].to_numpy(float) if known else None,
             genes["sd"].to_numpy(float) if known else None,
-            clip=document["clip"],
+            clip=record.clip,
         )
-    expression = document.get("expression", {})
+    expression = record.expression
     config = BundleConfig(
-        name=name or f"{document['cohort']} {document['model']}",
-        model=document["model"],
-        model_config=document["model_config"],
-        encoders={m: EncoderSpec(**spec) for m, spec in document["encoders"].items()},
+        name=name or f"{record.cohort} {record.model}",
+        model=record.model,
+        model_config=record.model_config,
+        encoders=record.encoders,
         bin_edges_months=tuple(edges.mean(0).tolist()),
         fold_bin_edges_months=tuple(tuple(row) for row in edges.tolist()),
-        endpoint=document["endpoint"],
-        cohort=document["cohort"],
-        vocabulary={field: tuple(values) for field, values in document["vocabulary"].items()},
-        training={
-            key: document[key]
-            for key in ("protocol", "c_index", "c_index_pooled", "epochs_kept", "n_patients", "n_events")
-        },
-        expression_clip=document["clip"],
-        min_gene_overlap=expression.get("min_gene_overlap", BundleConfig.min_gene_overlap),
-        expression_scale=scale_from_json(expression),
-        demonstration=document["simulated"],
-        optional=tuple(document.get("optional", ())),
-        clinical_encodings=tuple(
-            encoding_from_json(fold["clinical_encoding"]) for fold in folds if "clinical_encoding" in fold
-        ),
+        endpoint=record.endpoint,
+        cohort=record.cohort,
+        vocabulary=record.vocabulary,
+        training={name: getattr(record, name) for name in _REPORTED},
+        expression_clip=record.clip,
+        min_gene_overlap=expression.min_gene_overlap if expression else BundleConfig.min_gene_overlap,
+        expression_scale=expression.scale if expression else None,
+        demonstration=record.simulated,
+        optional=record.optional,
+        clinical_encodings=tuple(fold.clinical_encoding for fold in folds if fold.clinical_encoding),
     )
     return write_bundle(
         out,

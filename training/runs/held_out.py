@@ -105,7 +105,7 @@ class HeldOutPredictor:
 
     def _predictor(self, fold: int) -> Predictor:
         if fold not in self._predictors:
-            place = [int(number) for number in self.run.facts["folds"]].index(fold)
+            place = self.run.record.folds.index(fold)
             alone = dataclasses.replace(self._bundle, fold_files=self._bundle.fold_files[place : place + 1])
             self._predictors[fold] = Predictor(alone, self.device)
         return self._predictors[fold]

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import itertools
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from napari_survpgc.core.errors import CohortError
+
+from .record import RunRecord, read_fold_record, read_run_record
 
 _MAX_BYTES = 256 << 20
 _COLUMNS = ("case_id", "split", "risk", "survival_months", "event")
@@ -58,24 +57,19 @@ class FoldPredictions:
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run.
-
-    Attributes
-    ----------
-    protocol : "honest", or "published" (chosen on the test folds: optimistic).
-    facts : run.json as it is.
-    """
+    """A finished run: what it says of itself, and its predictions."""
 
     path: Path
-    model: str
-    protocol: str
-    cohort: str
+    record: RunRecord
     folds: tuple[FoldPredictions, ...]
-    facts: dict[str, Any]
+
+    @property
+    def model(self) -> str:
+        return self.record.model
 
     @property
     def optimistic(self) -> bool:
-        return self.protocol != "honest"
+        return self.record.protocol != "honest"
 
     @property
     def pooled(self) -> pd.DataFrame:
@@ -91,35 +85,15 @@ def read_run(folder: Path) -> Run:
     ------
     CohortError : the run is not finished, or one of its files is damaged.
     """
-    facts = _read_json(folder / "run.json")
-    for name in ("model", "protocol", "cohort", "folds"):
-        if name not in facts:
-            raise CohortError(f"{folder / 'run.json'} lacks {name}", "Train the run again")
-    folds = tuple(_read_fold(folder / "folds" / str(number), int(number)) for number in facts["folds"])
+    record = read_run_record(folder)
+    folds = tuple(_read_fold(folder / "folds" / str(number), number) for number in record.folds)
     if not folds:
         raise CohortError(f"The run {folder} has no fold", "Train the run again")
-    return Run(folder, str(facts["model"]), str(facts["protocol"]), str(facts["cohort"]), folds, facts)
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        if path.stat().st_size > _MAX_BYTES:
-            raise CohortError(f"{path} is too large to be part of a run", "Train the run again")
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise CohortError(
-            f"{path.parent} is not a finished run: {path.name} cannot be read",
-            "Finish it with 'survpgc train'",
-        ) from error
-    except (ValueError, RecursionError) as error:
-        raise CohortError(f"{path} is not valid JSON ({error})", "Train the run again") from error
-    if not isinstance(document, dict):
-        raise CohortError(f"{path} does not hold the facts of a run", "Train the run again")
-    return document
+    return Run(folder, record, folds)
 
 
 def _read_fold(folder: Path, number: int) -> FoldPredictions:
-    facts = _read_json(folder / "fold.json")
+    edges = read_fold_record(folder).edges
     path = folder / "predictions.csv"
     try:
         if path.stat().st_size > _MAX_BYTES:
@@ -130,14 +104,11 @@ def _read_fold(folder: Path, number: int) -> FoldPredictions:
     missing = [c for c in _COLUMNS if c not in table.columns]
     if missing:
         raise CohortError(f"{path} lacks the column {missing[0]}", "Train the run again")
-    edges = facts.get("edges")
     hazards = [c for c in table.columns if c.startswith("hazard_")]
     numbers = table[["risk", "survival_months", "event", *hazards]]
     text = [c for c in numbers.columns if not pd.api.types.is_numeric_dtype(numbers[c])]
     if text:
         raise CohortError(f"{path} has values that are not numbers in {text[0]}", "Train the run again")
-    if not isinstance(edges, list) or len(edges) < 2 or any(b <= a for a, b in itertools.pairwise(edges)):
-        raise CohortError(f"{folder / 'fold.json'} has no rising edges of bins", "Train the run again")
     if table.duplicated(["case_id", "split"]).any():
         raise CohortError(f"{path} lists a patient twice", "Train the run again")
     table = table.set_index("case_id")
@@ -146,4 +117,4 @@ def _read_fold(folder: Path, number: int) -> FoldPredictions:
     test = table[table["split"] == "test"].drop(columns="split")
     if test.empty or train.empty:
         raise CohortError(f"{path} has no train or no test patient", "Train the run again")
-    return FoldPredictions(number, train, test, tuple(float(edge) for edge in edges))
+    return FoldPredictions(number, train, test, edges)

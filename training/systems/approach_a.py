@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_survpgc.core.clinical.encoding import encoding_to_json, fit_encoding
+from napari_survpgc.core.clinical.encoding import fit_encoding
 from napari_survpgc.core.errors import CohortError
 from napari_survpgc.core.types import CLINICAL_FIELDS, InputForm, ProgressCallback
 
@@ -85,7 +85,7 @@ class ApproachA:
         months, event = follow_up(data, split.train)
         fused = with_baseline(mean, scale, np.array([1 - weight, weight]), x, months, event, split.edges)
         facts = {
-            "clinical_encoding": encoding_to_json(encoding),
+            "clinical_encoding": encoding,
             "coefficients": dict(zip(encoding.columns, record.coefficients.tolist(), strict=True)),
             "fusion": {"mean": mean.tolist(), "sd": scale.tolist()},
         }

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from napari_survpgc.core.clinical.encoding import encoding_to_json, fit_encoding
+from napari_survpgc.core.clinical.encoding import fit_encoding
 from napari_survpgc.core.types import CLINICAL_FIELDS, InputForm, ProgressCallback
 
 from ..data.dataset import Dataset, InputForms
@@ -48,7 +48,7 @@ class CoxClinic:
             data, split, lambda cases: clinical_table(data, encoding, cases), config["penalizer"]
         )
         facts = {
-            "clinical_encoding": encoding_to_json(encoding),
+            "clinical_encoding": encoding,
             "coefficients": dict(zip(encoding.columns, cox.coefficients.tolist(), strict=True)),
         }
         return FoldModel(lambda cases: cox.hazards(clinical_table(data, encoding, cases)), facts=facts)

@@ -8,7 +8,6 @@ patients, so that the weight of the risk, one number, is not wholly independent 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,12 +16,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from napari_survpgc.core.clinical.encoding import encoding_to_json, fit_encoding
+from napari_survpgc.core.clinical.encoding import fit_encoding
 from napari_survpgc.core.errors import CohortError
 from napari_survpgc.core.types import CLINICAL_FIELDS, InputForm, ProgressCallback
 
 from ..data.dataset import Dataset, InputForms
 from ..fitting.fold import FoldModel, FoldSplit
+from ..runs.record import read_run_record
 from ..settings import Settings
 from .base import check_options
 from .parts.cox import clinical_table, fit_fold_cox
@@ -79,7 +79,7 @@ class CoxClinicRisk:
 
         cox = fit_fold_cox(data, split, covariates, config["penalizer"])
         facts = {
-            "clinical_encoding": encoding_to_json(encoding),
+            "clinical_encoding": encoding,
             "coefficients": dict(zip((*encoding.columns, "risk"), cox.coefficients.tolist(), strict=True)),
         }
         return FoldModel(lambda cases: cox.hazards(covariates(cases)), facts=facts)
@@ -87,12 +87,7 @@ class CoxClinicRisk:
 
 def _tested(run: Path) -> pd.Series:
     """Return the held-out risk of every tested patient of a finished run, by case_id."""
-    manifest = run / "run.json"
-    if not manifest.is_file():
-        raise CohortError(
-            f"{run} is not a finished run: it has no run.json", "Finish it with 'survpgc train'"
-        )
-    if json.loads(manifest.read_text(encoding="utf-8")).get("protocol") != "honest":
+    if read_run_record(run).protocol != "honest":
         raise CohortError(
             f"The run {run} chose its epochs on its test patients", "Train it with the protocol honest"
         )

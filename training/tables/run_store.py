@@ -17,6 +17,7 @@ from napari_survpgc.core.models import MODELS, model_class
 from napari_survpgc.core.types import ProgressCallback
 
 from ..crossval import train
+from ..runs.record import RUN_FILE
 from ..runs.run_folder import Run, read_run
 from ..settings import Settings, load_settings, settings_toml
 
@@ -71,7 +72,7 @@ class RunStore:
         return f"{settings.model}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
     def _read_or_train(self, settings: Settings, place: Path) -> Run:
-        if not (place / "run.json").is_file():
+        if not (place / RUN_FILE).is_file():
             found = self._trained_elsewhere(settings)
             if found is not None:
                 return found
@@ -86,7 +87,7 @@ class RunStore:
 
     def _trained_elsewhere(self, settings: Settings) -> Run | None:
         """A finished run under another name with these settings, on the patients of this cohort."""
-        for facts in sorted(self.folder.glob("*/run.json")):
+        for facts in sorted(self.folder.glob(f"*/{RUN_FILE}")):
             kept = facts.parent / "settings.toml"
             try:
                 same = kept.is_file() and _given(load_settings(kept)) == _given(settings)
@@ -101,7 +102,7 @@ class RunStore:
         """Whether the run is of this cohort: its patients, their follow-up and their folds."""
         patients = self.cohort.patients
         table = run.pooled
-        if run.cohort != self.cohort.name or not set(table.index) <= set(patients.index):
+        if run.record.cohort != self.cohort.name or not set(table.index) <= set(patients.index):
             return False
         here = patients.loc[table.index]
         difference = here[["survival_months", "event"]] - table[["survival_months", "event"]]

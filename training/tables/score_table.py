@@ -166,9 +166,9 @@ def notes(plan: Plan, found: Sequence[Result]) -> list[str]:
         )
     lines += [f"{r.label}: not available. {r.reason}" for r in found if r.evaluation is None and r.reason]
     for r in found:
-        left_out = r.evaluation.run.facts.get("left_out", {}) if r.evaluation else {}
+        left_out = r.evaluation.run.record.left_out if r.evaluation else {}
         if left_out:
-            reasons = ", ".join(sorted(set(map(str, left_out.values()))))
+            reasons = ", ".join(sorted(set(left_out.values())))
             lines.append(f"{r.label}: {len(left_out)} patients left out ({reasons}).")
     return lines
 

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -29,6 +28,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from napari_survpgc.core import documents
 from napari_survpgc.core.errors import BundleError
 from napari_survpgc.core.features.drift import PROFILE_FILE as _PROFILE
 from napari_survpgc.core.features.drift import FeatureProfile, parse_profile
@@ -47,6 +47,14 @@ MAX_JSON_BYTES = 4 << 20
 MAX_WEIGHT_BYTES = 4 << 30
 _FOLD_FILE = re.compile(r"fold_(\d+)\.safetensors")
 _RETRAIN = "Make the bundle again with 'survpgc bundle', or get a fresh copy of it"
+
+
+@dataclass(frozen=True)
+class _Head:
+    """What bundle.json holds beside the configuration."""
+
+    version: str
+    files: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -145,19 +153,16 @@ def load_bundle(folder: Path | str) -> Bundle:
         raise BundleError(f"{manifest} is too large to be a bundle.json", _RETRAIN)
     raw = manifest.read_bytes()
     try:
-        document = json.loads(raw)
-        if not isinstance(document, dict):
-            raise TypeError("not an object")
-        if document.get("format") != FORMAT:
+        document = documents.parse(raw)
+        if isinstance(document, dict) and document.get("format") != FORMAT:
             raise BundleError(
                 f"{folder.name} has bundle format {document.get('format')!r}, this program reads format {FORMAT}",
                 "Update napari-survpgc, or make the bundle again",
             )
-        config = config_from_json(document)
-        hashes = {str(name): str(digest) for name, digest in dict(document["files"]).items()}
-        version = str(document["version"])
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise BundleError(f"{manifest} is damaged ({type(error).__name__}: {error})", _RETRAIN) from error
+        head = documents.structure(document, _Head)
+        config, hashes = config_from_json(document), head.files
+    except ValueError as error:
+        raise BundleError(f"{manifest} is damaged ({error})", _RETRAIN) from error
     matches = [match for name in hashes if (match := _FOLD_FILE.fullmatch(name))]
     folds = [match[0] for match in sorted(matches, key=lambda match: int(match[1]))]
     if not folds:
@@ -192,7 +197,7 @@ def load_bundle(folder: Path | str) -> Bundle:
     return Bundle(
         path=folder,
         config=config,
-        version=version,
+        version=head.version,
         fingerprint=hashlib.sha256(raw).hexdigest(),
         fold_files=tuple(folds),
         hashes=hashes,

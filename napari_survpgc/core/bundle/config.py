@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import itertools
-import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from napari_survpgc.core.clinical.encoding import ClinicalEncoding, encoding_from_json, encoding_to_json
+from napari_survpgc.core import documents
+from napari_survpgc.core.clinical.encoding import ClinicalEncoding
 from napari_survpgc.core.genomics.normalize import ExpressionScale
-from napari_survpgc.core.types import ExpressionUnit, Modality
-
-if TYPE_CHECKING:
-    pass
-
+from napari_survpgc.core.types import Modality
 
 UNKNOWN_ENCODER = "unknown"
 """Id of an image encoder that no feature file named."""
@@ -79,90 +75,43 @@ class BundleConfig:
 
 
 def config_to_json(config: BundleConfig) -> dict[str, Any]:
-    return {
-        "name": config.name,
-        "model": {"name": config.model, "config": dict(config.model_config)},
-        "encoders": {
-            modality: {k: v for k, v in vars(spec).items() if v is not None}
-            for modality, spec in config.encoders.items()
-        },
-        "bin_edges_months": list(config.bin_edges_months),
-        "fold_bin_edges_months": [list(edges) for edges in config.fold_bin_edges_months],
-        "endpoint": config.endpoint,
-        "cohort": config.cohort,
-        "vocabulary": {name: list(values) for name, values in config.vocabulary.items()},
-        "training": dict(config.training),
-        "expression": {
-            "clip": config.expression_clip,
-            "min_gene_overlap": config.min_gene_overlap,
-            **scale_to_json(config.expression_scale),
-        },
-        "demonstration": config.demonstration,
-        "optional": list(config.optional),
-        "clinical_encodings": [encoding_to_json(e) for e in config.clinical_encodings],
-        "research_use_only": True,
+    document = documents.unstructure(config)
+    scale = document.pop("expression_scale")
+    document["model"] = {"name": config.model, "config": document.pop("model_config")}
+    document["expression"] = {
+        "clip": document.pop("expression_clip"),
+        "min_gene_overlap": document.pop("min_gene_overlap"),
+        **({"unit": scale["unit"], "reference_total": scale["total"]} if scale else {}),
     }
+    for spec in document["encoders"].values():
+        for name in [name for name, value in spec.items() if value is None]:
+            del spec[name]
+    return {**document, "research_use_only": True}
 
 
 def config_from_json(document: Mapping[str, Any]) -> BundleConfig:
-    edges = _edges(document["bin_edges_months"])
-    model = document["model"]
-    if not isinstance(model["config"], dict):
-        raise TypeError("model sizes are not an object")
-    encoders = {
-        str(modality): EncoderSpec(
-            id=str(spec["id"]),
-            dim=int(spec["dim"]),
-            n_tokens=int(spec.get("n_tokens", 0)),
-            patch_px=int(spec["patch_px"]) if "patch_px" in spec else None,
-            mpp=float(spec["mpp"]) if "mpp" in spec else None,
-        )
-        for modality, spec in document["encoders"].items()
+    """Read what :func:`config_to_json` gave; DocumentError or ValueError for anything else."""
+    model, expression = document.get("model"), document.get("expression")
+    if not isinstance(model, dict) or not isinstance(expression, dict):
+        raise ValueError("model or expression is missing")
+    flat = {
+        **document,
+        "model": model.get("name"),
+        "model_config": model.get("config"),
+        "expression_clip": expression.get("clip"),
+        "min_gene_overlap": expression.get("min_gene_overlap"),
     }
-    unknown = set(encoders) - set(Modality)
-    if unknown or not encoders:
+    if "reference_total" in expression:
+        flat["expression_scale"] = {"unit": expression.get("unit"), "total": expression["reference_total"]}
+    config = documents.structure(flat, BundleConfig)
+    unknown = set(config.encoders) - set(Modality)
+    if unknown or not config.encoders:
         raise ValueError(f"unknown modalities {sorted(unknown)}")
-    expression = document["expression"]
-    return BundleConfig(
-        name=str(document["name"]),
-        model=str(model["name"]),
-        model_config=model["config"],
-        encoders=encoders,
-        bin_edges_months=edges,
-        fold_bin_edges_months=tuple(_edges(e) for e in document["fold_bin_edges_months"]),
-        endpoint=str(document["endpoint"]),
-        cohort=str(document["cohort"]),
-        vocabulary={str(k): tuple(str(v) for v in values) for k, values in document["vocabulary"].items()},
-        training=dict(document["training"]),
-        expression_clip=float(expression["clip"]),
-        min_gene_overlap=float(expression["min_gene_overlap"]),
-        expression_scale=scale_from_json(expression),
-        demonstration=bool(document["demonstration"]),
-        optional=tuple(str(m) for m in document.get("optional", ())),
-        clinical_encodings=tuple(encoding_from_json(e) for e in document.get("clinical_encodings", ())),
-    )
-
-
-def scale_to_json(scale: ExpressionScale | None) -> dict[str, Any]:
-    """Return the entries of a document that hold the scale; none without one."""
-    return {} if scale is None else {"unit": str(scale.unit), "reference_total": scale.total}
-
-
-def scale_from_json(document: Mapping[str, Any]) -> ExpressionScale | None:
-    """Read what :func:`scale_to_json` wrote; ValueError for what makes no sense."""
-    if "reference_total" not in document:
-        return None
-    scale = ExpressionScale(ExpressionUnit(document["unit"]), float(document["reference_total"]))
-    if scale.unit not in (ExpressionUnit.COUNTS, ExpressionUnit.TPM):
-        raise ValueError(f"no unit of a scale: {scale.unit}")
-    if not (math.isfinite(scale.total) and scale.total > 0):
-        raise ValueError("the reference total must be a positive number")
-    return scale
-
-
-def _edges(values: Any) -> tuple[float, ...]:
-    edges = tuple(float(v) for v in values)
-    increasing = all(a < b for a, b in itertools.pairwise(edges))
-    if not 2 <= len(edges) <= 1000 or not all(math.isfinite(e) for e in edges) or not increasing:
+    if not all(rising(edges) for edges in (config.bin_edges_months, *config.fold_bin_edges_months)):
         raise ValueError("bin edges must be finite and increasing")
-    return edges
+    return config
+
+
+def rising(edges: Sequence[float]) -> bool:
+    """Whether the edges of bins can be used: at least one bin, each longer than nothing."""
+    return 2 <= len(edges) <= 1000 and all(a < b for a, b in itertools.pairwise(edges))

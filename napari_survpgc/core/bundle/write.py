@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from napari_survpgc import __version__
+from napari_survpgc.core import documents
 from napari_survpgc.core.errors import BundleError, writing
 from napari_survpgc.core.features.drift import PROFILE_FILE as _PROFILE
 from napari_survpgc.core.features.drift import FeatureProfile, write_profile
@@ -82,7 +82,7 @@ def write_bundle(
                 write_profile(feature_profile, staging / _PROFILE)
             hashes = {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(staging.iterdir())}
             document = {"format": FORMAT, "version": __version__, **config_to_json(config), "files": hashes}
-            text = json.dumps(document, indent=1, sort_keys=True, allow_nan=False) + "\n"
+            text = documents.dump(document, sort_keys=True)
             (staging / "bundle.json").write_text(text, encoding="utf-8", newline="\n")
             staging.chmod(0o755)  # mkdtemp and safetensors make private files; a bundle is there to be shared
             for file in staging.iterdir():

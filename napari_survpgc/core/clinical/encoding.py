@@ -7,7 +7,7 @@ about it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -36,11 +36,23 @@ class ClinicalEncoding:
     scales : field -> scale, for age and an ordinal stage: one column (z-score, 0 if unknown).
     levels : field -> values, for the others: one column a value (0 or 1).
     unknown : fields with one more column, 1 where the value is unknown: those unknown in some training patient.
+
+    Raises
+    ------
+    ValueError : a field that is not one of the six, or a scale that cannot be divided by.
     """
 
     scales: Mapping[str, Scale]
     levels: Mapping[str, tuple[str, ...]]
     unknown: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if not {*self.scales, *self.levels, *self.unknown} <= set(CLINICAL_FIELDS):
+            raise ValueError("a clinical encoding names an unknown field")
+        if not all(np.isfinite(s.mean) and np.isfinite(s.sd) and s.sd > 0 for s in self.scales.values()):
+            raise ValueError("a scale of the clinical encoding is unusable")
+        if not set(self.scales) <= {"age", "stage"}:
+            raise ValueError("only age and stage are numbers")
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -124,25 +136,6 @@ def fit_encoding(
 def stage_group(stage: str) -> int:
     """Return 1 to 4 for "Stage I" to "Stage IVC"; the alphabet would not sort them."""
     return _STAGE_GROUPS.index(stage.removeprefix("Stage ").rstrip("ABC")) + 1
-
-
-def encoding_to_json(encoding: ClinicalEncoding) -> dict[str, Any]:
-    """Return plain numbers and texts, for run folders and bundles."""
-    return asdict(encoding)
-
-
-def encoding_from_json(document: Mapping[str, Any]) -> ClinicalEncoding:
-    """Read what :func:`encoding_to_json` gave; KeyError, TypeError or ValueError if it is something else."""
-    scales = {str(f): Scale(float(s["mean"]), float(s["sd"])) for f, s in dict(document["scales"]).items()}
-    levels = {str(f): tuple(str(v) for v in values) for f, values in dict(document["levels"]).items()}
-    unknown = tuple(str(field) for field in document["unknown"])
-    if not {*scales, *levels, *unknown} <= set(CLINICAL_FIELDS):
-        raise ValueError("a clinical encoding names an unknown field")
-    if not all(np.isfinite(s.mean) and np.isfinite(s.sd) and s.sd > 0 for s in scales.values()):
-        raise ValueError("a scale of the clinical encoding is unusable")
-    if not set(scales) <= {"age", "stage"}:
-        raise ValueError("only age and stage are numbers")
-    return ClinicalEncoding(scales, levels, unknown)
 
 
 def _number(field: str, value: Any) -> float:

@@ -31,10 +31,20 @@ class ExpressionScale:
     ----------
     unit : COUNTS, or TPM (FPKM are proportional to it within a sample, and samples are scaled anyway).
     total : median over the training cohort's samples of the sum over the model's genes, in ``unit``.
+
+    Raises
+    ------
+    ValueError : another unit, or a total that nothing can be scaled to.
     """
 
     unit: ExpressionUnit
     total: float
+
+    def __post_init__(self) -> None:
+        if self.unit not in (ExpressionUnit.COUNTS, ExpressionUnit.TPM):
+            raise ValueError(f"no unit of a scale: {self.unit}")
+        if not 0 < self.total < np.inf:
+            raise ValueError("the reference total must be a positive number")
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from napari_survpgc.core.clinical.record_file import read_record
 from napari_survpgc.core.cohort.text_table import read_text_table
 from napari_survpgc.core.errors import CohortError, SurvPGCError
 from napari_survpgc.core.genomics.expression_file import read_expression
+from napari_survpgc.core.output.prediction_json import PREDICTION_FILE, read_prediction_json
 from napari_survpgc.core.slide.formats import find_slide
 from napari_survpgc.core.types import (
     ClinicalRecord,
@@ -151,12 +151,8 @@ def predict_batch(
 
 def _is_done(item: BatchItem, target: Path) -> bool:
     """Whether the results in a folder are those of the patient's slides; an earlier list may have had fewer."""
-    path = target / "prediction.json"
-    if not path.is_file():
-        return False
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-        names = {slide["name"] for slide in document.get("slides") or [document["slide"]]}
-    except (OSError, ValueError, KeyError, TypeError):
+        document = read_prediction_json(target / PREDICTION_FILE)
+    except SurvPGCError:
         return False
-    return names == {slide.name for slide in item.slides}
+    return set(document.slide_names) == {slide.name for slide in item.slides}

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
 
-from napari_survpgc.core.clinical.record import parse_record
 from napari_survpgc.core.cohort.text_table import read_text_table
 from napari_survpgc.core.errors import CohortError, SurvPGCError, writing
 from napari_survpgc.core.output.case_file import CASE_FILE, SUFFIX
+from napari_survpgc.core.output.prediction_json import PREDICTION_FILE, read_prediction_json
 from napari_survpgc.core.types import (
     ClinicalRecord,
 )
-
-_MAX_JSON = 8 << 20
 
 
 @dataclass(frozen=True)
@@ -58,12 +55,12 @@ def read_results(folder: Path, patients: Path | None = None) -> tuple[CaseResult
     """
     found = []
     problems = []
-    for path in sorted(folder.rglob("prediction.json")):
-        if path.parent != folder and (path.parent.parent / "prediction.json").is_file():
+    for path in sorted(folder.rglob(PREDICTION_FILE)):
+        if path.parent != folder and (path.parent.parent / PREDICTION_FILE).is_file():
             continue  # of one slide of a patient with several: the patient's own lies above
         try:
             found.append(_result(path))
-        except (OSError, ValueError, KeyError, TypeError, SurvPGCError):
+        except SurvPGCError:
             problems.append(path.parent.name)
     if not found:
         spoilt = f" that can be read (damaged: {', '.join(problems[:3])})" if problems else ""
@@ -78,22 +75,20 @@ def read_results(folder: Path, patients: Path | None = None) -> tuple[CaseResult
 
 
 def _result(path: Path) -> CaseResult:
-    if path.stat().st_size > _MAX_JSON:
-        raise ValueError("too large")
-    document = json.loads(path.read_text(encoding="utf-8"))
+    document = read_prediction_json(path)
     folder = path.parent
     cases = sorted(folder.glob(f"*{SUFFIX}"))[:1]
     heatmap = folder / "heatmap_clinic.png"
-    if document.get("slides") and not cases:
-        places = [folder / Path(str(slide["name"])).stem for slide in document["slides"]]
+    if document.slides and not cases:
+        places = [folder / Path(name).stem for name in document.slide_names]
         cases = [case for place in places if (case := place / CASE_FILE).is_file()]
         heatmap = places[0] / heatmap.name
     return CaseResult(
         case_id=folder.name,
-        risk=float(document["risk"]),
-        risk_percentile=float(document["risk_percentile"]),
-        risk_group=str(document["risk_group"]),
-        record=parse_record(document.get("clinical") or {}),
+        risk=document.risk,
+        risk_percentile=document.risk_percentile,
+        risk_group=document.risk_group,
+        record=document.clinical or ClinicalRecord(),
         folder=folder,
         case_file=cases[0] if cases else None,
         case_files=tuple(cases),

@@ -22,7 +22,7 @@ from .attention_file import write_attention, write_attention_geojson
 from .case_file import CASE_FILE
 from .gallery import Gallery, write_gallery
 from .heatmap import heatmap_figure
-from .prediction_json import write_prediction_json
+from .prediction_json import PREDICTION_FILE, write_prediction_json
 from .report import PATHS, figure_png, report_html
 
 HEATMAP_PX = 1800
@@ -94,11 +94,11 @@ def write_joint_outputs(
         staging = Path(tempfile.mkdtemp(prefix=".writing-", dir=out))
         try:
             write_attention(prediction, scores, staging / "attention.h5")
-            write_prediction_json(prediction, staging / "prediction.json", record, sentences)
+            write_prediction_json(prediction, staging / PREDICTION_FILE, record, sentences)
             for name in _OF_ONE_SLIDE:
                 old = out / name
                 shutil.rmtree(old) if old.is_dir() else old.unlink(missing_ok=True)
-            for name in ("attention.h5", "prediction.json"):
+            for name in ("attention.h5", PREDICTION_FILE):
                 (staging / name).replace(out / name)
         finally:
             shutil.rmtree(staging, ignore_errors=True)
@@ -152,7 +152,7 @@ def _write_all(
         )
         (folder / "report.html").write_text(page, encoding="utf-8")
 
-    steps.append(lambda: write_prediction_json(prediction, folder / "prediction.json", record, sentences))
+    steps.append(lambda: write_prediction_json(prediction, folder / PREDICTION_FILE, record, sentences))
     steps.append(lambda: write_attention(prediction, scores, folder / "attention.h5"))
     steps.append(lambda: write_attention_geojson(prediction, scores, ranks, folder / "attention.geojson"))
     for name in scores:

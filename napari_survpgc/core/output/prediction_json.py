@@ -1,45 +1,116 @@
-"""prediction.json."""
+"""prediction.json: what it holds, written and read here alone."""
 
 from __future__ import annotations
 
-import dataclasses
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
+from napari_survpgc.core import documents, files
+from napari_survpgc.core.clinical.record import parse_record
+from napari_survpgc.core.errors import CohortError
 from napari_survpgc.core.notice import RESEARCH_NOTICE
-from napari_survpgc.core.types import ClinicalRecord, Prediction
+from napari_survpgc.core.types import Attribution, ClinicalRecord, Prediction
+
+PREDICTION_FILE = "prediction.json"
+
+_MAX_BYTES = 8 << 20
+
+
+class _Patches(TypedDict):
+    n_patches: int
+
+
+class SlideFacts(_Patches, total=False):
+    """The slide that is shown; features alone have only their number of patches."""
+
+    # Not NotRequired: under postponed annotations it is not seen at run time.
+    name: str
+    fingerprint: str
+    mpp: float | None
+    mpp_source: str | None
+    vendor: str | None
+    backend: str
+
+
+class PartFacts(TypedDict):
+    """One of several slides of a patient."""
+
+    name: str
+    fingerprint: str
+    n_patches: int
+    patch_px_level0: float
+
+
+@documents.leaves_out("slides")
+@dataclass(frozen=True, kw_only=True)
+class PredictionDocument:
+    """One patient's result.
+
+    A key that only some results have gets the default None here and stands among the names that are left out.
+
+    Attributes
+    ----------
+    risk ... attribution : as of :class:`~napari_survpgc.core.types.Prediction`.
+    bundle : what it says of itself.   encoders : modality -> id.   slides : when there are several.
+    clinical : None where no record was given.   version : of the software.
+    """
+
+    risk: float
+    risk_percentile: float
+    risk_group: str
+    hazards: tuple[float, ...]
+    survival: tuple[float, ...]
+    bin_edges_months: tuple[float, ...]
+    fold_risks: tuple[float, ...]
+    fold_survival: tuple[tuple[float, ...], ...]
+    attribution: Attribution | None
+    bundle: Mapping[str, Any]
+    encoders: Mapping[str, str]
+    slide: SlideFacts
+    slides: tuple[PartFacts, ...] | None = None
+    device: str
+    clinical: ClinicalRecord | None
+    sentences: tuple[str, ...]
+    warnings: tuple[str, ...]
+    version: str
+    notice: str
+
+    @property
+    def slide_names(self) -> tuple[str, ...]:
+        """File names of all slides; () for features alone."""
+        if self.slides:
+            return tuple(slide["name"] for slide in self.slides)
+        return (self.slide["name"],) if "name" in self.slide else ()
 
 
 def prediction_document(
     prediction: Prediction, record: ClinicalRecord | None, sentences: Sequence[str]
-) -> dict[str, Any]:
-    """Return what prediction.json holds; plain numbers and texts only."""
-    attribution = None
-    if prediction.attribution is not None:
-        attribution = {key: dict(value) for key, value in dataclasses.asdict(prediction.attribution).items()}
-    return {
-        "risk": prediction.risk,
-        "risk_percentile": prediction.risk_percentile,
-        "risk_group": prediction.risk_group,
-        "hazards": prediction.hazards.tolist(),
-        "survival": prediction.survival.tolist(),
-        "bin_edges_months": prediction.bin_edges_months.tolist(),
-        "fold_risks": prediction.fold_risks.tolist(),
-        "fold_survival": prediction.fold_survival.tolist(),
-        "attribution": attribution,
-        "bundle": dict(prediction.provenance["bundle"]),
-        "encoders": dict(prediction.provenance["encoders"]),
-        "slide": dict(prediction.provenance["slide"]),
-        **({"slides": prediction.provenance["slides"]} if "slides" in prediction.provenance else {}),
-        "device": prediction.provenance["device"],
-        "clinical": dataclasses.asdict(record) if record else None,
-        "sentences": list(sentences),
-        "warnings": list(prediction.warnings),
-        "version": prediction.provenance["version"],
-        "notice": RESEARCH_NOTICE,
-    }
+) -> PredictionDocument:
+    """Return what prediction.json says of a prediction."""
+    made = prediction.provenance
+    return PredictionDocument(
+        risk=prediction.risk,
+        risk_percentile=prediction.risk_percentile,
+        risk_group=prediction.risk_group,
+        hazards=tuple(prediction.hazards.tolist()),
+        survival=tuple(prediction.survival.tolist()),
+        bin_edges_months=tuple(prediction.bin_edges_months.tolist()),
+        fold_risks=tuple(prediction.fold_risks.tolist()),
+        fold_survival=tuple(tuple(row) for row in prediction.fold_survival.tolist()),
+        attribution=prediction.attribution,
+        bundle=made["bundle"],
+        encoders=made["encoders"],
+        slide=made["slide"],
+        slides=made.get("slides"),
+        device=made["device"],
+        clinical=record,
+        sentences=tuple(sentences),
+        warnings=prediction.warnings,
+        version=made["version"],
+        notice=RESEARCH_NOTICE,
+    )
 
 
 def write_prediction_json(
@@ -47,4 +118,17 @@ def write_prediction_json(
 ) -> None:
     """Write prediction.json; strict JSON without NaN."""
     document = prediction_document(prediction, record, sentences)
-    path.write_text(json.dumps(document, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    path.write_text(documents.dump(document), encoding="utf-8")
+
+
+def read_prediction_json(path: Path) -> PredictionDocument:
+    """Read prediction.json; CohortError, naming the file, if it is none or damaged."""
+    step = "Predict the patient again"
+    raw = files.read_bytes(path, _MAX_BYTES, CohortError, step)
+    try:
+        return documents.structure(documents.parse(raw), PredictionDocument)
+    except documents.DocumentError as error:
+        raise CohortError(f"{path} is damaged: {error}", step) from error
+
+
+documents.reads_with(ClinicalRecord, parse_record)
