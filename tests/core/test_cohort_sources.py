@@ -81,6 +81,36 @@ def test_a_new_source_is_asked_without_being_listed(tmp_path: Path, cohort_dir: 
         sys.modules.pop(f"{sources.__name__}.elsewhere", None)
 
 
+# --- expression ---------------------------------------------------------------------------------------------
+
+
+def test_a_patient_gets_the_expression_of_its_row(tmp_path: Path) -> None:
+    place = make_cohort(tmp_path / "cohort", n=4)
+    rows = "case_id,A,B,C\n02,1,-2.5,3\n P01 ,4,5,\nelsewhere,,8,NA\nP00,7,8,9\n"
+    (place / "expression.csv.gz").unlink()
+    (place / "expression.csv").write_text(rows)
+    patients = pd.read_csv(place / "patients.csv", dtype=str)
+    patients.assign(case_id=["P00", "x", "02", "P03"]).to_csv(place / "patients.csv", index=False)
+    cohort = read_cohort(place)
+    profile = cohort.profile("02")  # a number with a zero before it is an id all the same
+    assert profile is not None
+    assert profile.values == {"A": 1.0, "B": -2.5, "C": 3.0}
+    assert (profile.unit, profile.sample) == ("z-score", "02")
+    other = cohort.profile("elsewhere")
+    assert other is not None
+    assert other.values == {"B": 8.0}  # a gene without a value is not there
+    assert cohort.profile("P03") is None
+    assert replace(cohort, expression=None).profile("P00") is None
+
+
+def test_a_gene_that_stands_twice_is_named_by_its_own_name(tmp_path: Path) -> None:
+    place = make_cohort(tmp_path / "cohort", n=4)
+    (place / "expression.csv.gz").unlink()
+    (place / "expression.csv").write_text('case_id,A,"B",A,B\nP00,1,2,3,4\n')
+    with pytest.raises(CohortError, match="has the genes A, B twice"):
+        read_cohort(place)
+
+
 # --- digest -------------------------------------------------------------------------------------------------
 
 

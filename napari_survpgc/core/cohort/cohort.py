@@ -9,12 +9,14 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from napari_survpgc.core.types import ClinicalRecord, GeneSet
+from napari_survpgc.core.genomics.normalize import table_unit
+from napari_survpgc.core.types import ClinicalRecord, ExpressionProfile, ExpressionUnit, GeneSet
 
 SPLITS = ("train", "val", "test")
 
@@ -55,6 +57,31 @@ class Cohort:
     @property
     def name(self) -> str:
         return self.path.resolve().name
+
+    @cached_property
+    def unit(self) -> ExpressionUnit | None:
+        """The unit of the whole expression table, inferred as the trainer does it; None without expression."""
+        return None if self.expression is None else table_unit(self.expression.to_numpy(float))
+
+    def profile(self, case: str) -> ExpressionProfile | None:
+        """Return the expression of a patient, without the genes that have no value; None for one without expression."""
+        if self.expression is None or case not in self._row_of or self.unit is None:
+            return None
+        row = self.expression.iloc[self._row_of[case]].to_numpy(float)
+        known = {gene: v for gene, v in zip(self._genes, row.tolist(), strict=True) if v == v}
+        return ExpressionProfile(
+            known, self.unit, self.unit is ExpressionUnit.ZSCORE, case, "expression.csv.gz"
+        )
+
+    @cached_property
+    def _row_of(self) -> dict[str, int]:
+        assert self.expression is not None
+        return {str(case): row for row, case in enumerate(self.expression.index)}
+
+    @cached_property
+    def _genes(self) -> list[str]:
+        assert self.expression is not None
+        return [str(gene) for gene in self.expression.columns]
 
     def digest(self) -> str:
         """Return a SHA-256 (hex) over what the cohort says, the same on every machine.
