@@ -27,7 +27,7 @@ from napari_survpgc.app.session.session import Session
 from napari_survpgc.app.session.state import Severity
 from napari_survpgc.app.views.widgets.figure_view import FigureView
 from napari_survpgc.app.views.widgets.parts import note, panel, push, row
-from napari_survpgc.core.groups import risk_groups
+from napari_survpgc.core.groups import risk_groups, thirds
 from napari_survpgc.core.jobs.results_folder import CaseResult
 from napari_survpgc.core.output.plots import GROUPS, kaplan_meier_figure
 
@@ -190,8 +190,7 @@ class CohortPanel(QWidget):
         if not len(risks) or kind == MODEL:
             return ()
         if kind == "Thirds":
-            low, high = np.quantile(risks, [1 / 3, 2 / 3])
-            return float(low), float(high)
+            return thirds(risks)
         return (float(np.median(risks)) if kind == "Median" else self.threshold.risk,)
 
     def _groups(self) -> list[str]:
