@@ -241,13 +241,13 @@ class SurvPGCDock(QWidget):
 
     def compare(self, one: CaseResult, other: CaseResult) -> None:
         """Open two patients side by side; the slides are opened on a thread."""
-        folder, bundle, device = self.cohort.folder, self.session.bundle, self.session.device
+        predict = self.cohort.patients.predict_case()
 
         def work(progress: ProgressCallback) -> tuple[Side, Side]:
             progress("results", 0, 2)
-            first = load_side(one, folder, bundle, device)
+            first = load_side(one, predict)
             progress("results", 1, 2)
-            return first, load_side(other, folder, bundle, device)
+            return first, load_side(other, predict)
 
         self.session.start(work, "compare", self._show_comparison)
 

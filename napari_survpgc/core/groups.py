@@ -28,6 +28,12 @@ def risk_groups(risks: ArrayLike, cuts: Sequence[float]) -> NDArray[np.str_]:
     return np.array(names)[np.searchsorted(np.asarray(cuts), np.asarray(risks, np.float64), side="left")]
 
 
+def thirds(risks: ArrayLike) -> tuple[float, float]:
+    """Return the two cut points that divide patients into low, intermediate and high risk, a third each."""
+    low, high = np.quantile(np.asarray(risks, np.float64), [1 / 3, 2 / 3])
+    return float(low), float(high)
+
+
 @dataclass(frozen=True)
 class KaplanMeier:
     """A survival curve.

@@ -14,11 +14,15 @@ from qtpy.QtCore import QPoint, Qt
 from qtpy.QtWidgets import QInputDialog
 
 from napari_survpgc.app.dock import SurvPGCDock
-from napari_survpgc.app.views.cohort.compare import CompareControls
+from napari_survpgc.app.views.cohort.compare import CompareControls, load_side
 from napari_survpgc.core.bundle.bundle import load_bundle
+from napari_survpgc.core.cohort import read_cohort
+from napari_survpgc.core.cohort.sources import folder
 from napari_survpgc.core.jobs.batch import predict_batch, read_batch
+from napari_survpgc.core.jobs.cohort_risks import predict_cohort
 from napari_survpgc.core.jobs.results_folder import read_results
 from napari_survpgc.core.jobs.thumbnails import thumbnail_of
+from napari_survpgc.core.predict.predictor import Predictor
 from tests.builders import GENES, tissue_image, write_tiff
 
 from .conftest import WAIT_MS
@@ -118,7 +122,7 @@ def test_every_slide_of_a_list_that_fails_is_named(
     dock.session.load_bundle(bundle_folder)
     qtbot.waitUntil(lambda: dock.session.bundle is not None, timeout=WAIT_MS)
     with qtbot.waitSignal(dock.session.message, timeout=WAIT_MS) as caught:
-        dock.cohort.run_batch(tmp_path / "patients.csv", batch / "slides", None, tmp_path / "out")
+        dock.cohort.patients.run_batch(tmp_path / "patients.csv", batch / "slides", None, tmp_path / "out")
     message = caught.args[0]
     assert message.text.startswith("1 patients are done, 2 are not. D:")
     assert [line[:2] for line in message.details.splitlines()] == ["D:", "E:"]
@@ -200,9 +204,6 @@ def test_a_cohort_folder_is_predicted_from_its_features_with_all_slides_of_a_pat
     qtbot,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from napari_survpgc.core.jobs.cohort_risks import predict_cohort
-    from napari_survpgc.core.predict.predictor import Predictor
-
     cohort = tmp_path / "cohort"
     (cohort / "features").mkdir(parents=True)
     for number, case in enumerate("ABC"):
@@ -212,7 +213,7 @@ def test_a_cohort_folder_is_predicted_from_its_features_with_all_slides_of_a_pat
     patients["slide_ids"] = ["S0", "S1", "S2"]
     patients.to_csv(cohort / "patients.csv", index=False)
     predictor = Predictor(load_bundle(bundle_folder), "cpu")
-    single = {case.case_id: case.risk for case in predict_cohort(cohort, predictor)}
+    single = {case.case_id: case.risk for case in predict_cohort(read_cohort(cohort), predictor)}
     # A slide belongs to one patient; A's second one is a copy of B's under a name of its own.
     shutil.copy(cohort / "features" / "S1.h5", cohort / "features" / "S3.h5")
     patients["slide_ids"] = ["S0;S3", "S1", "S2"]
@@ -242,6 +243,56 @@ def test_a_cohort_folder_is_predicted_from_its_features_with_all_slides_of_a_pat
     qtbot.waitUntil(lambda: not dock.session.busy, timeout=WAIT_MS)
 
 
+def test_a_cohort_is_read_once_and_its_models_are_loaded_once(
+    dock: SurvPGCDock,
+    batch: Path,
+    bundle_folder: Path,
+    tmp_path: Path,
+    qtbot,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cohort = tmp_path / "cohort"
+    (cohort / "features").mkdir(parents=True)
+    shutil.copytree(batch / "slides", cohort / "slides")
+    for number, case in enumerate("ABC"):
+        (made,) = (batch / "results" / case / "features").glob("*.h5")
+        shutil.copy(made, cohort / "features" / f"S{number}.h5")
+    patients = pd.read_csv(batch / "patients.csv").iloc[:3].assign(slide_ids=["S0", "S1", "S2"])
+    patients.to_csv(cohort / "patients.csv", index=False)
+    shutil.copy(batch / "expression.csv", cohort / "expression.csv")
+    read: list[Path] = []
+    loaded: list[object] = []
+    find, load = folder.find_expression, Predictor.__init__
+    monkeypatch.setattr(
+        folder, "find_expression", lambda place, *more: read.append(place) or find(place, *more)
+    )
+    monkeypatch.setattr(Predictor, "__init__", lambda self, *more: loaded.append(self) or load(self, *more))
+    panel, session = dock.cohort, dock.session
+    session.load_bundle(bundle_folder)
+    qtbot.waitUntil(lambda: session.bundle is not None, timeout=WAIT_MS)
+    panel.open_folder(cohort)
+    qtbot.waitUntil(lambda: len(panel.cases) == 3, timeout=WAIT_MS)
+    strips = panel.strips.values()
+    qtbot.waitUntil(
+        lambda: all(not strip.item(n).icon().isNull() for strip in strips for n in range(3)), timeout=WAIT_MS
+    )
+    case = panel.cases[1]
+    side = load_side(case, panel.patients.predict_case())
+    side.opened.close()
+    panel.open_patient(case)
+    qtbot.waitUntil(lambda: session.result is not None, timeout=WAIT_MS)
+    assert side.prediction.risk == session.result.shown.risk == case.risk
+    assert session.expression.profile.values == dict.fromkeys(GENES, 0.5)
+    assert (read, len(loaded)) == ([cohort], 1)
+    qtbot.waitUntil(lambda: not session.busy, timeout=WAIT_MS)
+    # What changed on disk meanwhile is seen when the folder is opened again.
+    patients.assign(age=[50, 61, 70]).to_csv(cohort / "patients.csv", index=False)
+    panel.open_folder(cohort)
+    qtbot.waitUntil(lambda: panel.cases[1].record.age == 61, timeout=WAIT_MS)
+    assert (read, len(loaded)) == ([cohort] * 2, 1)
+    qtbot.waitUntil(lambda: not session.busy, timeout=WAIT_MS)
+
+
 def test_a_list_runs_all_slides_of_a_patient_and_asks_which_to_open(
     dock: SurvPGCDock,
     batch: Path,
@@ -256,7 +307,7 @@ def test_a_list_runs_all_slides_of_a_patient_and_asks_which_to_open(
     session.load_bundle(bundle_folder)
     qtbot.waitUntil(lambda: session.bundle is not None, timeout=WAIT_MS)
     with qtbot.waitSignal(session.message, timeout=WAIT_MS) as caught:
-        dock.cohort.run_batch(tmp_path / "patients.csv", batch / "slides", None, tmp_path / "out")
+        dock.cohort.patients.run_batch(tmp_path / "patients.csv", batch / "slides", None, tmp_path / "out")
     assert "S8" in caught.args[0].text
     (case,) = dock.cohort.cases
     asked: list[list[str]] = []

@@ -9,7 +9,14 @@ from hypothesis import strategies as st
 from sksurv import metrics as oracle
 from sksurv.util import Surv
 
-from napari_survpgc.core.groups import kaplan_meier, log_rank, numbers_at_risk, risk_groups, risk_percentile
+from napari_survpgc.core.groups import (
+    kaplan_meier,
+    log_rank,
+    numbers_at_risk,
+    risk_groups,
+    risk_percentile,
+    thirds,
+)
 from napari_survpgc.core.metrics import auc_at, brier, c_index, c_index_ipcw, integrated_auc, integrated_brier
 
 
@@ -121,3 +128,9 @@ def test_our_log_rank_statistic_is_that_of_lifelines(n_groups: int) -> None:
     groups = rng.integers(0, n_groups, 60)
     ours = _LogRankStatistic(times, events)(groups[:, None] == np.arange(n_groups)[None, :])
     assert ours == pytest.approx(multivariate_logrank_test(times, groups, events).test_statistic)
+
+
+def test_thirds_of_the_patients_are_low_intermediate_and_high() -> None:
+    risks = [3.0, -1.0, 2.0, 5.0, 0.0, 1.0]
+    groups = risk_groups(risks, thirds(risks)).tolist()
+    assert groups == ["high", "low", "intermediate", "high", "low", "intermediate"]

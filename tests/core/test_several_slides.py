@@ -15,6 +15,7 @@ from napari_survpgc.cli import run
 from napari_survpgc.core.attention.scores import patch_scores
 from napari_survpgc.core.bundle.bundle import Bundle, load_bundle
 from napari_survpgc.core.clinical.record import parse_record
+from napari_survpgc.core.cohort import read_cohort
 from napari_survpgc.core.errors import CancelledError, FeatureError
 from napari_survpgc.core.features.feature_file import read_features
 from napari_survpgc.core.jobs.batch import predict_batch, read_batch
@@ -68,7 +69,9 @@ def test_a_batch_gives_the_risk_that_training_sees(results: Path, bundle: Bundle
         shutil.copy(file, cohort / "features" / file.name)
     table = pd.read_csv(results.parent / "patients.csv").replace("S3;S9", "S3")
     table.to_csv(cohort / "patients.csv", index=False)
-    expected = {case.case_id: case.risk for case in predict_cohort(cohort, Predictor(bundle, "cpu"))}
+    expected = {
+        case.case_id: case.risk for case in predict_cohort(read_cohort(cohort), Predictor(bundle, "cpu"))
+    }
     found = {case.case_id: case.risk for case in read_results(results)}
     assert found == pytest.approx(expected)
 

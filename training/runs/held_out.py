@@ -11,17 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
-import numpy as np
-
 from napari_survpgc.core.bundle.bundle import Bundle
 from napari_survpgc.core.cohort.cohort import Cohort
 from napari_survpgc.core.errors import CohortError
 from napari_survpgc.core.features.feature_file import read_features
 from napari_survpgc.core.features.joined import join_slides
-from napari_survpgc.core.genomics.normalize import table_unit
 from napari_survpgc.core.models.base import TwoPathModel
 from napari_survpgc.core.predict.predictor import Predictor
-from napari_survpgc.core.types import ExpressionProfile, PatchFeatures, Prediction
+from napari_survpgc.core.types import PatchFeatures, Prediction
 
 from .bundling import make_bundle
 from .run_folder import Run
@@ -54,7 +51,6 @@ class HeldOutPredictor:
     def __init__(self, run: Run, cohort: Cohort, device: str = "cpu") -> None:
         self.run, self.cohort, self.device = run, cohort, device
         self._table = run.pooled
-        self._unit = None if cohort.expression is None else table_unit(cohort.expression.to_numpy(float))
         self._predictors: dict[int, Predictor] = {}
 
     def __enter__(self) -> HeldOutPredictor:
@@ -92,7 +88,7 @@ class HeldOutPredictor:
         paths = self.cohort.features[case]
         bags = [read_features(path) for path in paths]
         bag = join_slides(bags, [path.stem for path in paths])
-        patient = predictor.prepare_patient(self.cohort.records[case], self._profile(case))
+        patient = predictor.prepare_patient(self.cohort.records[case], self.cohort.profile(case))
         prediction = predictor.predict(patient, bag, attribution=False)
         saved = float(row["risk"].iloc[0])
         if not abs(prediction.risk - saved) <= _TOLERANCE:
@@ -109,12 +105,3 @@ class HeldOutPredictor:
             alone = dataclasses.replace(self._bundle, fold_files=self._bundle.fold_files[place : place + 1])
             self._predictors[fold] = Predictor(alone, self.device)
         return self._predictors[fold]
-
-    def _profile(self, case: str) -> ExpressionProfile | None:
-        frame = self.cohort.expression
-        if frame is None or self._unit is None or case not in frame.index:
-            return None
-        row = frame.loc[[case]].to_numpy(float)[0]
-        known = {str(g): float(v) for g, v in zip(frame.columns, row, strict=True) if np.isfinite(v)}
-        # Inferred as the trainer does it (see dataset.load_dataset).
-        return ExpressionProfile(known, self._unit, False, case, "expression")

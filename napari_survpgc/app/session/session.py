@@ -27,6 +27,7 @@ from napari_survpgc.core.genomics.units import parse_unit
 from napari_survpgc.core.jobs.analysis import Analysis, Analyzer, features_of_slide
 from napari_survpgc.core.output.case_file import SavedCase, find_case_slide, load_case, save_case
 from napari_survpgc.core.output.folder import write_outputs
+from napari_survpgc.core.predict.cache import PredictorCache
 from napari_survpgc.core.predict.predictor import Predictor, state_of
 from napari_survpgc.core.predict.what_if import attribute, for_slide, what_if
 from napari_survpgc.core.tissue.find import find_tissue
@@ -99,7 +100,8 @@ class Session(QObject):
         self.case_name = ""
         self.view_settings: dict[str, Any] = {}
         self.programme_shifts: dict[str, float] = {}
-        self._predictor: Predictor | None = None
+        self.predictors = PredictorCache()
+        self._predictor: Predictor | None = None  # of the result that is shown
         self._record_of_result: ClinicalRecord | None = None
         self._awaiting_model = False  # a reopened case whose model is not ready yet
         self._jobs: list[Job] = []
@@ -411,7 +413,7 @@ class Session(QObject):
         if self.given_features is not None:
             return self._run_from(self.given_features.path)
         opened, bundle, tissue = self.opened, self.bundle, self.tissue
-        analyzer = Analyzer(bundle, self.device, self._predictor)
+        analyzer = Analyzer(bundle, self.device, self.predictors)
         record, profile = self.record, self._profile
         # Kept between sessions; one processor is left to the window.
         workers = max(1, (os.cpu_count() or 2) - 1)
@@ -671,10 +673,11 @@ class Session(QObject):
             self.say("The features of this case were moved away: press Run before asking 'what if'.")
             return
         features, profile, device = case.features, case.profile, self.device
+        predictors = self.predictors
         info = opened.slide.info
 
         def ready(progress: ProgressCallback) -> tuple[Predictor, Prediction]:
-            predictor = Predictor(bundle, device)
+            predictor = predictors.get(bundle, device)
             patient = predictor.prepare_patient(case.record, profile)
             again = predictor.predict(patient, features, info, attribution=False)
             return predictor, for_slide(again, info)
@@ -730,7 +733,7 @@ class Session(QObject):
         if self.opened is None or self.bundle is None or self.missing():
             return None
         opened, record, profile = self.opened, self.record, self._profile
-        analyzer = Analyzer(self.bundle, self.device, self._predictor)
+        analyzer = Analyzer(self.bundle, self.device, self.predictors)
         return self._analyze(
             lambda progress: analyzer.predict(opened.slide, record, profile, features, progress=progress),
             opened,

@@ -34,12 +34,14 @@ from napari_survpgc.core.features.drift import PROFILE_FILE as _PROFILE
 from napari_survpgc.core.features.drift import FeatureProfile, parse_profile
 from napari_survpgc.core.genomics.gene_sets import composition, read_gmt
 from napari_survpgc.core.genomics.normalize import GeneReference
+from napari_survpgc.core.groups import thirds
 from napari_survpgc.core.types import GeneSet
 
 if TYPE_CHECKING:
     import torch
 
     from napari_survpgc.core.models.base import SurvivalModel
+
 from .config import BundleConfig, config_from_json
 
 FORMAT = 1
@@ -86,8 +88,7 @@ class Bundle:
 
     @cached_property
     def risk_cuts(self) -> tuple[float, float]:
-        low, high = np.quantile(self.reference["risk"].to_numpy(float), [1 / 3, 2 / 3])
-        return float(low), float(high)
+        return thirds(self.reference["risk"].to_numpy(float))
 
     @property
     def n_bins(self) -> int:

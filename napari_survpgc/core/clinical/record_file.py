@@ -24,48 +24,81 @@ def read_record(path: Path, case: str | None = None) -> ClinicalRecord:
     ------
     ClinicalError : missing or unreadable file, wrong columns, unknown or repeated case, unusable values.
     """
-    text = read_text(path)
-    if path.suffix.lower() == ".json" or text.lstrip()[:1] == "{":
-        try:
-            document = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise ClinicalError(f"{path.name} is not valid JSON ({error})", _example()) from error
-        if not isinstance(document, dict):
-            raise ClinicalError(f"{path.name} does not hold one record", _example())
-        if isinstance(document.get("clinical"), dict):
-            document = document["clinical"]
-        return _named(path, {k: v for k, v in document.items() if plain(k) not in ("case id", "slide ids")})
-    rows, columns = _read_rows(path, text)
-    fields = {column: name for column in columns if (name := field_of_column(column))}
-    if not fields:
-        raise ClinicalError(
-            f"{path.name} has none of the columns {', '.join(CLINICAL_FIELDS)}", "Name the columns like that"
-        )
-    twice = sorted({n for n in fields.values() if list(fields.values()).count(n) > 1})
-    if twice:
-        raise ClinicalError(f"{path.name} has several columns for {twice[0]}", "Keep one of them")
-    id_column = _id_column(columns)
-    if case is not None and id_column is not None:
-        chosen = [row for row in rows if (row[id_column] or "").strip() == case]
-        if not chosen:
-            known = [row[id_column] or "" for row in rows]
-            near = difflib.get_close_matches(case, known, 3) or known[:3]
+    return RecordFile(path).record(case)
+
+
+class RecordFile:
+    """The records of a file, which is read once for all its patients.
+
+    Raises
+    ------
+    ClinicalError : missing or unreadable file, wrong columns.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._only: Mapping[str, object] | None = None  # of a JSON file
+        text = read_text(path)
+        if path.suffix.lower() == ".json" or text.lstrip()[:1] == "{":
+            self._only = _read_object(path, text)
+            return
+        self._rows, columns = _read_rows(path, text)
+        self._fields = {column: name for column in columns if (name := field_of_column(column))}
+        names = list(self._fields.values())
+        if not names:
             raise ClinicalError(
-                f"{path.name} has no case {case}", f"Choose one that it has, e.g. {', '.join(near)}"
+                f"{path.name} has none of the columns {', '.join(CLINICAL_FIELDS)}",
+                "Name the columns like that",
             )
-    else:
-        chosen = rows
-        if case is not None and len(rows) > 1:
-            raise ClinicalError(f"{path.name} has no column case_id", "Add it, or give a file with one row")
-    if len(chosen) > 1:
-        if case is None:
-            raise ClinicalError(f"{path.name} holds {len(rows)} patients", "Say which one with --case")
-        distinct = {tuple(row[c] for c in fields) for row in chosen}
-        if len(distinct) > 1:
-            raise ClinicalError(
-                f"{path.name} holds {len(chosen)} different rows for {case}", "Keep one of them"
-            )
-    return _named(path, {name: chosen[0][column] for column, name in fields.items()})
+        twice = sorted({n for n in names if names.count(n) > 1})
+        if twice:
+            raise ClinicalError(f"{path.name} has several columns for {twice[0]}", "Keep one of them")
+        self._id_column = _id_column(columns)
+        self._rows_of: dict[str, list[dict[str, str | None]]] = {}
+        if self._id_column is not None:
+            for row in self._rows:
+                self._rows_of.setdefault((row[self._id_column] or "").strip(), []).append(row)
+
+    def record(self, case: str | None = None) -> ClinicalRecord:
+        """Return the record of a case; the only one for None.
+
+        Raises
+        ------
+        ClinicalError : unknown or repeated case, unusable values.
+        """
+        if self._only is not None:
+            return _named(self._path, self._only)
+        name, chosen = self._path.name, self._rows
+        if case is not None and self._id_column is not None:
+            chosen = self._rows_of.get(case, [])
+            if not chosen:
+                known = [row[self._id_column] or "" for row in self._rows]
+                near = difflib.get_close_matches(case, known, 3) or known[:3]
+                raise ClinicalError(
+                    f"{name} has no case {case}", f"Choose one that it has, e.g. {', '.join(near)}"
+                )
+        elif case is not None and len(chosen) > 1:
+            raise ClinicalError(f"{name} has no column case_id", "Add it, or give a file with one row")
+        if len(chosen) > 1:
+            if case is None:
+                raise ClinicalError(f"{name} holds {len(chosen)} patients", "Say which one with --case")
+            if len({tuple(row[c] for c in self._fields) for row in chosen}) > 1:
+                raise ClinicalError(
+                    f"{name} holds {len(chosen)} different rows for {case}", "Keep one of them"
+                )
+        return _named(self._path, {field: chosen[0][column] for column, field in self._fields.items()})
+
+
+def _read_object(path: Path, text: str) -> dict[str, object]:
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ClinicalError(f"{path.name} is not valid JSON ({error})", _example()) from error
+    if not isinstance(document, dict):
+        raise ClinicalError(f"{path.name} does not hold one record", _example())
+    if isinstance(document.get("clinical"), dict):
+        document = document["clinical"]
+    return {k: v for k, v in document.items() if plain(k) not in ("case id", "slide ids")}
 
 
 def list_cases(path: Path) -> tuple[str, ...]:

@@ -1,32 +1,43 @@
-"""Reads a cohort folder and reports everything that is wrong with it at once."""
+"""Reads a cohort from whichever source knows its place, and reports everything that is wrong with it at once."""
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 from pathlib import Path
+from typing import Protocol, cast
 
-from napari_survpgc.core.clinical.record import parse_record
-from napari_survpgc.core.errors import (
-    ClinicalError,
-    CohortError,
-    ExpressionError,
-    counted,
-    several,
-    some,
-    too_many,
-)
-from napari_survpgc.core.genomics.gene_sets import read_gmt
-from napari_survpgc.core.types import CLINICAL_FIELDS, ClinicalRecord, GeneSet
-
-from .checks import find_expression, find_features, find_folds, find_outcome, read_reference
+from . import sources
 from .cohort import Cohort
-from .text_table import read_text_table
+from .sources import folder
 
 
-def read_cohort(folder: Path, *, endpoint: str = "survival", open_features: bool = False) -> Cohort:
-    """Read and check a cohort folder.
+class Source(Protocol):
+    """What a module of ``sources/`` offers."""
+
+    def recognises(self, place: Path) -> bool:
+        """Return True for a place of this source, from names alone: every source is asked."""
+
+    def read(self, place: Path, *, endpoint: str = "survival", open_features: bool = False) -> Cohort:
+        """Read and check it, see :func:`read_cohort`."""
+
+
+# What no source recognises is told to be no cohort folder.
+_LAST: Source = folder
+
+
+def cohort_sources() -> dict[str, Source]:
+    """Return the modules of ``sources/`` by name; a new file there is a new source."""
+    names = sorted(module.name for module in pkgutil.iter_modules(sources.__path__))
+    return {name: cast(Source, importlib.import_module(f"{sources.__name__}.{name}")) for name in names}
+
+
+def read_cohort(place: Path, *, endpoint: str = "survival", open_features: bool = False) -> Cohort:
+    """Read and check a cohort, by the source that recognises it.
 
     Parameters
     ----------
+    place : a cohort folder, or what another source reads.
     endpoint : "survival" (survival_months, event) or the name of a further one (<name>_months, <name>_event).
     open_features : look into every feature file too, so that damage is listed with the other problems.
 
@@ -34,62 +45,5 @@ def read_cohort(folder: Path, *, endpoint: str = "survival", open_features: bool
     ------
     CohortError : lists all problems, not only the first.
     """
-    table = folder / "patients.csv"
-    if not table.is_file():
-        raise CohortError(
-            f"{folder} is not a cohort folder: it has no patients.csv", "See the README for its files"
-        )
-    patients = read_text_table(table)
-    if "case_id" not in patients.columns:
-        raise CohortError(
-            f"{table} has no column case_id", "Name the column with the patients' ids like that"
-        )
-    months_column = "survival_months" if endpoint == "survival" else f"{endpoint}_months"
-    event_column = "event" if endpoint == "survival" else f"{endpoint}_event"
-    problems: list[str] = []
-    case = patients["case_id"].str.strip()
-    problems += several(
-        "patient {} is listed twice", "patients {} are listed twice", set(case[case.duplicated()])
-    )
-    if case.eq("").any():
-        problems.append(f"{int(case.eq('').sum())} rows have no case_id")
-    if patients.empty:
-        problems.append("patients.csv has no patients")
-    months, event = find_outcome(patients, case, months_column, event_column, problems)
-    records: dict[str, ClinicalRecord] = {}
-    columns = [c for c in CLINICAL_FIELDS if c in patients.columns]
-    unusable = []
-    for c, row in zip(case, patients[columns].to_dict("records"), strict=True):
-        try:
-            records[c] = parse_record({str(k): v for k, v in row.items()})
-        except ClinicalError as error:
-            unusable.append(f"patient {c}: {error.problem}")
-    problems += some(unusable)
-    features = find_features(folder, case, patients, open_features, problems)
-    expression = find_expression(folder, set(case), problems)
-    folds = find_folds(folder, set(case), problems)
-    gene_sets: tuple[GeneSet, ...] = ()
-    if (folder / "gene_sets.gmt").is_file():
-        try:
-            gene_sets = read_gmt(folder / "gene_sets.gmt")
-        except ExpressionError as error:
-            problems.append(str(error))
-    if problems:
-        raise CohortError(
-            f"The cohort {folder} has {counted(problems)}: {too_many(problems, 40)}", "Correct the files"
-        )
-    clean = patients.assign(survival_months=months, event=event.astype(int), case_id=case).set_index(
-        "case_id"
-    )
-    reference = folder / "expression_reference.csv"
-    return Cohort(
-        path=folder,
-        patients=clean,
-        records=records,
-        features=features,
-        expression=expression,
-        expression_reference=read_reference(reference) if reference.is_file() else None,
-        gene_sets=gene_sets,
-        folds=folds,
-        endpoint=endpoint,
-    )
+    found = (source for source in cohort_sources().values() if source.recognises(place))
+    return next(found, _LAST).read(place, endpoint=endpoint, open_features=open_features)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import difflib
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,8 @@ from .expression_table import (
 )
 from .genes import current_symbol, ensembl_id, gene_table, is_spreadsheet_date
 from .units import if_logarithmic, infer_unit, unit_in
+
+_AHEAD = 64  # columns of a matrix at a time: 80 MB of 20,000 genes
 
 
 class SampleNeededError(ExpressionError):
@@ -59,21 +62,97 @@ def read_expression(
     ExpressionError : missing or damaged file, wrong columns, unknown sample, values that are no numbers, a gene
         twice with different values.
     """
-    text = read_text(path)
-    header, delimiter, has_header = read_header(path, text)
-    lower = [h.strip().lower() for h in header]
-    if {"gene_id", "gene_name"} <= set(lower) and any(h.endswith("unstranded") for h in lower):
-        return _gdc(path, text, header, delimiter, unit)
-    if len(header) < 2:
-        raise ExpressionError(f"{path.name} has one column", EXAMPLE)
-    if not has_header:
-        if len(header) != 2:
-            raise ExpressionError(f"{path.name} has {len(header)} columns of numbers and no header", EXAMPLE)
-        frame = parse_columns(path, text, delimiter, [0, 1], header=False)
-        return _profile(path, frame[0], frame[1], path.stem, unit, "")
-    if _genes_in_columns(lower, header):
-        return _row_of_table(path, text, header, delimiter, sample, unit)
-    return _column_of_matrix(path, text, header, delimiter, sample, unit)
+    return ExpressionFile(path).read(sample, unit)
+
+
+class ExpressionFile:
+    """The samples of a file, which is read once for all of them.
+
+    Parameters
+    ----------
+    wanted : samples that will be read, in this order: of a matrix, columns are then parsed many at a time.
+
+    Raises
+    ------
+    ExpressionError : missing or damaged file, a column twice.
+    """
+
+    def __init__(self, path: Path, wanted: Sequence[str] = ()) -> None:
+        self.path, self._wanted = path, wanted
+        self._text = read_text(path)
+        self._header, self._delimiter, self._has_header = read_header(path, self._text)
+        self._parsed = pd.DataFrame()  # columns of a matrix by their number
+
+    def read(self, sample: str | None = None, unit: ExpressionUnit | None = None) -> ExpressionProfile:
+        """Read one sample, see :func:`read_expression`."""
+        path, header = self.path, self._header
+        lower = [h.strip().lower() for h in header]
+        if {"gene_id", "gene_name"} <= set(lower) and any(h.endswith("unstranded") for h in lower):
+            return _gdc(path, self._text, header, self._delimiter, unit)
+        if len(header) < 2:
+            raise ExpressionError(f"{path.name} has one column", EXAMPLE)
+        if not self._has_header:
+            if len(header) != 2:
+                raise ExpressionError(
+                    f"{path.name} has {len(header)} columns of numbers and no header", EXAMPLE
+                )
+            frame = parse_columns(path, self._text, self._delimiter, [0, 1], header=False)
+            return _profile(path, frame[0], frame[1], path.stem, unit, "")
+        if _genes_in_columns(lower, header):
+            return self._row_of_table(sample, unit)
+        return self._column_of_matrix(lower, sample, unit)
+
+    @cached_property
+    def _rows(self) -> tuple[list[str], list[str]]:
+        """The rows of a table with one sample a row, as text, and their names."""
+        lines = [line for line in self._text.splitlines()[1:] if line.strip()]
+        return lines, [line.split(self._delimiter, 1)[0].strip().strip('"') for line in lines]
+
+    def _row_of_table(self, sample: str | None, unit: ExpressionUnit | None) -> ExpressionProfile:
+        """Parse one row only."""
+        path, header = self.path, self._header
+        lines, names = self._rows
+        name = _choose(path, names, sample)
+        if names.count(name) > 1:
+            raise ExpressionError(f"{path.name} has the sample {name} twice", "Keep one of them")
+        values = next(csv.reader([lines[names.index(name)]], delimiter=self._delimiter))
+        if len(values) != len(header):
+            raise ExpressionError(
+                f"The row {name} of {path.name} has {len(values)} of {len(header)} values", EXAMPLE
+            )
+        return _profile(path, pd.Series(header[1:]), pd.Series(values[1:]), name, unit, "")
+
+    def _column_of_matrix(
+        self, lower: Sequence[str], sample: str | None, unit: ExpressionUnit | None
+    ) -> ExpressionProfile:
+        path, header = self.path, self._header
+        gene_column = next(
+            (i for i, h in enumerate(lower) if h in ("hugo_symbol", "gene_symbol", "symbol")), 0
+        )
+        samples = [
+            h for i, h in enumerate(header) if i != gene_column and i != 0 and lower[i] not in EXTRA_COLUMNS
+        ]
+        if gene_column != 0 and lower[0] not in GENE_COLUMNS | EXTRA_COLUMNS:
+            samples.insert(0, header[0])
+        if not samples:
+            raise ExpressionError(f"{path.name} has no column with values", EXAMPLE)
+        name = samples[0] if len(samples) == 1 else _choose(path, samples, sample)
+        column = list(header).index(name)
+        if column not in self._parsed:
+            self._parse(gene_column, column, samples)
+        hint = name if len(samples) == 1 else ""
+        shown = path.name.split(".")[0] if len(samples) == 1 else name
+        genes, values = self._parsed[gene_column], self._parsed[column]
+        return _profile(path, genes, values, shown, unit, hint, merge="entrez_gene_id" in lower)
+
+    def _parse(self, gene_column: int, column: int, samples: Sequence[str]) -> None:
+        """Parse a column, and those that are wanted after it: each time the whole text must be gone through."""
+        found = (_matching(samples, wanted) for wanted in self._wanted)
+        order = [self._header.index(names[0]) for names in found if len(names) == 1]
+        ahead = order[order.index(column) :][:_AHEAD] if column in order else []
+        columns = list(dict.fromkeys((gene_column, column, *ahead)))
+        self._parsed = parse_columns(self.path, self._text, self._delimiter, columns, header=True)
+        self._parsed.columns = pd.Index(columns)
 
 
 # --- layouts ------------------------------------------------------------------------------------------------
@@ -105,53 +184,6 @@ def _gdc(
     return _finish(path, genes, frame[column], path.name.split(".")[0], found, True, [], merge=True)
 
 
-def _row_of_table(
-    path: Path,
-    text: str,
-    header: Sequence[str],
-    delimiter: str,
-    sample: str | None,
-    unit: ExpressionUnit | None,
-) -> ExpressionProfile:
-    """A table with one sample a row: find the row as text, then parse that row only."""
-    lines = [line for line in text.splitlines()[1:] if line.strip()]
-    names = [line.split(delimiter, 1)[0].strip().strip('"') for line in lines]
-    name = _choose(path, names, sample)
-    if names.count(name) > 1:
-        raise ExpressionError(f"{path.name} has the sample {name} twice", "Keep one of them")
-    values = next(csv.reader([lines[names.index(name)]], delimiter=delimiter))
-    if len(values) != len(header):
-        raise ExpressionError(
-            f"The row {name} of {path.name} has {len(values)} of {len(header)} values", EXAMPLE
-        )
-    return _profile(path, pd.Series(header[1:]), pd.Series(values[1:]), name, unit, "")
-
-
-def _column_of_matrix(
-    path: Path,
-    text: str,
-    header: Sequence[str],
-    delimiter: str,
-    sample: str | None,
-    unit: ExpressionUnit | None,
-) -> ExpressionProfile:
-    lower = [h.strip().lower() for h in header]
-    gene_column = next((i for i, h in enumerate(lower) if h in ("hugo_symbol", "gene_symbol", "symbol")), 0)
-    samples = [
-        h for i, h in enumerate(header) if i != gene_column and i != 0 and lower[i] not in EXTRA_COLUMNS
-    ]
-    if gene_column != 0 and lower[0] not in GENE_COLUMNS | EXTRA_COLUMNS:
-        samples.insert(0, header[0])
-    if not samples:
-        raise ExpressionError(f"{path.name} has no column with values", EXAMPLE)
-    name = samples[0] if len(samples) == 1 else _choose(path, samples, sample)
-    frame = parse_columns(path, text, delimiter, [gene_column, list(header).index(name)], header=True)
-    frame.columns = ["gene", "value"]
-    hint = name if len(samples) == 1 else ""
-    shown = path.name.split(".")[0] if len(samples) == 1 else name
-    return _profile(path, frame["gene"], frame["value"], shown, unit, hint, merge="entrez_gene_id" in lower)
-
-
 def _genes_in_columns(lower: Sequence[str], header: Sequence[str]) -> bool:
     if lower[0] in CASE_COLUMNS:
         return True
@@ -172,20 +204,22 @@ def _choose(path: Path, names: Sequence[str], sample: str | None) -> str:
         if len(names) == 1:
             return names[0]
         raise SampleNeededError(path.name, tuple(names))
-    if sample in names:
-        return sample
-    beginning = sorted({n for n in names if n.startswith(sample)})
-    if len(beginning) == 1:
-        return beginning[0]
-    if len(beginning) > 1:
+    found = _matching(names, sample)
+    if len(found) == 1:
+        return found[0]
+    if len(found) > 1:
         raise ExpressionError(
-            f"{path.name} has {len(beginning)} samples of {sample}",
-            f"Say which one: {', '.join(beginning[:4])}",
+            f"{path.name} has {len(found)} samples of {sample}",
+            f"Say which one: {', '.join(found[:4])}",
         )
     near = difflib.get_close_matches(sample, names, 3) or list(names[:3])
     raise ExpressionError(
         f"{path.name} has no sample {sample}", f"Choose one that it has, e.g. {', '.join(near)}"
     )
+
+
+def _matching(names: Sequence[str], sample: str) -> list[str]:
+    return [sample] if sample in names else sorted({n for n in names if n.startswith(sample)})
 
 
 # --- values -------------------------------------------------------------------------------------------------

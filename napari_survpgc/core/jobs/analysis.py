@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +11,7 @@ from napari_survpgc.core.attention.maps import AttentionMaps
 from napari_survpgc.core.bundle.bundle import Bundle
 from napari_survpgc.core.errors import FeatureError
 from napari_survpgc.core.features.feature_file import check_within, read_features
+from napari_survpgc.core.predict.cache import PredictorCache
 from napari_survpgc.core.predict.predictor import Predictor
 from napari_survpgc.core.slide.slide import Slide, require_mpp
 from napari_survpgc.core.types import (
@@ -50,12 +51,12 @@ class Analyzer:
 
     Attributes
     ----------
-    predictor : of an earlier run, used again when it is of the same bundle.
+    predictors : where the models may be in memory already.
     """
 
     bundle: Bundle
     device: str = "auto"
-    predictor: Predictor | None = None
+    predictors: PredictorCache = field(default_factory=PredictorCache)
 
     def run(
         self,
@@ -101,9 +102,7 @@ class Analyzer:
         warnings: tuple[str, ...],
         progress: ProgressCallback | None,
     ) -> Analysis:
-        predictor = self.predictor
-        if predictor is None or predictor.bundle is not self.bundle:
-            predictor = Predictor(self.bundle, self.device)
+        predictor = self.predictors.get(self.bundle, self.device)
         patient = predictor.prepare_patient(record, profile)
         prediction = predictor.predict(patient, features, slide.info, warnings=warnings, progress=progress)
         return Analysis(predictor, record, tissue, features, prediction, AttentionMaps(prediction).ranked())

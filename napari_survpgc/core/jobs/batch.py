@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from napari_survpgc.core.bundle.bundle import Bundle
-from napari_survpgc.core.clinical.record_file import read_record
+from napari_survpgc.core.clinical.record_file import RecordFile
 from napari_survpgc.core.cohort.text_table import read_text_table
 from napari_survpgc.core.errors import CohortError, SurvPGCError
-from napari_survpgc.core.genomics.expression_file import read_expression
+from napari_survpgc.core.genomics.expression_file import ExpressionFile
 from napari_survpgc.core.output.prediction_json import PREDICTION_FILE, read_prediction_json
 from napari_survpgc.core.slide.formats import find_slide
 from napari_survpgc.core.types import (
@@ -74,6 +75,9 @@ def read_batch(
     frame = read_text_table(patients)
     if "case_id" not in frame.columns:
         raise CohortError(f"{patients.name} has no column case_id", "Name the column with the ids like that")
+    # Each file is read once; one that cannot be read is told for every patient.
+    records, tables = cache(RecordFile), cache(ExpressionFile)
+    cases = tuple(frame["case_id"].str.strip())
     items, problems = [], []
     for _, row in frame.iterrows():
         case = str(row["case_id"]).strip()
@@ -84,8 +88,8 @@ def read_batch(
             problems.append((case, f"There is no slide {' or '.join(ids)} in {slides}."))
             continue
         try:
-            record = read_record(patients, case)
-            profile = read_expression(expression, sample=case) if expression else None
+            record = records(patients).record(case)
+            profile = tables(expression, cases).read(case) if expression else None
         except SurvPGCError as error:
             problems.append((case, str(error)))
             continue

@@ -1,21 +1,22 @@
-"""Many patients: a results folder or a cohort folder as a table of risks, and predicting a list of slides."""
+"""The patients of a cohort: all their risks, and one of them with what belongs to it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
 
-from napari_survpgc.core.cohort.expression import profile_of
-from napari_survpgc.core.cohort.read import read_cohort
+from napari_survpgc.core.cohort.cohort import Cohort
 from napari_survpgc.core.errors import CohortError, SurvPGCError
 from napari_survpgc.core.features.feature_file import read_features
 from napari_survpgc.core.features.joined import join_slides
 from napari_survpgc.core.predict.predictor import Predictor
 from napari_survpgc.core.slide.formats import find_slide
+from napari_survpgc.core.slide.slide import Slide
 from napari_survpgc.core.types import (
     ClinicalRecord,
     ExpressionProfile,
     PatchFeatures,
+    Prediction,
     ProgressCallback,
 )
 
@@ -23,15 +24,14 @@ from .results_folder import CaseResult
 
 
 def predict_cohort(
-    folder: Path, predictor: Predictor, progress: ProgressCallback | None = None
+    cohort: Cohort, predictor: Predictor, progress: ProgressCallback | None = None
 ) -> tuple[CaseResult, ...]:
-    """Predict every patient of a cohort folder that has features; several slides are one bag, as in training.
+    """Predict every patient of a cohort that has features; several slides are one bag, as in training.
 
     Raises
     ------
-    CohortError : the folder is not a usable cohort, or none of its patients can be predicted.
+    CohortError : none of the patients can be predicted.
     """
-    cohort = read_cohort(folder)
     results: list[CaseResult] = []
     reasons: list[str] = []
     cases = [str(case) for case in cohort.patients.index]
@@ -44,14 +44,14 @@ def predict_cohort(
             reasons.append(f"{case} has no features")
             continue
         try:
-            patient = predictor.prepare_patient(cohort.records[case], profile_of(cohort, case))
+            patient = predictor.prepare_patient(cohort.records[case], cohort.profile(case))
             prediction = predictor.predict(
                 patient, join_slides(*_bags(cohort.features[case])), attribution=False, keep_state=False
             )
         except SurvPGCError as error:
             reasons.append(f"{case}: {error.problem}")
             continue
-        found = (find_slide(folder / "slides", file.stem) for file in cohort.features[case])
+        found = (find_slide(cohort.path / "slides", file.stem) for file in cohort.features[case])
         slides = tuple(slide for slide in found if slide is not None)
         results.append(
             CaseResult(
@@ -70,7 +70,7 @@ def predict_cohort(
         progress("patients", len(cases), len(cases))
     if not results:
         raise CohortError(
-            f"None of the {len(cases)} patients of {folder.name} can be predicted ({reasons[0]})",
+            f"None of the {len(cases)} patients of {cohort.path.name} can be predicted ({reasons[0]})",
             "Make the features with 'survpgc features', or choose another bundle",
         )
     return tuple(results)
@@ -82,20 +82,34 @@ def _bags(files: Sequence[Path]) -> tuple[list[PatchFeatures], list[str]]:
 
 
 def cohort_patient(
-    folder: Path, case: str, slide: Path | None = None
+    cohort: Cohort, case: str, slide: Path | None = None
 ) -> tuple[ClinicalRecord, ExpressionProfile | None, Path]:
-    """Return record, expression and the feature file of a slide (the first one) of one patient of a cohort folder."""
-    cohort = read_cohort(folder)
+    """Return record, expression and the feature file of a slide (the first one) of one patient of a cohort.
+
+    Raises
+    ------
+    CohortError : no such patient with features, or no features of that slide.
+    """
+    name = cohort.path.name
     if case not in cohort.records or not cohort.features[case]:
-        raise CohortError(f"{folder.name} has no patient {case} with features", "Choose another patient")
+        raise CohortError(f"{name} has no patient {case} with features", "Choose another patient")
     files = cohort.features[case]
     file = files[0] if slide is None else next((f for f in files if f.stem == slide.stem), None)
     if file is None:
         raise CohortError(
-            f"{folder.name} has no features of the slide {slide.name if slide else ''}",
-            "Choose another slide",
+            f"{name} has no features of the slide {slide.name if slide else ''}", "Choose another slide"
         )
-    return cohort.records[case], profile_of(cohort, case), file
+    return cohort.records[case], cohort.profile(case), file
 
 
-# --- a list of slides ---------------------------------------------------------------------------------------
+def predict_slide_of(cohort: Cohort, case: str, slide: Slide, predictor: Predictor) -> Prediction:
+    """Predict a patient from the first slide alone, for a map over it; nothing is kept for "what if".
+
+    Raises
+    ------
+    CohortError : see :func:`cohort_patient`.   FeatureError : the features do not fit the model.
+    """
+    record, profile, features = cohort_patient(cohort, case)
+    patient = predictor.prepare_patient(record, profile)
+    bag = read_features(features, slide_mpp=slide.info.mpp)
+    return predictor.predict(patient, bag, attribution=False, keep_state=False)

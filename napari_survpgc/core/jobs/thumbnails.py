@@ -19,15 +19,14 @@ from napari_survpgc.core.types import (
 
 from .results_folder import CaseResult
 
+PredictCase = Callable[[CaseResult, Slide], Prediction]
+"""Makes the prediction of a patient who has features but no results."""
+
 
 def thumbnail_of(
-    case: CaseResult, max_px: int, predict: Callable[[CaseResult, Slide], Prediction] | None = None
+    case: CaseResult, max_px: int, predict: PredictCase | None = None
 ) -> NDArray[np.uint8] | None:
     """Return a small picture of a patient, the clinic map (or the only one) over the slide.
-
-    Parameters
-    ----------
-    predict : makes the prediction of a patient who has features but no results.
 
     Returns
     -------

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
+from napari_survpgc.core.groups import thirds
 from napari_survpgc.core.types import CLINICAL_FIELDS, Attribution, ClinicalRecord, Prediction
 
 from . import plots
@@ -98,7 +99,7 @@ def _figure(figure: Figure, alt: str) -> Picture:
 
 
 def _place(prediction: Prediction, risks: NDArray[np.float64]) -> Picture:
-    place = plots.reference_figure(prediction, risks, cuts=np.quantile(risks, [1 / 3, 2 / 3]).tolist())
+    place = plots.reference_figure(prediction, risks, cuts=thirds(risks))
     return _figure(place, "Place of the patient among the reference patients")
 
 

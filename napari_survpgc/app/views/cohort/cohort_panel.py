@@ -22,21 +22,14 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_survpgc.app.session.open_cohort import OpenCohort
 from napari_survpgc.app.session.session import Session
-from napari_survpgc.app.session.state import Message, Severity
+from napari_survpgc.app.session.state import Severity
 from napari_survpgc.app.views.widgets.figure_view import FigureView
 from napari_survpgc.app.views.widgets.parts import note, panel, push, row
-from napari_survpgc.core.cohort.cohort import is_cohort_folder
-from napari_survpgc.core.features.feature_file import read_features
-from napari_survpgc.core.groups import risk_groups
-from napari_survpgc.core.jobs.batch import BatchReport, predict_batch, read_batch
-from napari_survpgc.core.jobs.cohort_risks import cohort_patient, predict_cohort
-from napari_survpgc.core.jobs.results_folder import CaseResult, keep_follow_up, read_results
-from napari_survpgc.core.jobs.thumbnails import thumbnail_of
+from napari_survpgc.core.groups import risk_groups, thirds
+from napari_survpgc.core.jobs.results_folder import CaseResult
 from napari_survpgc.core.output.plots import GROUPS, kaplan_meier_figure
-from napari_survpgc.core.predict.predictor import Predictor
-from napari_survpgc.core.slide.slide import Slide
-from napari_survpgc.core.types import Prediction, ProgressCallback
 
 from .batch_dialog import BatchDialog
 from .cohort_table import THUMB_PX, PatientTable, PatientView, SortedPatients, ThumbnailStrip, square
@@ -58,9 +51,7 @@ class CohortPanel(QWidget):
     def __init__(self, session: Session, compare: Callable[[CaseResult, CaseResult], None]) -> None:
         super().__init__()
         self.session, self._compare = session, compare
-        self.folder: Path | None = None
-        self.cases: tuple[CaseResult, ...] = ()
-        self._from_cohort = False
+        self.patients = OpenCohort(session, self._show_cases)
         layout = panel(self)
         self.open_button = push(
             "Open folder…",
@@ -160,21 +151,15 @@ class CohortPanel(QWidget):
 
     def open_folder(self, folder: Path) -> None:
         """Read results, or predict the patients of a cohort folder from their features, on a thread."""
-        bundle, device = self.session.bundle, self.session.device
+        self.patients.open(folder)
 
-        def work(progress: ProgressCallback) -> tuple[CaseResult, ...]:
-            if is_cohort_folder(folder) and bundle is not None:
-                return predict_cohort(folder, Predictor(bundle, device), progress)
-            return read_results(folder)
+    @property
+    def cases(self) -> tuple[CaseResult, ...]:
+        return self.patients.cases
 
-        def done(cases: tuple[CaseResult, ...]) -> None:
-            self._from_cohort = is_cohort_folder(folder)
-            self.show_cases(folder, cases)
-
-        self.session.start(work, "cohort", done)
-
-    def show_cases(self, folder: Path, cases: tuple[CaseResult, ...]) -> None:
-        self.folder, self.cases = folder, cases
+    def _show_cases(self) -> None:
+        folder, cases = self.patients.folder, self.cases
+        assert folder is not None
         known = sum(case.months is not None for case in cases)
         deaths = sum(case.event == 1 for case in cases)
         follow_up = (
@@ -205,8 +190,7 @@ class CohortPanel(QWidget):
         if not len(risks) or kind == MODEL:
             return ()
         if kind == "Thirds":
-            low, high = np.quantile(risks, [1 / 3, 2 / 3])
-            return float(low), float(high)
+            return thirds(risks)
         return (float(np.median(risks)) if kind == "Median" else self.threshold.risk,)
 
     def _groups(self) -> list[str]:
@@ -267,33 +251,7 @@ class CohortPanel(QWidget):
                 item.setSizeHint(strip.gridSize())
                 strip.addItem(item)
         shown = [*parts["high"], *parts["low"]]
-
-        folder, bundle, device = self.folder, self.session.bundle, self.session.device
-
-        def work(progress: ProgressCallback) -> dict[str, NDArray[np.uint8]]:
-            found: dict[str, NDArray[np.uint8]] = {}
-            predictor: Predictor | None = None
-
-            def predict(case: CaseResult, slide: Slide) -> Prediction:
-                nonlocal predictor
-                assert folder is not None
-                assert bundle is not None
-                predictor = predictor or Predictor(bundle, device)
-                record, profile, features = cohort_patient(folder, case.case_id)
-                patient = predictor.prepare_patient(record, profile)
-                bag = read_features(features, slide_mpp=slide.info.mpp)
-                return predictor.predict(patient, bag, attribution=False, keep_state=False)
-
-            able = predict if self._from_cohort and bundle is not None else None
-            for case in shown:
-                progress("thumbnails", len(found), len(shown))
-                if case.case_id not in found:
-                    pixels = thumbnail_of(case, 2 * THUMB_PX, able)
-                    if pixels is not None:
-                        found[case.case_id] = pixels
-            return found
-
-        self.session.start(work, "thumbnails", self._show_thumbnails, shown=False)
+        self.patients.make_thumbnails(shown, 2 * THUMB_PX, self._show_thumbnails)
 
     def _show_thumbnails(self, found: dict[str, NDArray[np.uint8]]) -> None:
         for strip in self.strips.values():
@@ -330,9 +288,9 @@ class CohortPanel(QWidget):
                 place = case.case_files[number]
             self.session.open_case(place)
             return
-        if case.slide is None or self.folder is None:
+        if case.slide is None:
             self.session.say(
-                f"The slide of {case.case_id} was not found: put it into the folder slides of {self.folder}.",
+                f"The slide of {case.case_id} was not found: put it into the folder slides of {self.patients.folder}.",
                 Severity.ERROR,
             )
             return
@@ -340,7 +298,7 @@ class CohortPanel(QWidget):
         if len(case.slides) > 1:
             number = self._ask_which(case, [slide.name for slide in case.slides])
         if number >= 0:
-            self._open_slide(case, self.folder, case.slides[number] if case.slides else case.slide)
+            self.patients.open_patient(case, case.slides[number] if case.slides else case.slide)
 
     def _ask_which(self, case: CaseResult, names: list[str]) -> int:
         """Let the user choose one of a patient's slides (-1: none); the risk is that of all of them together."""
@@ -353,14 +311,6 @@ class CohortPanel(QWidget):
             False,
         )
         return names.index(name) if taken else -1
-
-    def _open_slide(self, case: CaseResult, folder: Path, slide: Path) -> None:
-        self.session.start(
-            lambda progress: cohort_patient(folder, case.case_id, slide),
-            "patient",
-            lambda found: self.session.open_patient(slide, *found),
-            shown=False,
-        )
 
     def _compare_selected(self) -> None:
         chosen = self.selected()
@@ -377,39 +327,6 @@ class CohortPanel(QWidget):
             assert dialog.patients.path is not None
             assert dialog.slides.path is not None
             assert dialog.out.path is not None
-            self.run_batch(dialog.patients.path, dialog.slides.path, dialog.expression.path, dialog.out.path)
-
-    def run_batch(self, patients: Path, slides: Path, expression: Path | None, out: Path) -> None:
-        """Run a list of patients on a thread, then show the results; those who fail are named, the others go on."""
-        bundle, device = self.session.bundle, self.session.device
-        if bundle is None:
-            self.session.say("Choose a model first.", Severity.ERROR)
-            return
-
-        def work(progress: ProgressCallback) -> tuple[BatchReport, tuple[CaseResult, ...]]:
-            items, problems = read_batch(patients, slides, expression)
-            report = predict_batch(items, bundle, out, device=device, workers=1, progress=progress)
-            failed = (*problems, *report.failed)
-            if report.done:
-                keep_follow_up(patients, out, report.done)
-            results = read_results(out) if report.done else ()
-            return BatchReport(report.done, failed, report.notes), results
-
-        def done(found: tuple[BatchReport, tuple[CaseResult, ...]]) -> None:
-            report, cases = found
-            self._from_cohort = False
-            if cases:
-                self.show_cases(out, cases)
-            each = [f"{case}: {reason}" for case, reason in (*report.failed, *report.notes)]
-            if each:
-                more = " Details names the others." if len(each) > 1 else ""
-                missed = f", {len(report.failed)} are not" if report.failed else ""
-                text = f"{len(report.done)} patients are done{missed}. {each[0]}{more}"
-                severity = Severity.ERROR if report.failed else Severity.NOTE
-                self.session.message.emit(Message(text, severity, "\n".join(each)))
-            else:
-                self.session.say(
-                    f"{len(report.done)} patients are done; results are in {out}.", Severity.DONE
-                )
-
-        self.session.start(work, "batch", done)
+            self.patients.run_batch(
+                dialog.patients.path, dialog.slides.path, dialog.expression.path, dialog.out.path
+            )

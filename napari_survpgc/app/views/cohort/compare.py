@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import napari
@@ -27,15 +26,12 @@ from napari_survpgc.app.views.widgets.legend import Legend
 from napari_survpgc.app.views.widgets.parts import note, panel, push, row, title_overlap
 from napari_survpgc.app.window.windows import arrange
 from napari_survpgc.core.attention.maps import AttentionMaps, MapScale
-from napari_survpgc.core.bundle.bundle import Bundle
 from napari_survpgc.core.errors import SlideError
-from napari_survpgc.core.features.feature_file import read_features
-from napari_survpgc.core.jobs.cohort_risks import cohort_patient
 from napari_survpgc.core.jobs.results_folder import CaseResult
+from napari_survpgc.core.jobs.thumbnails import PredictCase
 from napari_survpgc.core.notice import RESEARCH_NOTICE
 from napari_survpgc.core.output.case_file import find_case_slide, load_case
 from napari_survpgc.core.output.plots import COMPARED, HEATMAP_COLORS, ON_DARK, comparison_figure
-from napari_survpgc.core.predict.predictor import Predictor
 from napari_survpgc.core.types import Prediction
 
 _HOVER = "Move the pointer over a slide to read its scores."
@@ -51,8 +47,8 @@ class Side:
     maps: AttentionMaps
 
 
-def load_side(case: CaseResult, folder: Path | None, bundle: Bundle | None, device: str) -> Side:
-    """Open a patient for comparison: its case file, or its slide, record and features of a cohort.
+def load_side(case: CaseResult, predict: PredictCase | None) -> Side:
+    """Open a patient for comparison: its case file, or its slide and what is predicted for it in the open cohort.
 
     Raises
     ------
@@ -63,20 +59,13 @@ def load_side(case: CaseResult, folder: Path | None, bundle: Bundle | None, devi
         opened = open_with_tiles(find_case_slide(saved, case.case_file), saved.mpp)
         prediction = saved.prediction
     else:
-        if case.slide is None or folder is None or bundle is None:
+        if case.slide is None or predict is None:
             raise SlideError(
                 f"The slide of {case.case_id} was not found", "Put it into the folder 'slides' of the cohort"
             )
-        record, profile, features = cohort_patient(folder, case.case_id)
-        predictor = Predictor(bundle, device)
         opened = open_with_tiles(case.slide)
         try:
-            prediction = predictor.predict(
-                predictor.prepare_patient(record, profile),
-                read_features(features, slide_mpp=opened.slide.info.mpp),
-                attribution=False,
-                keep_state=False,
-            )
+            prediction = predict(case, opened.slide)
         except Exception:
             opened.close()
             raise
