@@ -14,6 +14,7 @@ from qtpy.QtCore import QTimer
 from napari_survpgc.app.dock import SurvPGCDock
 from napari_survpgc.app.workers import Job, Latest
 from napari_survpgc.core.errors import CancelledError, SlideError
+from napari_survpgc.core.predict.predictor import state_of
 from tests.builders import tissue_image, write_tiff
 
 from .conftest import WAIT_MS
@@ -75,14 +76,14 @@ def test_our_code_never_keeps_the_window_for_100_ms_from_open_slide_to_what_if(
             dock.maps.toggle(map_)
         for age in (30, 50, 70):
             session.set_fields({"age": age})
-            pan(dock, qtbot, lambda age=age: session.result.shown.state.patient.record.age == age)
+            pan(dock, qtbot, lambda age=age: state_of(session.result.shown).patient.record.age == age)
         dock.gallery.step(1)
         pan(dock, qtbot, lambda: False, seconds=1.0)
         session.close_slide()
     gaps = heartbeat.stop()
     assert len(gaps) > 20
     names = {turn.name for turn in watched.turns}
-    assert {"Session._analyze.<locals>.finished", "Session._show_changed", "CaseLayers._next"} <= names
+    assert {"Running._analyze.<locals>.finished", "Questions._show_changed", "CaseLayers._next"} <= names
     worst = watched.worst()
     theirs = max(watched.turns, key=lambda turn: turn.theirs)
     print(

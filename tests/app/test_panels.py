@@ -14,7 +14,7 @@ from qtpy.QtWidgets import QApplication, QInputDialog, QLabel
 
 from napari_survpgc.app.dock import SurvPGCDock
 from napari_survpgc.core.attention.maps import DIFFERENCE
-from napari_survpgc.core.predict.predictor import Predictor
+from napari_survpgc.core.predict.predictor import state_of
 
 from .conftest import WAIT_MS
 
@@ -143,8 +143,9 @@ def test_the_contributions_of_a_what_if_come_when_they_are_looked_at(finished: S
     tabs.setCurrentIndex([tabs.tabText(i) for i in range(tabs.count())].index("Tokens"))
     qtbot.waitUntil(lambda: session.result.shown.attribution is not None, timeout=WAIT_MS)
     shown = session.result.shown
-    assert isinstance(shown.state.predictor, Predictor)
-    again = shown.state.predictor.predict(shown.state.patient, shown.state.features, shown.state.info)
+    state = state_of(shown)
+    assert state is not None
+    again = state.predictor.predict(state.patient, state.features, state.info)
     for name, value in again.attribution.tokens.items():
         assert shown.attribution.tokens[name] == pytest.approx(value, abs=1e-4), name
     assert shown.attribution.tokens["clinic:stage"] != pytest.approx(entered.tokens["clinic:stage"])

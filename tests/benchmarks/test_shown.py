@@ -38,8 +38,8 @@ class Window:
         from qtpy.QtWidgets import QApplication
 
         from napari_survpgc.app.dock import SurvPGCDock
-        from napari_survpgc.app.session.state import Result
         from napari_survpgc.core.attention.maps import AttentionMaps
+        from napari_survpgc.core.predict.predictor import state_of
 
         self.viewer = napari.Viewer()
         self.viewer.window.resize(1600, 1000)
@@ -53,12 +53,13 @@ class Window:
         session.open_slide(write_tiff(folder / "slide.tiff", tissue_image(4096, 4096, seed=2), levels=3))
         self.wait(lambda: session.opened is not None and not session.busy)
         prediction = large_prediction()
-        session.record = session._record_of_result = prediction.state.patient.record
-        session._set_result(Result(prediction, prediction, AttentionMaps(prediction).ranked()))
+        state = state_of(prediction)
+        session.set_record(state.patient.record)
+        session.case.take_result(prediction, AttentionMaps(prediction).ranked(), session.record, None)
         self.wait(lambda: len(self.dock.layers.maps) == 3 and not session.busy)
-        session._predictor = prediction.state.predictor
-        session._foresee(session._predictor, session.record)  # as after a run
-        self.wait(lambda: not session._foresight.busy)
+        session.case.predictor = state.predictor
+        session.questions.begin()  # as after a run
+        self.wait(lambda: not session.questions.foreseeing)
         for notice in self.viewer.window._qt_window.findChildren(NapariQtNotification):
             notice.close()  # of napari, about PyQt5: it lies over the canvas for a while
         for name in ("clinic", "genomic"):
