@@ -16,7 +16,9 @@ from typing import Any, BinaryIO
 
 from napari_survpgc.core.errors import SlideError
 
-_NOT_A_SLIDE = "Choose a slide file (SVS, NDPI, MRXS, SCN, BIF, SVSLIDE, tiled TIFF, OME-TIFF or DICOM)"
+from .formats import FORMAT_NAMES, SLIDE_SUFFIXES
+
+_NOT_A_SLIDE = f"Choose a slide file ({FORMAT_NAMES})"
 _FLAT_IMAGES = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"%PDF")
 _MAX_MPP, _MIN_MPP = 20.0, 0.05
 
@@ -71,6 +73,9 @@ def open_handle(path: Path) -> Handle:
 
 def _slide_file(path: Path) -> Path:
     if path.is_dir():
+        index = path.with_name(f"{path.name}.mrxs")  # the folder that goes with it was given
+        if index.is_file():
+            return index
         files = sorted(p for p in path.iterdir() if p.suffix.lower() in (".dcm", ".dicom") or _is_dicom(p))
         if not files:
             raise SlideError(f"The folder {path.name} holds no DICOM slide", _NOT_A_SLIDE)
@@ -86,9 +91,23 @@ def _slide_file(path: Path) -> Path:
         ) from error
     if not head:
         raise SlideError(f"{path.name} is empty", "Copy or download it again")
-    if head.startswith(_FLAT_IMAGES):
+    if head.startswith(_FLAT_IMAGES) and not _is_known_to_openslide(path):  # an .mrxs is a JPEG
         raise SlideError(f"{path.name} is a plain picture or document, not a slide", _NOT_A_SLIDE)
     return path
+
+
+def _is_known_to_openslide(path: Path) -> bool:
+    """Whether OpenSlide takes a file for a slide, by its own rules for each format."""
+    if path.suffix.lower() not in SLIDE_SUFFIXES:
+        return False
+    try:
+        import openslide
+    except (ImportError, OSError):
+        return False
+    try:
+        return openslide.OpenSlide.detect_format(str(path)) is not None
+    except openslide.OpenSlideError:
+        return True  # its format is known, the file is damaged: the opener says so
 
 
 def _is_dicom(path: Path) -> bool:

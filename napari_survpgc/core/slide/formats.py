@@ -1,12 +1,42 @@
-"""The endings of slide files, and the slide of an id in a folder."""
+"""The slide formats: the one list that dialogs, drop, napari's manifest and the README follow."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
-SLIDE_SUFFIXES = (
-    ".svs", ".ndpi", ".mrxs", ".scn", ".bif", ".svslide", ".tif", ".tiff", ".btf", ".vms", ".vmu", ".dcm", ".zvi",
-)  # fmt: skip
+
+@dataclass(frozen=True)
+class SlideFormat:
+    """A format that OpenSlide or tiffslide reads.
+
+    Attributes
+    ----------
+    suffixes : lower case.   only_slides : nothing but scanners writes files of that ending; a .tif may be anything.
+    """
+
+    name: str
+    suffixes: tuple[str, ...]
+    only_slides: bool = True
+
+
+FORMATS = (
+    SlideFormat("SVS", (".svs",)),
+    SlideFormat("NDPI", (".ndpi",)),
+    SlideFormat("MRXS", (".mrxs",)),
+    SlideFormat("SCN", (".scn",)),
+    SlideFormat("BIF", (".bif",)),
+    SlideFormat("SVSLIDE", (".svslide",)),
+    SlideFormat("VMS", (".vms",)),
+    SlideFormat("VMU", (".vmu",)),
+    SlideFormat("CZI", (".czi",)),
+    SlideFormat("tiled and OME pyramidal TIFF", (".tif", ".tiff", ".btf"), only_slides=False),
+    SlideFormat("DICOM (file or folder)", (".dcm", ".dicom"), only_slides=False),
+)
+SLIDE_SUFFIXES = tuple(suffix for each in FORMATS for suffix in each.suffixes)
+SCANNER_SUFFIXES = tuple(suffix for each in FORMATS if each.only_slides for suffix in each.suffixes)
+FORMAT_NAMES = ", ".join(each.name for each in FORMATS)
+DIALOG_FILTER = f"Slides ({' '.join(f'*{suffix}' for suffix in SLIDE_SUFFIXES)});;All files (*)"
 
 
 def find_slide(folder: Path, slide_id: str) -> Path | None:
