@@ -13,6 +13,7 @@ from napari_survpgc.core.attention.scores import (
     bottom_k,
     patch_scores,
     percentiles,
+    rank_of,
     score_grid,
     top_k,
 )
@@ -76,3 +77,9 @@ def test_the_grid_has_one_cell_a_patch() -> None:
 def test_overlapping_patches_are_averaged() -> None:
     grid = score_grid([(0, 0), (10, 0)], [1.0, 3.0], 256)
     assert grid.values.tolist() == [[2.0]]
+
+
+def test_the_rank_of_a_patch_is_its_place_in_the_gallery() -> None:
+    scores = np.array([0.5, 2.0, 0.5, 2.0, -1.0, 0.5])
+    order = top_k(scores, len(scores))
+    assert [rank_of(scores, index) for index in order] == [1, 2, 3, 4, 5, 6]
