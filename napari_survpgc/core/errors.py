@@ -41,7 +41,14 @@ class TissueError(SurvPGCError):
 
 
 class ClinicalError(SurvPGCError):
-    """A clinical field or record is not usable."""
+    """A clinical field or record is not usable; ``fields`` names the fields that are wrong, where it is known."""
+
+    def __init__(self, problem: str, next_step: str, fields: tuple[str, ...] = ()) -> None:
+        super().__init__(problem, next_step)
+        self.fields = fields
+
+    def __reduce__(self) -> tuple[type[ClinicalError], tuple[str, str, tuple[str, ...]]]:  # type: ignore[override]
+        return type(self), (self.problem, self.next_step, self.fields)
 
 
 class ExpressionError(SurvPGCError):

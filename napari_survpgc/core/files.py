@@ -183,7 +183,7 @@ def read_json(path: Path, limit: int, error: type[SurvPGCError], step: str) -> A
         return json.loads(text)
     except (ValueError, RecursionError) as problem:
         reason = "nested too deeply" if isinstance(problem, RecursionError) else problem
-        raise error(f"{path} is not readable as JSON ({reason})", step) from problem
+        raise error(f"{path} is not valid JSON ({reason})", step) from problem
 
 
 @contextmanager

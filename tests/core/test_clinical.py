@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import pickle
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from napari_survpgc.core.clinical.fields import FIELDS
 from napari_survpgc.core.clinical.record import VOCABULARY, field_warnings, parse_record, unknown_fields
 from napari_survpgc.core.clinical.record_file import read_record
 from napari_survpgc.core.clinical.sentences import clinical_tokens, load_templates, sentences
@@ -40,6 +43,75 @@ def test_stages_are_recognized(spelling: str) -> None:
 )
 def test_blanks_mean_unknown(blank: object) -> None:
     assert unknown_fields(parse_record(dict.fromkeys(CLINICAL_FIELDS, blank))) == CLINICAL_FIELDS
+
+
+@pytest.mark.parametrize(
+    "several", ["Stage I-II", "I II", "II-I", "I-V", "I/II", "1-2", "IIIA/IIIB", "Stage 34", "I to III"]
+)
+def test_a_range_of_stages_is_no_stage(several: str) -> None:
+    with pytest.raises(ClinicalError, match="stage is") as caught:
+        parse_record({"stage": several})
+    assert caught.value.fields == ("stage",)
+
+
+@pytest.mark.parametrize(
+    "spelling", ["III-A", "iii.a", "3_a", "Stage IIIA1", "pStage III A", "Tumor stage: IIIA"]
+)
+def test_one_sign_may_stand_between_numeral_and_letter(spelling: str) -> None:
+    assert parse_record({"stage": spelling}).stage == "Stage IIIA"
+
+
+@pytest.mark.parametrize("field", CLINICAL_FIELDS)
+@pytest.mark.parametrize(
+    "word",
+    [
+        "'--",
+        "[Not Applicable]",
+        "Not Allowed To Collect",
+        "#N/A",
+        "<NA>",
+        ".",
+        "[Discrepancy]",
+        "Unk",
+        "sysmis",
+    ],
+)
+def test_the_words_of_registries_for_no_value_are_no_value(field: str, word: str) -> None:
+    assert getattr(parse_record({field: word}), field) is None
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "field", "read"),
+    [
+        ("diagnoses.age_at_diagnosis", "21185", "age", 58.0),
+        ("age_at_diagnosis", "58", "age", 58.0),
+        ("days_to_birth", "-21184.5", "age", 58.0),
+        ("is_female", "1", "sex", "female"),
+        ("is_female", "0.0", "sex", "male"),
+        ("demographic.sex_at_birth", "Female", "sex", "female"),
+        ("AJCC_PATHOLOGIC_TUMOR_STAGE", "STAGE IIB", "stage", "Stage IIB"),
+        ("ajcc_staging_system_edition", "7th", "staging_edition", "7th"),
+    ],
+)
+def test_columns_of_other_tables_are_understood(column: str, value: str, field: str, read: object) -> None:
+    assert (
+        getattr(parse_record({column: value}), field) == pytest.approx(read, abs=0.01)
+        if field == "age"
+        else (getattr(parse_record({column: value}), field) == read)
+    )
+
+
+def test_a_wrong_field_is_named_by_the_error_itself() -> None:
+    with pytest.raises(ClinicalError) as caught:
+        parse_record({"stage": "Stage V", "race": "white"})
+    assert caught.value.fields == ("stage",)  # 'age' stands in the sentence too
+    assert pickle.loads(pickle.dumps(caught.value)).fields == ("stage",)
+
+
+def test_the_table_of_fields_is_that_of_the_record() -> None:
+    names = tuple(field.name for field in FIELDS)
+    assert names == CLINICAL_FIELDS == tuple(field.name for field in dataclasses.fields(ClinicalRecord))
+    assert set(load_templates().known) == set(names)
 
 
 @pytest.mark.parametrize(

@@ -88,8 +88,8 @@ def test_cbioportal_tables_are_read(tmp_path: Path) -> None:
         ("gene\nTP53\n", "one column"),
         ("", "empty"),
         (b"PK\x03\x04....", "Excel"),
-        (b"\x00\x01\x02", "not a text table"),
-        (b"\xff\xfetext,1\n", "UTF-8"),
+        (b"\x00\x01\x02", "not a text file"),
+        (b"\xff\xfetext,1\n", "not a text file"),
         (gzip.compress(b"gene,value\nTP53,1\n" * 500, mtime=0)[:40], "cut short"),
         ("gene,value\nTP53,\n", "no gene with a value"),
         ("gene,tpm\nTP53,-1\n", "negative"),
@@ -255,3 +255,54 @@ def test_the_papers_pathways_and_cohorts_can_be_read(shared_dir: Path) -> None:
     profile = read_expression(shared_dir / "tcga" / "lihc" / "expression.csv.gz", sample="TCGA-2Y-A9GS")
     assert len(profile.values) > 1500
     assert profile.unit is ExpressionUnit.ZSCORE
+
+
+# --- what is read for certain, and what is not -------------------------------------------------------------------
+
+
+def test_a_matrix_written_by_r_gives_each_sample_its_own_values(tmp_path: Path) -> None:
+    (tmp_path / "r.txt").write_text('"PA" "PB"\n"TP53" 1 2\n"EGFR" 3 4\n'.replace(" ", "\t"))
+    profile = read_expression(tmp_path / "r.txt", sample="PB")
+    assert dict(profile.values) == {"TP53": 2.0, "EGFR": 4.0}
+    assert any("as R writes it" in note for note in profile.notes)
+
+
+def test_an_unquoted_decimal_comma_is_refused_with_its_line(tmp_path: Path) -> None:
+    (tmp_path / "e.csv").write_text("gene,value\nTP53,1,2\nACSL3,5,503\n")
+    with pytest.raises(ExpressionError, match=r"Line 2 of e\.csv has 3 cells"):
+        read_expression(tmp_path / "e.csv")
+
+
+def test_semicolons_with_decimal_commas_are_read_and_said(tmp_path: Path) -> None:
+    (tmp_path / "e.csv").write_text("gene;tpm\nTP53;1,5\nEGFR;40,25\n")
+    profile = read_expression(tmp_path / "e.csv")
+    assert dict(profile.values) == {"TP53": 1.5, "EGFR": 40.25}
+    assert any("decimal sign" in note for note in profile.notes)
+
+
+def test_a_delimiter_at_the_end_of_each_line_is_no_column(tmp_path: Path) -> None:
+    (tmp_path / "e.csv").write_text("gene,value,\nTP53,1,\nEGFR,3,\n")
+    assert dict(read_expression(tmp_path / "e.csv").values) == {"TP53": 1.0, "EGFR": 3.0}
+
+
+def _matrix(tmp_path: Path, *samples: str) -> Path:
+    path = tmp_path / "m.tsv"
+    numbers = "\t".join(str(i + 1) for i in range(len(samples)))
+    path.write_text("gene\t" + "\t".join(samples) + f"\nTP53\t{numbers}\nEGFR\t{numbers}\n")
+    return path
+
+
+def test_the_beginning_of_a_name_counts_up_to_a_sign_of_a_barcode(tmp_path: Path) -> None:
+    with pytest.raises(ExpressionError, match="no sample P1"):
+        read_expression(_matrix(tmp_path, "P10", "P11"), sample="P1")
+    profile = read_expression(_matrix(tmp_path, "TCGA.AB.1234.01A", "P2"), sample="TCGA-AB-1234")
+    assert profile.sample == "TCGA.AB.1234.01A"
+    assert "TCGA-AB-1234 was read from the sample TCGA.AB.1234.01A" in profile.notes[0]
+
+
+def test_the_tumor_is_taken_and_normal_tissue_only_by_its_whole_name(tmp_path: Path) -> None:
+    both = _matrix(tmp_path, "TCGA-AB-1234-11A", "TCGA-AB-1234-01A")
+    assert read_expression(both, sample="TCGA-AB-1234").sample == "TCGA-AB-1234-01A"
+    assert read_expression(both, sample="TCGA-AB-1234-11A").values["TP53"] == 1.0
+    with pytest.raises(ExpressionError, match="only the normal tissue TCGA-AB-1234-11A"):
+        read_expression(_matrix(tmp_path, "TCGA-AB-1234-11A", "X"), sample="TCGA-AB-1234")

@@ -99,7 +99,7 @@ def test_qupath_multipolygons_and_bare_lists_are_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("not json", "not readable as JSON"),
+        ("not json", "not valid JSON"),
         ('{"type": "FeatureCollection", "features": []}', "no polygon"),
         ('{"type": "Polygon", "coordinates": [[[0, 0], [1, 1]]]}', "not a GeoJSON"),
         ('{"type": "Polygon", "coordinates": [[[0, 0], [9e6, 0], [9e6, 9e6], [0, 0]]]}', "outside the slide"),

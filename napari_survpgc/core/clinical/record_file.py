@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import csv
 import difflib
-import io
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from napari_survpgc.core.errors import ClinicalError
+from napari_survpgc.core.files import read_json
+from napari_survpgc.core.tables import CASE_COLUMNS, TextTable, plain, read_table
 from napari_survpgc.core.types import CLINICAL_FIELDS, ClinicalRecord
 
-from .record import field_of_column, parse_record, plain
+from .fields import field_of_column
+from .record import parse_record
 
 _MAX_BYTES = 64 << 20
 
@@ -38,12 +38,13 @@ class RecordFile:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._only: Mapping[str, object] | None = None  # of a JSON file
-        text = read_text(path)
-        if path.suffix.lower() == ".json" or text.lstrip()[:1] == "{":
-            self._only = _read_object(path, text)
+        if _is_object(path):
+            self._only = _read_object(path)
             return
-        self._rows, columns = _read_rows(path, text)
-        self._fields = {column: name for column in columns if (name := field_of_column(column))}
+        table = _patients_table(path)
+        columns = table.header
+        self._rows = [dict(zip(columns, row, strict=True)) for row in table.rows]
+        self._fields = {column: field.name for column in columns if (field := field_of_column(column))}
         names = list(self._fields.values())
         if not names:
             raise ClinicalError(
@@ -54,10 +55,10 @@ class RecordFile:
         if twice:
             raise ClinicalError(f"{path.name} has several columns for {twice[0]}", "Keep one of them")
         self._id_column = _id_column(columns)
-        self._rows_of: dict[str, list[dict[str, str | None]]] = {}
+        self._rows_of: dict[str, list[dict[str, str]]] = {}
         if self._id_column is not None:
             for row in self._rows:
-                self._rows_of.setdefault((row[self._id_column] or "").strip(), []).append(row)
+                self._rows_of.setdefault(row[self._id_column], []).append(row)
 
     def record(self, case: str | None = None) -> ClinicalRecord:
         """Return the record of a case; the only one for None.
@@ -72,7 +73,7 @@ class RecordFile:
         if case is not None and self._id_column is not None:
             chosen = self._rows_of.get(case, [])
             if not chosen:
-                known = [row[self._id_column] or "" for row in self._rows]
+                known = [row[self._id_column] for row in self._rows]
                 near = difflib.get_close_matches(case, known, 3) or known[:3]
                 raise ClinicalError(
                     f"{name} has no case {case}", f"Choose one that it has, e.g. {', '.join(near)}"
@@ -86,19 +87,34 @@ class RecordFile:
                 raise ClinicalError(
                     f"{name} holds {len(chosen)} different rows for {case}", "Keep one of them"
                 )
-        return _named(self._path, {field: chosen[0][column] for column, field in self._fields.items()})
+        return _named(self._path, {column: chosen[0][column] for column in self._fields})
 
 
-def _read_object(path: Path, text: str) -> dict[str, object]:
+def _is_object(path: Path) -> bool:
+    """Whether a file holds JSON rather than a table, by its name or its first sign."""
+    if path.suffix.lower() == ".json":
+        return True
     try:
-        document = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise ClinicalError(f"{path.name} is not valid JSON ({error})", _example()) from error
+        with path.open("rb") as stream:
+            return stream.read(64).removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"{"
+    except OSError:
+        return False  # whoever reads it says so
+
+
+def _patients_table(path: Path) -> TextTable:
+    table = read_table(path, ClinicalError, "Save it as CSV UTF-8 or JSON", _MAX_BYTES)
+    if not table.rows:
+        raise ClinicalError(f"{path.name} holds no patient", _example())
+    return table
+
+
+def _read_object(path: Path) -> dict[str, object]:
+    document = read_json(path, _MAX_BYTES, ClinicalError, _example())
     if not isinstance(document, dict):
         raise ClinicalError(f"{path.name} does not hold one record", _example())
     if isinstance(document.get("clinical"), dict):
         document = document["clinical"]
-    return {k: v for k, v in document.items() if plain(k) not in ("case id", "slide ids")}
+    return {k: v for k, v in document.items() if plain(k) not in (*CASE_COLUMNS, "slide ids")}
 
 
 def list_cases(path: Path) -> tuple[str, ...]:
@@ -108,57 +124,25 @@ def list_cases(path: Path) -> tuple[str, ...]:
     ------
     ClinicalError : the file cannot be read.
     """
-    text = read_text(path)
-    if path.suffix.lower() == ".json" or text.lstrip()[:1] == "{":
+    if _is_object(path):
         return ()
-    rows, columns = _read_rows(path, text)
-    column = _id_column(columns)
-    if column is None or len(rows) < 2:
+    table = _patients_table(path)
+    column = _id_column(table.header)
+    if column is None or len(table.rows) < 2:
         return ()
-    return tuple(dict.fromkeys((row[column] or "").strip() for row in rows))
-
-
-def read_text(path: Path) -> str:
-    try:
-        if path.stat().st_size > _MAX_BYTES:
-            raise ClinicalError(f"{path.name} is too large for clinical records", "Give a smaller file")
-        return path.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise ClinicalError(
-            f"{path} cannot be read ({error.strerror})", "Check the name and the folder"
-        ) from error
-    except UnicodeDecodeError as error:
-        raise ClinicalError(
-            f"{path.name} is not a text file (UTF-8)", "Save it as CSV UTF-8 or JSON"
-        ) from error
+    place = table.header.index(column)
+    return tuple(dict.fromkeys(row[place] for row in table.rows))
 
 
 def _id_column(columns: Sequence[str]) -> str | None:
-    return next((c for c in columns if plain(c) in ("case id", "case", "patient id", "patient")), None)
-
-
-def _read_rows(path: Path, text: str) -> tuple[list[dict[str, str | None]], list[str]]:
-    first = text.lstrip().splitlines()[0] if text.strip() else ""
-    delimiter = max(",;\t", key=first.count)
-    reader = csv.DictReader(io.StringIO(text), delimiter=delimiter)
-    try:
-        rows = [row for row in reader if any(v for k, v in row.items() if k is not None)]
-    except csv.Error as error:
-        raise ClinicalError(f"{path.name} is not a CSV table ({error})", _example()) from error
-    columns = list(reader.fieldnames or [])
-    if not rows:
-        raise ClinicalError(f"{path.name} holds no patient", _example())
-    twice = sorted({c for c in columns if columns.count(c) > 1})
-    if twice:
-        raise ClinicalError(f"{path.name} has the column {twice[0]} twice", "Keep one of them")
-    return rows, columns
+    return next((c for c in columns if plain(c) in CASE_COLUMNS), None)
 
 
 def _named(path: Path, values: Mapping[str, object]) -> ClinicalRecord:
     try:
         return parse_record(values)
     except ClinicalError as error:
-        raise ClinicalError(f"{path.name}: {error.problem}", error.next_step) from error
+        raise ClinicalError(f"{path.name}: {error.problem}", error.next_step, error.fields) from error
 
 
 def _example() -> str:

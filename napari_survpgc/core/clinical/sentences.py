@@ -12,10 +12,11 @@ import numpy as np
 
 from napari_survpgc.core.encoders.base import TextEncoder
 from napari_survpgc.core.errors import ClinicalError
+from napari_survpgc.core.files import read_text
 from napari_survpgc.core.types import CLINICAL_FIELDS, ClinicalRecord, ClinicalTokens
 from napari_survpgc.resources import resource_path
 
-from .record_file import read_text
+_MAX_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ def load_templates(name_or_path: str = "default") -> TemplateSet:
     if not re.fullmatch(r"[a-z0-9_-]+", name_or_path) or not path.is_file():
         path = Path(name_or_path)
     try:
-        document = tomllib.loads(read_text(path))
+        document = tomllib.loads(read_text(path, _MAX_BYTES, ClinicalError, "Save it as text (UTF-8)"))
     except tomllib.TOMLDecodeError as error:
         raise ClinicalError(
             f"{path.name} is not valid TOML ({error})", "Correct the templates file"

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import csv
 import difflib
+import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
@@ -16,18 +18,17 @@ import numpy as np
 import pandas as pd
 
 from napari_survpgc.core.errors import ExpressionError
+from napari_survpgc.core.tables import is_missing
 from napari_survpgc.core.types import ExpressionProfile, ExpressionUnit
 
 from .expression_table import (
-    BLANK,
     CASE_COLUMNS,
     EXAMPLE,
     EXTRA_COLUMNS,
     GENE_COLUMNS,
     SAMPLE_COLUMNS,
+    open_text,
     parse_columns,
-    read_header,
-    read_text,
 )
 from .genes import current_symbol, ensembl_id, gene_table, is_spreadsheet_date
 from .units import if_logarithmic, infer_unit, unit_in
@@ -79,28 +80,39 @@ class ExpressionFile:
 
     def __init__(self, path: Path, wanted: Sequence[str] = ()) -> None:
         self.path, self._wanted = path, wanted
-        self._text = read_text(path)
-        self._header, self._delimiter, self._has_header = read_header(path, self._text)
+        self._read = read = open_text(path)
+        self._text, self._header, self._delimiter = read.text, list(read.cells), read.delimiter
         self._parsed = pd.DataFrame()  # columns of a matrix by their number
 
     def read(self, sample: str | None = None, unit: ExpressionUnit | None = None) -> ExpressionProfile:
         """Read one sample, see :func:`read_expression`."""
+        profile = self._profile(sample, unit)
+        chosen: tuple[str, ...] = ()
+        if sample is not None and profile.sample != sample and sample != self.path.name:
+            chosen = (f"{sample} was read from the sample {profile.sample} of {self.path.name}.",)
+        return replace(profile, notes=(*self._read.notes, *chosen, *profile.notes))
+
+    def _profile(self, sample: str | None, unit: ExpressionUnit | None) -> ExpressionProfile:
         path, header = self.path, self._header
         lower = [h.strip().lower() for h in header]
         if {"gene_id", "gene_name"} <= set(lower) and any(h.endswith("unstranded") for h in lower):
             return _gdc(path, self._text, header, self._delimiter, unit)
         if len(header) < 2:
             raise ExpressionError(f"{path.name} has one column", EXAMPLE)
-        if not self._has_header:
+        if not self._read.has_header:
             if len(header) != 2:
                 raise ExpressionError(
                     f"{path.name} has {len(header)} columns of numbers and no header", EXAMPLE
                 )
             frame = parse_columns(path, self._text, self._delimiter, [0, 1], header=False)
-            return _profile(path, frame[0], frame[1], path.stem, unit, "")
+            return _mapped(path, frame[0], self._in_points(frame[1]), path.stem, unit, "")
         if _genes_in_columns(lower, header):
             return self._row_of_table(sample, unit)
         return self._column_of_matrix(lower, sample, unit)
+
+    def _in_points(self, values: pd.Series) -> pd.Series:
+        """Return cells with a decimal point where the file writes a comma."""
+        return values.str.replace(",", ".", regex=False) if self._read.decimal == "," else values
 
     @cached_property
     def _rows(self) -> tuple[list[str], list[str]]:
@@ -120,7 +132,8 @@ class ExpressionFile:
             raise ExpressionError(
                 f"The row {name} of {path.name} has {len(values)} of {len(header)} values", EXAMPLE
             )
-        return _profile(path, pd.Series(header[1:]), pd.Series(values[1:]), name, unit, "")
+        numbers = self._in_points(pd.Series(values[1:]))
+        return _mapped(path, pd.Series(header[1:]), numbers, name, unit, "")
 
     def _column_of_matrix(
         self, lower: Sequence[str], sample: str | None, unit: ExpressionUnit | None
@@ -143,7 +156,9 @@ class ExpressionFile:
         hint = name if len(samples) == 1 else ""
         shown = path.name.split(".")[0] if len(samples) == 1 else name
         genes, values = self._parsed[gene_column], self._parsed[column]
-        return _profile(path, genes, values, shown, unit, hint, merge="entrez_gene_id" in lower)
+        return _mapped(
+            path, genes, self._in_points(values), shown, unit, hint, merge="entrez_gene_id" in lower
+        )
 
     def _parse(self, gene_column: int, column: int, samples: Sequence[str]) -> None:
         """Parse a column, and those that are wanted after it: each time the whole text must be gone through."""
@@ -206,6 +221,11 @@ def _choose(path: Path, names: Sequence[str], sample: str | None) -> str:
         raise SampleNeededError(path.name, tuple(names))
     found = _matching(names, sample)
     if len(found) == 1:
+        if found[0] != sample and _is_normal(found[0]):
+            raise ExpressionError(
+                f"{path.name} has only the normal tissue {found[0]} of {sample}",
+                f"Give the expression of the tumor, or ask for {found[0]} by its whole name",
+            )
         return found[0]
     if len(found) > 1:
         raise ExpressionError(
@@ -219,13 +239,31 @@ def _choose(path: Path, names: Sequence[str], sample: str | None) -> str:
 
 
 def _matching(names: Sequence[str], sample: str) -> list[str]:
-    return [sample] if sample in names else sorted({n for n in names if n.startswith(sample)})
+    """Return the samples of a patient: the one of that name, else those whose barcode begins with it, tumor first.
+
+    A beginning counts up to a sign between the parts of a barcode (TCGA-AB-1234 of TCGA-AB-1234-01A, not P1 of P10);
+    R turns the dashes into dots.
+    """
+    if sample in names:
+        return [sample]
+    wanted = _dashed(sample)
+    found = sorted({n for n in names if (d := _dashed(n)) == wanted or d.startswith(f"{wanted}-")})
+    return [name for name in found if not _is_normal(name)] or found
+
+
+def _dashed(name: str) -> str:
+    return re.sub(r"[._]", "-", name)
+
+
+def _is_normal(name: str) -> bool:
+    """Whether a TCGA barcode is that of normal tissue: sample types 10 to 19."""
+    return re.match(r"TCGA-\w\w-\w{4}-1\d", _dashed(name)) is not None
 
 
 # --- values -------------------------------------------------------------------------------------------------
 
 
-def _profile(
+def _mapped(
     path: Path,
     genes: pd.Series,
     values: pd.Series,
@@ -277,7 +315,7 @@ def _finish(
     merge: bool,
 ) -> ExpressionProfile:
     texts = values.astype(str).str.strip()
-    blank = texts.str.lower().isin(BLANK)
+    blank = texts.map(is_missing)
     if blank.any():
         notes.append(f"{int(blank.sum())} genes have no value and count as missing.")
         names, texts = names[~blank], texts[~blank]
@@ -329,6 +367,3 @@ def _merge(
         total = np.sum if linear else np.mean
         return {s: float(total(v)) if len(set(v)) > 1 else v[0] for s, v in result.items()}
     return {s: v[0] for s, v in result.items()}
-
-
-# --- bytes --------------------------------------------------------------------------------------------------

@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import csv
-import gzip
 import io
-import zlib
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
 from napari_survpgc.core.errors import ExpressionError
+from napari_survpgc.core.tables import (
+    find_decimal,
+    find_delimiter,
+    first_irregular_line,
+    is_missing,
+    lacks_corner,
+    read_table_text,
+)
 
 _MAX_BYTES = 3 << 30
+_LOOKED_AT = 50  # lines, which may have a thousand cells each
 
 CASE_COLUMNS = {"case_id", "case", "patient", "patient_id", "submitter_id"}
 SAMPLE_COLUMNS = CASE_COLUMNS | {"sample", "sample_id", "barcode"}
@@ -36,71 +45,90 @@ EXTRA_COLUMNS = {
     "hugo_symbol",
     "gene_symbol",
 }
-BLANK = {"", "na", "nan", "n/a", "null", "none", "-"}
 EXAMPLE = "Give two columns (gene, value) as CSV or TSV, or a matrix of genes and samples"
 
 
-def read_text(path: Path) -> str:
-    try:
-        size = path.stat().st_size
-        if size > _MAX_BYTES:
-            raise ExpressionError(f"{path.name} is too large", "Give one sample, or fewer samples")
-        raw = path.read_bytes()
-    except OSError as error:
-        raise ExpressionError(
-            f"{path} cannot be read ({error.strerror})", "Check the name and the folder"
-        ) from error
-    if raw[:2] == b"\x1f\x8b":
-        raw = _gunzip(path, raw)
-    if raw[:2] == b"PK" or raw[:4] == b"\xd0\xcf\x11\xe0":
-        raise ExpressionError(f"{path.name} is an Excel file", "Save it as CSV and give that file")
-    if b"\0" in raw[:4096]:
-        raise ExpressionError(f"{path.name} is not a text table", EXAMPLE)
-    try:
-        text = raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ExpressionError(f"{path.name} is not a text table (UTF-8)", "Save it as CSV UTF-8") from error
-    # Comment lines come first (GDC: "# gene-model: ...").
-    while text.startswith("#"):
-        text = text.partition("\n")[2]
-    if not text.strip():
-        raise ExpressionError(f"{path.name} is empty", EXAMPLE)
-    return text.replace("\r\n", "\n").replace("\r", "\n")
+@dataclass(frozen=True)
+class ExpressionText:
+    """The text of an expression file, and how it is cut into cells.
+
+    Attributes
+    ----------
+    text : lines end in ``\\n``; the first is the header, when there is one.
+    cells : of the first line; a corner that R leaves out is "".
+    decimal : "," where numbers are written with a comma.   notes : what was found out to read it.
+    """
+
+    text: str
+    cells: tuple[str, ...]
+    delimiter: str
+    has_header: bool
+    decimal: str
+    notes: tuple[str, ...]
 
 
-def _gunzip(path: Path, raw: bytes) -> bytes:
-    try:
-        with gzip.GzipFile(fileobj=io.BytesIO(raw)) as stream:
-            data = stream.read(_MAX_BYTES + 1)
-    except (OSError, EOFError, zlib.error) as error:
-        raise ExpressionError(f"{path.name} is damaged or cut short", "Copy or download it again") from error
-    if len(data) > _MAX_BYTES:
-        raise ExpressionError(
-            f"{path.name} unpacks to an impossible size", "Give one sample, or fewer samples"
-        )
-    return data
+def open_text(path: Path) -> ExpressionText:
+    """Read the text of an expression file and find out how it is written.
 
-
-def read_header(path: Path, text: str) -> tuple[list[str], str, bool]:
-    """Return the first row's cells, the delimiter, and whether that row is a header."""
-    line = text[: 64 << 20].split("\n", 1)[0].rstrip("\r")
-    delimiter = max("\t,;", key=line.count)
-    if not line.count(delimiter):
+    Raises
+    ------
+    ExpressionError : missing, damaged, no text, one column, a column twice, or a row longer or shorter than the rest.
+    """
+    text, notes = read_table_text(path, ExpressionError, EXAMPLE, _MAX_BYTES)
+    delimiter = find_delimiter(text, _LOOKED_AT)
+    first = text.split("\n", 1)[0]
+    if delimiter not in first:
         raise ExpressionError(f"{path.name} has one column", EXAMPLE)
-    cells = [cell.strip() for cell in next(csv.reader([line], delimiter=delimiter))]
+    cells = [cell.strip() for cell in next(csv.reader([first], delimiter=delimiter))]
     while len(cells) > 2 and cells[-1] == "":
         cells.pop()
+    if "#" + cells[0].lstrip("#") == cells[0]:
+        cells[0] = cells[0].lstrip("#").strip()
+    body = text[len(first) + 1 :]
+    second = next((line for line in body.split("\n", 20) if line.strip()), "")
+    width = len(next(csv.reader([second], delimiter=delimiter), []))
+    ids = [line.split(delimiter, 1)[0].strip(' "') for line in body.split("\n", _LOOKED_AT) if line.strip()]
+    longer = width == len(cells) + 1 and second[-1:] != delimiter
+    if longer and lacks_corner(cells[0], ids, text, delimiter):
+        # R's write.table writes no name above the row names.
+        cells.insert(0, "")
+        text = f"{delimiter}{first}\n{body}"
+        notes.append(
+            f"The first column of {path.name} has no name, as R writes it; it was read as the genes or samples."
+        )
+    if wrong := first_irregular_line(text, delimiter, len(cells)):
+        raise ExpressionError(
+            f"Line {wrong[0]} of {path.name} has {wrong[1]} cells where the first has {len(cells)}",
+            "Correct this line: a number with a comma in it needs quotes or semicolons between the cells",
+        )
+    sample = [
+        cell.strip()
+        for row in csv.reader(body.split("\n", _LOOKED_AT)[:_LOOKED_AT], delimiter=delimiter)
+        for cell in row[1:]
+    ]
+    decimal = find_decimal(sample, delimiter)
+    if decimal == ",":
+        notes.append(f"The numbers of {path.name} were read with a comma as the decimal sign.")
+    return ExpressionText(text, tuple(cells), delimiter, _has_header(path, cells), decimal, tuple(notes))
+
+
+def _has_header(path: Path, cells: Sequence[str]) -> bool:
+    named = cells[0].lower() in GENE_COLUMNS | SAMPLE_COLUMNS
     try:
-        float(cells[1])
-        has_header = cells[0].lower() in GENE_COLUMNS | SAMPLE_COLUMNS
+        float(cells[1].replace(",", "."))
+        has_header = named
     except ValueError:
-        has_header = cells[1].lower() not in BLANK or cells[0].lower() in GENE_COLUMNS | SAMPLE_COLUMNS
-    repeated = sorted({c for c in cells if c and cells.count(c) > 1})
+        has_header = named or not is_missing(cells[1])
+    repeated = _repeated(cells)
     if has_header and repeated:
         raise ExpressionError(
             f"{path.name} has the column {repeated[0]} twice (duplicate genes or samples)", "Keep one of them"
         )
-    return cells, delimiter, has_header
+    return has_header
+
+
+def _repeated(cells: Sequence[str]) -> list[str]:
+    return sorted(name for name, times in Counter(cells).items() if name and times > 1)
 
 
 def parse_columns(

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from napari_survpgc.core.bundle.bundle import Bundle
-from napari_survpgc.core.clinical.record import VOCABULARY
+from napari_survpgc.core.clinical.fields import FIELDS
 from napari_survpgc.core.clinical.sentences import clinical_tokens, load_templates
 from napari_survpgc.core.encoders.base import GeneEncoder, TextEncoder
 from napari_survpgc.core.encoders.catalog import load_gene_encoder, load_text_encoder
@@ -140,11 +140,12 @@ class PatientInputs:
             return
         middle = 60.0 if record.age is None else record.age
         ages = sorted((float(age) for age in range(18, 100)), key=lambda age: abs(age - middle))
-        for name in ("sex", "stage", "race", "subtype", "staging_edition", "age"):
-            listed = self.bundle.config.vocabulary.get(name) or VOCABULARY[name]
-            values: Sequence[Any] = ages if name == "age" else listed
+        # Short lists first: what is chosen from them is most likely asked next.
+        for field in sorted(FIELDS, key=lambda f: len(f.suggestions) or len(ages)):
+            listed = self.bundle.config.vocabulary.get(field.name) or field.suggestions
+            values: Sequence[Any] = listed if field.suggestions else ages
             for value in (None, *values):
-                changed = dataclasses.replace(record, **{name: value})
+                changed = dataclasses.replace(record, **{field.name: value})
                 with self._encoding, one_core() if self.device.type == "cpu" else nullcontext():
                     clinical_tokens(changed, self.text_encoder, self.templates)
                 yield

@@ -11,21 +11,13 @@ from qtpy.QtWidgets import QComboBox, QFileDialog, QFormLayout, QInputDialog, QL
 
 from napari_survpgc.app.session.session import Session
 from napari_survpgc.app.views.widgets.parts import note, panel, push, row
-from napari_survpgc.core.clinical.record import VOCABULARY
+from napari_survpgc.core.clinical.fields import FIELDS, ClinicalField
 from napari_survpgc.core.clinical.record_file import list_cases
 from napari_survpgc.core.errors import ClinicalError, ExpressionError
 from napari_survpgc.core.genomics.expression_file import SampleNeededError
 from napari_survpgc.core.types import CLINICAL_FIELDS, ExpressionUnit
 
 UNKNOWN = "unknown"
-_LABELS = {
-    "age": ("Age", "Age at diagnosis in years, 0 to 120; leave empty if unknown"),
-    "sex": ("Sex", "As recorded"),
-    "stage": ("Tumor stage", "AJCC/UICC stage group, I to IVC"),
-    "staging_edition": ("Staging edition", "Edition of the AJCC/TNM manual that the stage was given by"),
-    "subtype": ("Subtype", "Histological subtype; choose one or type it"),
-    "race": ("Race", "As recorded; choose one or type it"),
-}
 _EXPRESSION_FILES = "Expression (*.csv *.tsv *.txt *.gz);;All files (*)"
 _BAD = "border: 1px solid #cc3311;"
 DETECT = "detect unit"
@@ -43,16 +35,15 @@ class PatientPanel(QWidget):
         form.setContentsMargins(0, 0, 0, 0)
         form.setVerticalSpacing(3)
         self.fields: dict[str, QLineEdit | QComboBox] = {}
-        for name in CLINICAL_FIELDS:
-            title, tip = _LABELS[name]
-            widget = self._field(name)
-            widget.setToolTip(tip)
-            widget.setAccessibleName(title)
-            widget.setObjectName(f"field_{name}")
-            label = QLabel(title)
+        for field in FIELDS:
+            widget = self._field(field)
+            widget.setToolTip(field.tip)
+            widget.setAccessibleName(field.label)
+            widget.setObjectName(f"field_{field.name}")
+            label = QLabel(field.label)
             label.setBuddy(widget)
             form.addRow(label, widget)
-            self.fields[name] = widget
+            self.fields[field.name] = widget
         layout.addLayout(form)
         self.problem = note()
         self.problem.setStyleSheet("color: #e8590c;")
@@ -94,18 +85,18 @@ class PatientPanel(QWidget):
         session.bundle_changed.connect(self._vocabulary)
         self.refresh()
 
-    def _field(self, name: str) -> QLineEdit | QComboBox:
-        if name == "age":
+    def _field(self, field: ClinicalField) -> QLineEdit | QComboBox:
+        if not field.suggestions:
             edit = QLineEdit()
             edit.setPlaceholderText(UNKNOWN)
             edit.textEdited.connect(lambda: self._soon.start())
             edit.editingFinished.connect(self._take)
             return edit
         combo = QComboBox()
-        combo.setEditable(name in ("subtype", "race"))
+        combo.setEditable(field.free_text)
         combo.setInsertPolicy(QComboBox.InsertPolicy.NoInsert)
         combo.addItem(UNKNOWN)
-        combo.addItems(VOCABULARY[name])
+        combo.addItems(field.suggestions)
         combo.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         combo.setMinimumContentsLength(10)
         # The wheel scrolls the panel; it must not change a patient's stage by accident.
@@ -124,11 +115,13 @@ class PatientPanel(QWidget):
             return
         self._filling = True
         try:
-            for name in ("subtype", "race"):
-                combo = self.fields[name]
+            for field in FIELDS:
+                combo = self.fields[field.name]
+                if not field.free_text:
+                    continue
                 assert isinstance(combo, QComboBox)
                 text = combo.currentText()
-                seen = bundle.config.vocabulary.get(name) or VOCABULARY[name]
+                seen = bundle.config.vocabulary.get(field.name) or field.suggestions
                 combo.clear()
                 combo.addItem(UNKNOWN)
                 combo.addItems(list(seen))
@@ -159,7 +152,7 @@ class PatientPanel(QWidget):
                 error.problem.removeprefix("The clinical record is not usable: ").capitalize() + "."
             )
             self.problem.show()
-            self._mark([name for name in self.fields if name.replace("_", " ") in error.problem])
+            self._mark(error.fields)
         else:
             self.problem.hide()
 

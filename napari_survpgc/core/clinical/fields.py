@@ -1,0 +1,254 @@
+"""The six clinical fields in one table: names, labels, names in other tables, and how each value is read.
+
+Values are read leniently in spelling and strictly in meaning: a range of stages is no stage.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from napari_survpgc.core.tables import is_missing, plain
+
+_MAX_TEXT = 120
+_DAYS_A_YEAR = 365.25
+_OLDEST = 120
+_STAGES = tuple(
+    f"{numeral}{letter}" for numeral in ("I", "II", "III", "IV") for letter in ("", "A", "B", "C")
+)
+_NUMERALS = {"1": "I", "2": "II", "3": "III", "4": "IV"}
+EDITIONS = ("1st", "2nd", "3rd", "4th", "5th", "6th", "7th", "8th", "9th")
+# Before the name of a column in tables of the GDC since 2024: diagnoses.ajcc_pathologic_stage.
+_TABLES_OF_GDC = ("cases ", "demographic ", "diagnoses ", "diagnosis ")
+
+
+@dataclass(frozen=True)
+class ClinicalField:
+    """One clinical characteristic.
+
+    Attributes
+    ----------
+    name : in records and files.   label, tip : for a form.
+    parse : a value -> its canonical form; ValueError says what is wrong with it, to go after the name.
+    aliases : other names of its column (as :func:`~napari_survpgc.core.tables.plain` writes them) -> what turns the
+        value there into one of this field.
+    suggestions : for a form.   free_text : other texts are taken too.
+    """
+
+    name: str
+    label: str
+    tip: str
+    parse: Callable[[object], Any]
+    aliases: Mapping[str, Callable[[object], object]] = field(default_factory=dict)
+    suggestions: tuple[str, ...] = ()
+    free_text: bool = False
+
+
+def _as_it_is(value: object) -> object:
+    return value
+
+
+def _from_days(value: object) -> object:
+    """Age in years of a number of days, also of days before the diagnosis (negative)."""
+    return abs(_number(value, "days")) / _DAYS_A_YEAR
+
+
+def _days_if_large(value: object) -> object:
+    """The GDC gives age_at_diagnosis in days, others by the same name in years; nobody is 150 years old."""
+    days = _number(value, "years")
+    return days / _DAYS_A_YEAR if days > 150 else value
+
+
+def _truth(yes: str, no: str) -> Callable[[object], object]:
+    """Return what reads a column such as is_female."""
+
+    def read(value: object) -> object:
+        text = str(value).strip().lower()
+        if text in ("1", "1.0", "true", "yes", "y"):
+            return yes
+        if text in ("0", "0.0", "false", "no", "n"):
+            return no
+        raise ValueError(f"is '{str(value)[:40]}', not 0 or 1")
+
+    return read
+
+
+def _number(value: object, unit: str) -> float:
+    text = re.sub(r"\s*(years?|yrs?|y)(\s+old)?\.?$", "", str(value).strip(), flags=re.IGNORECASE)
+    try:
+        if isinstance(value, bool):
+            raise ValueError
+        return float(text.replace(",", "."))
+    except ValueError:
+        raise ValueError(f"is '{str(value)[:40]}', which is not a number of {unit}") from None
+
+
+def _age(value: object) -> float:
+    age = _number(value, "years")
+    if not 0 <= age <= _OLDEST:
+        raise ValueError(f"is {age:g}, outside 0 to {_OLDEST} years")
+    return age
+
+
+def _sex(value: object) -> str:
+    text = str(value).strip().lower()
+    for sex in ("female", "male"):
+        if text in (sex, sex[0]):
+            return sex
+    raise ValueError(f"is '{str(value)[:40]}', not female or male")
+
+
+def _stage(value: object) -> str | None:
+    """Read one stage group: a numeral, then a letter, with at most one sign between; a range has no one stage."""
+    text = str(value).strip().upper()
+    text = re.sub(
+        r"^((AJCC|UICC|TNM|PATHOLOGIC(AL)?|TUMOU?R|P)[\s_.\-]*)*(STAGE)?([\s_]*GROUP)?[\s_.:\-]*", "", text
+    )
+    if text in ("X", "TX", "UNKNOWN") or is_missing(text):
+        return None
+    if match := re.fullmatch(r"(IV|III|II|I|[1-4])(?:[\s_.\-]?([ABC])\d?)?", text):
+        return f"Stage {_NUMERALS.get(match[1], match[1])}{match[2] or ''}"
+    several = len(re.findall(r"IV|I{1,3}|[1-4]", text)) > 1
+    why = (
+        ", which names more than one stage"
+        if several
+        else ", not one of Stage I to Stage IVC (TNM stage group)"
+    )
+    raise ValueError(f"is '{str(value)[:40]}'{why}")
+
+
+def _edition(value: object) -> str:
+    text = re.sub(r"(ajcc|uicc|tnm|edition|ed\.?)", "", str(value).lower()).strip()
+    match = re.fullmatch(r"([1-9])(\.0|st|nd|rd|th)?", text)
+    if not match:
+        raise ValueError(f"is '{str(value)[:40]}', not an edition from 1st to 9th")
+    return EDITIONS[int(match[1]) - 1]
+
+
+def _text(value: object) -> str:
+    text = " ".join("".join(c if c.isprintable() else " " for c in str(value)).split())
+    if isinstance(value, (dict, list, bool)):
+        raise ValueError("is not a text")
+    if len(text) > _MAX_TEXT:
+        raise ValueError(f"is longer than {_MAX_TEXT} characters")
+    return text
+
+
+def _names(*names: str) -> dict[str, Callable[[object], object]]:
+    return dict.fromkeys(names, _as_it_is)
+
+
+FIELDS = (
+    ClinicalField(
+        "age",
+        "Age",
+        "Age at diagnosis in years, 0 to 120; leave empty if unknown",
+        _age,
+        {
+            **_names(
+                "age years", "age in years", "age at index", "age at initial pathologic diagnosis", "diagnosis age",
+                "patient age",
+            ),
+            "age at diagnosis": _days_if_large,
+            **dict.fromkeys(("age in days", "age days", "age at diagnosis days", "days to birth"), _from_days),
+        },
+    ),
+    ClinicalField(
+        "sex",
+        "Sex",
+        "As recorded",
+        _sex,
+        {
+            **_names("gender", "sex at birth"),
+            "is female": _truth("female", "male"),
+            "is male": _truth("male", "female"),
+        },
+        ("female", "male"),
+    ),
+    ClinicalField(
+        "stage",
+        "Tumor stage",
+        "AJCC/UICC stage group, I to IVC",
+        _stage,
+        _names(
+            "tumor stage", "tumour stage", "ajcc pathologic stage", "pathologic stage", "pathological stage", "stage group",
+            "ajcc pathologic tumor stage", "neoplasm disease stage american joint committee on cancer code",
+        ),
+        tuple(f"Stage {stage}" for stage in _STAGES),
+    ),
+    ClinicalField(
+        "staging_edition",
+        "Staging edition",
+        "Edition of the AJCC/TNM manual that the stage was given by",
+        _edition,
+        _names(
+            "edition", "ajcc staging edition", "ajcc staging system edition", "ajcc edition", "tnm edition",
+            "staging system edition",
+        ),
+        EDITIONS,
+    ),
+    ClinicalField(
+        "subtype",
+        "Subtype",
+        "Histological subtype; choose one or type it",
+        _text,
+        _names(
+            "histological subtype", "histologic subtype", "histological type", "histology", "histological diagnosis",
+            "primary diagnosis",
+        ),
+        (
+            "Infiltrating duct carcinoma",
+            "Lobular carcinoma",
+            "Ductal and Lobular Neoplasms",
+            "Hepatocellular carcinoma",
+            "Adenocarcinoma",
+            "Mucinous adenocarcinoma",
+            "Squamous cell carcinoma",
+        ),
+        free_text=True,
+    ),
+    ClinicalField(
+        "race",
+        "Race",
+        "As recorded; choose one or type it",
+        _text,
+        _names("ethnicity or race", "race category"),
+        (
+            "white",
+            "black or african american",
+            "asian",
+            "american indian or alaska native",
+            "native hawaiian or other pacific islander",
+        ),
+        free_text=True,
+    ),
+)  # fmt: skip
+"""In the order of the paper, which is that of the clinical tokens."""
+
+
+def field_of_column(column: str) -> ClinicalField | None:
+    """Return the field that a column holds, by its own name or one of those that other tables give it."""
+    bare = _bare(column)
+    return next((f for f in FIELDS if bare == plain(f.name) or bare in f.aliases), None)
+
+
+def value_of_column(column: str, value: object) -> object:
+    """Return the value of a column in the field's own terms (years for days, female for is_female = 1).
+
+    Raises
+    ------
+    ValueError : it cannot be turned into them; the text goes after the field's name.
+    """
+    found = field_of_column(column)
+    if found is None or is_missing(value):
+        return None if is_missing(value) else value
+    return found.aliases.get(_bare(column), _as_it_is)(value)
+
+
+def _bare(column: str) -> str:
+    bare = plain(column)
+    for table in _TABLES_OF_GDC:
+        bare = bare.removeprefix(table)
+    return bare
