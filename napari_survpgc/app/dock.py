@@ -162,7 +162,7 @@ class SurvPGCDock(QWidget):
         if load_model:
             self.session.load_bundle(None)
         self._adopt_open_slide()
-        later(self, 0, self.layers.prepare)
+        later(self, 0, self.layers.spare.prepare)
 
     def _signposts(self) -> QWidget:
         """One small button a section: the dock is longer than any screen."""
@@ -271,7 +271,7 @@ class SurvPGCDock(QWidget):
             "Alt+T": lambda: self.slide.show_tissue.toggle(),
             "Alt+Right": lambda: self.gallery.step(1),
             "Alt+Left": lambda: self.gallery.step(-1),
-            "Alt+0": self.layers.fit,
+            "Alt+0": self.layers.camera.fit,
             "Alt+R": self.session.reset_what_if,
         }
         for number, power in enumerate(POWERS, start=1):
@@ -290,7 +290,7 @@ class SurvPGCDock(QWidget):
 
     def _magnify(self, power: float) -> None:
         if self.session.opened is not None and self.session.opened.slide.info.mpp is not None:
-            self.layers.magnify(power)
+            self.layers.camera.magnify(power)
 
     def _freeze(self) -> None:
         """Take what was imported by now out of the garbage collector's sight: after the warm-up, and after a run.

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from qtpy.QtCore import Qt
 
+from napari_survpgc.app.canvas.layer_data import PATCH
 from napari_survpgc.app.dock import SurvPGCDock
 from napari_survpgc.core.attention.maps import MapScale
 
@@ -70,7 +71,7 @@ def test_a_click_in_the_gallery_flies_to_the_patch(finished: SurvPGCDock, qtbot)
     x, y = prediction.coords[patch]
     half = prediction.patch_px_level0 / 2
     assert finished.viewer.scene.camera.center[1:] == pytest.approx(((y + half) * 0.5, (x + half) * 0.5))
-    assert finished.layers.patch is not None
+    assert finished.layers.spare.used[PATCH].visible
     assert "genomic rank 4" in finished.gallery.info.text()
     assert "clinic rank" in finished.gallery.info.text()
     finished.gallery.step(1)
