@@ -13,6 +13,7 @@ from napari_survpgc.core.attention.scores import (
     bottom_k,
     patch_scores,
     percentiles,
+    rank_of,
     score_grid,
     top_k,
 )
@@ -38,6 +39,12 @@ def test_ranks_and_choices_break_ties_by_place() -> None:
     np.testing.assert_array_equal(top_k(scores, 3), [0, 2, 3])
     np.testing.assert_array_equal(bottom_k(scores, 2), [1, 3])
     assert len(top_k(scores, 50)) == 4
+
+
+@given(st.lists(st.integers(-3, 3), min_size=1, max_size=20))
+def test_the_rank_of_a_patch_is_its_place_among_the_best_also_where_scores_tie(scores: list[int]) -> None:
+    best = top_k(scores, len(scores)).tolist()
+    assert [rank_of(scores, patch) for patch in best] == list(range(1, len(scores) + 1))
 
 
 @given(st.lists(st.integers(-50, 50), min_size=1, max_size=40))

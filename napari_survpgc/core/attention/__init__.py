@@ -1,7 +1,17 @@
 """Attention matrices: scores of patches, percentiles, maps."""
 
 from .maps import AttentionMaps
-from .scores import ScoreGrid, bottom_k, patch_scores, percentiles, random_k, row_scores, score_grid, top_k
+from .scores import (
+    ScoreGrid,
+    bottom_k,
+    patch_scores,
+    percentiles,
+    random_k,
+    rank_of,
+    row_scores,
+    score_grid,
+    top_k,
+)
 
 __all__ = [
     "AttentionMaps",
@@ -10,6 +20,7 @@ __all__ = [
     "patch_scores",
     "percentiles",
     "random_k",
+    "rank_of",
     "row_scores",
     "score_grid",
     "top_k",

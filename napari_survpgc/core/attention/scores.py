@@ -67,6 +67,12 @@ def top_k(scores: ArrayLike | torch.Tensor, k: int) -> NDArray[np.int64]:
     return reaching[np.argsort(-values[reaching], kind="stable")][:k]
 
 
+def rank_of(scores: ArrayLike | torch.Tensor, patch: int) -> int:
+    """Return the place of a patch in the order of :func:`top_k`: 1 has the largest score, ties by index."""
+    values = _array(scores)
+    return 1 + int((values > values[patch]).sum() + (values[:patch] == values[patch]).sum())
+
+
 def bottom_k(scores: ArrayLike | torch.Tensor, k: int) -> NDArray[np.int64]:
     """Return the indices of the k smallest scores, smallest first, ties by index."""
     return top_k(-_array(scores), k)

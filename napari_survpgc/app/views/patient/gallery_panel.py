@@ -22,7 +22,7 @@ from napari_survpgc.app.canvas.case_layers import CaseLayers
 from napari_survpgc.app.session.session import Session
 from napari_survpgc.app.session.state import Severity
 from napari_survpgc.app.views.widgets.parts import note, panel, push, row
-from napari_survpgc.core.attention.scores import bottom_k, random_k, top_k
+from napari_survpgc.core.attention.scores import bottom_k, random_k, rank_of, top_k
 from napari_survpgc.core.output.gallery import write_gallery
 from napari_survpgc.core.types import ProgressCallback
 
@@ -211,8 +211,9 @@ class GalleryPanel(QWidget):
         words = []
         for name in result.maps.names:
             found = result.maps.map(name)
-            rank = int((found.scores > found.scores[index]).sum()) + 1
-            words.append(f"{name} rank {rank} of {n} ({found.percentiles[index]:.1f}th percentile)")
+            words.append(
+                f"{name} rank {rank_of(found.scores, index)} of {n} ({found.percentiles[index]:.1f}th percentile)"
+            )
         neighbors = result.maps.cells.neighbors(index)
         beside = ""
         if neighbors and result.maps.names:

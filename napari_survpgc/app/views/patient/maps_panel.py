@@ -14,6 +14,7 @@ from napari_survpgc.app.session.session import Session
 from napari_survpgc.app.views.widgets.legend import Legend
 from napari_survpgc.app.views.widgets.parts import note, panel, row
 from napari_survpgc.core.attention.maps import DIFFERENCE, MapScale, MapValues
+from napari_survpgc.core.attention.scores import rank_of
 
 _TITLES = {
     "clinic": ("Clinic", "Where the clinical record looks (Alt+C)", "All six fields"),
@@ -266,8 +267,7 @@ class MapsPanel(QWidget):
         n = len(result.shown.coords)
         for name in result.maps.names:
             found = result.maps.map(name, self.heatmaps.view.rows.get(name))
-            percentile = float(found.percentiles[index])
-            rank = round(n - percentile / 100 * n) + 1
+            percentile, rank = float(found.percentiles[index]), rank_of(found.scores, index)
             lines.append(
                 f"{_TITLES[name][0]}: {percentile:.1f}th percentile, rank {rank} of {n} (score {found.scores[index]:+.2f})"
             )
