@@ -41,7 +41,14 @@ class TissueError(SurvPGCError):
 
 
 class ClinicalError(SurvPGCError):
-    """A clinical field or record is not usable."""
+    """A clinical field or record is not usable; ``fields`` names the fields whose values are wrong."""
+
+    def __init__(self, problem: str, next_step: str, fields: Iterable[str] = ()) -> None:
+        super().__init__(problem, next_step)
+        self.fields = tuple(fields)
+
+    def __reduce__(self) -> tuple[type[ClinicalError], tuple[str, str, tuple[str, ...]]]:  # type: ignore[override]
+        return type(self), (self.problem, self.next_step, self.fields)
 
 
 class ExpressionError(SurvPGCError):

@@ -24,6 +24,12 @@ def test_fields_are_validated_where_they_stand(dock: SurvPGCDock, qtbot) -> None
     assert not dock.patient.problem.isHidden()
     assert "outside 0 to 120" in dock.patient.problem.text()
     assert dock.session.record.age is None
+    assert age.styleSheet()
+    age.clear()
+    qtbot.keyClicks(age, "race")
+    qtbot.keyClick(age, Qt.Key.Key_Return)
+    assert "age is 'race'" in dock.patient.problem.text().lower()
+    assert [name for name, field in dock.patient.fields.items() if field.styleSheet()] == ["age"]
     age.clear()
     qtbot.keyClicks(age, "58")
     qtbot.keyClick(age, Qt.Key.Key_Return)

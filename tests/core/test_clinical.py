@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -65,6 +66,14 @@ def test_nonsense_is_refused_in_a_clinicians_words(values: dict[str, object], me
 def test_all_problems_are_told_at_once() -> None:
     with pytest.raises(ClinicalError, match=r"430.*Stage V"):
         parse_record({"age": 430, "stage": "Stage V"})
+
+
+def test_the_error_carries_the_fields_that_are_wrong_and_keeps_them_in_a_pickle() -> None:
+    with pytest.raises(ClinicalError) as caught:
+        parse_record({"age": "race", "stage": "Stage V", "gender": "F", "sex": "M", "height": 180})
+    assert caught.value.fields == ("sex", "age", "stage")
+    back = pickle.loads(pickle.dumps(caught.value))
+    assert (back.fields, str(back)) == (caught.value.fields, str(caught.value))
 
 
 def test_json_csv_and_tables_give_the_same_record(tmp_path: Path) -> None:

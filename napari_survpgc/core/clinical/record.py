@@ -74,10 +74,11 @@ def parse_record(values: Mapping[str, object]) -> ClinicalRecord:
 
     Raises
     ------
-    ClinicalError : names every field that cannot be right, and every name that is no field.
+    ClinicalError : names every field that cannot be right (``fields``), and every name that is no field.
     """
     found: dict[str, object] = {}
     problems: list[str] = []
+    wrong: list[str] = []
     for key, value in values.items():
         name = field_of_column(str(key))
         if name is None:
@@ -88,6 +89,7 @@ def parse_record(values: Mapping[str, object]) -> ClinicalRecord:
             problems.append(f"there is no clinical field '{str(key)[:40]}'{hint}")
         elif name in found:
             problems.append(f"{name} is given twice")
+            wrong.append(name)
         else:
             found[name] = value
     parsers = {
@@ -107,10 +109,12 @@ def parse_record(values: Mapping[str, object]) -> ClinicalRecord:
             parsed[name] = parser(raw)
         except ValueError as error:
             problems.append(f"{name.replace('_', ' ')} {error}")
+            wrong.append(name)
     if problems:
         raise ClinicalError(
             f"The clinical record is not usable: {'; '.join(problems)}",
             f"Use the fields {', '.join(CLINICAL_FIELDS)}; leave a field empty if it is unknown",
+            dict.fromkeys(wrong),
         )
     return ClinicalRecord(**parsed)
 
@@ -132,9 +136,6 @@ def field_warnings(record: ClinicalRecord) -> tuple[str, ...]:
             " a model may read it as long follow-up rather than as disease.",
         )
     return ()
-
-
-# --- sentences ----------------------------------------------------------------------------------------------
 
 
 # --- values -------------------------------------------------------------------------------------------------
@@ -206,6 +207,3 @@ def _text(value: object) -> str:
     if len(text) > _MAX_TEXT:
         raise ValueError(f"is longer than {_MAX_TEXT} characters")
     return text
-
-
-# --- files --------------------------------------------------------------------------------------------------

@@ -158,7 +158,7 @@ def _named(path: Path, values: Mapping[str, object]) -> ClinicalRecord:
     try:
         return parse_record(values)
     except ClinicalError as error:
-        raise ClinicalError(f"{path.name}: {error.problem}", error.next_step) from error
+        raise ClinicalError(f"{path.name}: {error.problem}", error.next_step, error.fields) from error
 
 
 def _example() -> str:

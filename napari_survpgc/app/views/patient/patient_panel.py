@@ -159,7 +159,7 @@ class PatientPanel(QWidget):
                 error.problem.removeprefix("The clinical record is not usable: ").capitalize() + "."
             )
             self.problem.show()
-            self._mark([name for name in self.fields if name.replace("_", " ") in error.problem])
+            self._mark(error.fields)
         else:
             self.problem.hide()
 
