@@ -12,10 +12,10 @@ from napari_survpgc.app.canvas.layer_data import show_scale_bar, slide_layer
 from napari_survpgc.app.dock import SurvPGCDock, dock_of
 from napari_survpgc.app.later import soon
 from napari_survpgc.app.session.state import open_with_tiles
-from napari_survpgc.app.window.drop import SLIDE_ENDINGS
 from napari_survpgc.core.errors import SurvPGCError
 from napari_survpgc.core.output.case_file import SUFFIX
 from napari_survpgc.core.slide.backends import is_slide
+from napari_survpgc.core.slide.formats import SCANNER_SUFFIXES
 
 LayerData = tuple[Any, ...]
 _NOTHING: list[LayerData] = [(None,)]  # npe2: read, and nothing to add
@@ -33,7 +33,7 @@ def get_reader(path: str | list[str]) -> Callable[[Any], list[LayerData]] | None
         return _read_case
     if file.is_dir() and not any(file.glob("*.dcm")):
         return None
-    return _read_slide if file.suffix.lower() in SLIDE_ENDINGS or is_slide(file) else None
+    return _read_slide if file.suffix.lower() in SCANNER_SUFFIXES or is_slide(file) else None
 
 
 def _read_slide(path: str | list[str]) -> list[LayerData]:

@@ -22,9 +22,8 @@ from napari_survpgc.core.errors import FeatureError
 from napari_survpgc.core.features.feature_file import summarize_features
 from napari_survpgc.core.output.case_file import SUFFIX
 from napari_survpgc.core.slide.backends import is_slide
+from napari_survpgc.core.slide.formats import SCANNER_SUFFIXES
 
-SLIDE_ENDINGS = (".svs", ".ndpi", ".mrxs", ".scn", ".bif", ".svslide", ".vms", ".vmu")
-"""Endings that only scanners write; a .tif may be anything."""
 _PLUGIN = "napari-survpgc"
 _PATIENCE_MS = 300
 
@@ -66,7 +65,7 @@ class DropTarget(QObject):
         ending = path.suffix.lower()
         if ending == SUFFIX:
             self.session.open_case(path)
-        elif ending in SLIDE_ENDINGS:
+        elif ending in SCANNER_SUFFIXES:
             self.session.open_slide(path)
         else:
             opened = self.session.opened
@@ -134,7 +133,7 @@ def prefer_for_slides() -> None:
     """Let File > Open take this plugin for the endings of slides, in this session, where the user has chosen none."""
     settings = get_settings()
     chosen = dict(settings.plugins.extension2reader)
-    missing = [f"*{e}" for e in (*SLIDE_ENDINGS, SUFFIX) if f"*{e}" not in chosen]
+    missing = [f"*{e}" for e in (*SCANNER_SUFFIXES, SUFFIX) if f"*{e}" not in chosen]
     if not missing:
         return
     saving = settings._save_on_change

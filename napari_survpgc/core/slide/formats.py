@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-SLIDE_SUFFIXES = (
-    ".svs", ".ndpi", ".mrxs", ".scn", ".bif", ".svslide", ".tif", ".tiff", ".btf", ".vms", ".vmu", ".dcm", ".zvi",
-)  # fmt: skip
+SCANNER_SUFFIXES = (".svs", ".ndpi", ".mrxs", ".scn", ".bif", ".svslide", ".vms", ".vmu")
+"""Endings that only scanners write; whether another file is a slide, its content tells."""
+READABLE_SUFFIXES = (*SCANNER_SUFFIXES, ".czi", ".tif", ".tiff", ".btf", ".dcm")
+"""Endings that are offered for opening; napari.yaml and the README list the same."""
+SLIDE_SUFFIXES = (*READABLE_SUFFIXES, ".zvi")
+"""Endings that an id or a file in a folder of slides may bear; nothing here reads a ZVI."""
 
 
 def find_slide(folder: Path, slide_id: str) -> Path | None:

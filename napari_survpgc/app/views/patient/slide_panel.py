@@ -24,14 +24,13 @@ from napari_survpgc.app.session.session import Session
 from napari_survpgc.app.views.widgets.minimap import MINIMAP_PX, Minimap
 from napari_survpgc.app.views.widgets.parts import note, panel, push, row
 from napari_survpgc.core.errors import SurvPGCError
+from napari_survpgc.core.slide.formats import READABLE_SUFFIXES
 from napari_survpgc.core.tissue.geojson import read_geojson, write_geojson
 from napari_survpgc.core.types import MppSource
 
 from .tissue_editor import TissueEditor
 
-SLIDE_FILES = (
-    "Slides (*.svs *.ndpi *.mrxs *.scn *.bif *.svslide *.tif *.tiff *.btf *.vms *.vmu *.dcm);;All files (*)"
-)
+SLIDE_FILES = f"Slides ({' '.join(f'*{ending}' for ending in READABLE_SUFFIXES)});;All files (*)"
 POWERS = (1.25, 2.5, 5.0, 10.0, 20.0, 40.0)
 
 
