@@ -106,7 +106,6 @@ class SlideInfo:
     mpp : mean of mpp_x and mpp_y in µm per level-0 px; None when neither file nor user says.
     bounds : (x, y, width, height) in level-0 px of the scanned area.
     background : RGB of unscanned area.
-    objective_power : nominal magnification written in the file; never used to derive ``mpp``.
     """
 
     path: Path
@@ -121,7 +120,6 @@ class SlideInfo:
     mpp_source: MppSource | None
     bounds: tuple[int, int, int, int]
     background: tuple[int, int, int]
-    objective_power: float | None = None
     properties: Mapping[str, str] = field(default_factory=dict)
 
 

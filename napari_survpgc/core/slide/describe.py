@@ -30,7 +30,6 @@ def describe(path: Path, handle: Handle, mpp: float | None) -> tuple[SlideInfo, 
     else:
         mpp_x = mpp_y = 0.0
         source = None
-    power = properties.get("openslide.objective-power") or properties.get("tiffslide.objective-power")
     info = SlideInfo(
         path=path,
         fingerprint=fingerprint(path),
@@ -44,7 +43,6 @@ def describe(path: Path, handle: Handle, mpp: float | None) -> tuple[SlideInfo, 
         mpp_source=source,
         bounds=_bounds(properties, size),
         background=_background(properties),
-        objective_power=_number(power),
         properties=properties,
     )
     return info, sources
@@ -96,10 +94,3 @@ def _background(properties: Any) -> tuple[int, int, int]:
         except ValueError:
             return (255, 255, 255)
     return (255, 255, 255)
-
-
-def _number(text: str | None) -> float | None:
-    try:
-        return float(text) if text else None
-    except ValueError:
-        return None

@@ -71,8 +71,3 @@ def _span(key: Any, length: int) -> tuple[int, int]:
     if step < 1:
         raise IndexError("a lazy level is read forwards only")
     return start, max(start, stop)
-
-
-def lazy_levels(slide: Slide) -> list[LazyLevel]:
-    """Return all levels, finest first, as array-likes for a multiscale viewer layer."""
-    return [LazyLevel(slide, index) for index in range(len(slide.info.levels))]

@@ -213,17 +213,3 @@ class Slide:
             return image.convert("RGB")
         backdrop = Image.new("RGBA", image.size, (*self.info.background, 255))
         return Image.alpha_composite(backdrop, image).convert("RGB")
-
-    # --- what may identify a patient -----------------------------------------------------------------------
-
-    def associated_names(self) -> tuple[str, ...]:
-        """Return the names of label, macro and the like, without reading them."""
-        if self._handle is None:
-            return ()
-        return tuple(sorted(self._handle.slide.associated_images))
-
-    def read_associated(self, name: str) -> NDArray[np.uint8]:
-        """Read a label or macro image. It may show a patient's name: call this only when the user asks for it."""
-        if self._handle is None or name not in self._handle.slide.associated_images:
-            raise SlideError(f"{self.info.path.name} has no image named {name}", "Choose one that it has")
-        return np.asarray(self._over_background(self._handle.slide.associated_images[name]))

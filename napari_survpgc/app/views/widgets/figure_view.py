@@ -133,10 +133,6 @@ class FigureView(QWidget):
 
         self._drawer.submit(work)
 
-    @property
-    def has_figure(self) -> bool:
-        return self._make is not None
-
     def _look(self) -> _Look:
         palette = self.palette()
         return _Look(
