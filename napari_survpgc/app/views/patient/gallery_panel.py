@@ -110,7 +110,7 @@ class GalleryPanel(QWidget):
         session.patch_selected.connect(self._describe)
         self.refresh()
 
-    def close_images(self) -> None:
+    def end(self) -> None:
         self.images.close()
 
     # --- show ----------------------------------------------------------------------------------------------

@@ -97,7 +97,7 @@ class MapsPanel(QWidget):
         layers.viewer.mouse_move_callbacks.append(self._hovered)
         self.refresh()
 
-    def disconnect_viewer(self) -> None:
+    def end(self) -> None:
         if self._hovered in self.layers.viewer.mouse_move_callbacks:
             self.layers.viewer.mouse_move_callbacks.remove(self._hovered)
         if self._follow in self.heatmaps.changed:

@@ -139,7 +139,7 @@ class SlidePanel(QWidget):
         layers.viewer.canvas.events.size.connect(self._view_moved)
         self.refresh()
 
-    def disconnect_viewer(self) -> None:
+    def end(self) -> None:
         camera = self.layers.viewer.scene.camera
         camera.events.zoom.disconnect(self._view_moved)
         camera.events.center.disconnect(self._view_moved)
