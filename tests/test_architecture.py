@@ -44,6 +44,7 @@ LAYERS = {
     "app": (
         {"entry"},
         {"dock"},
+        {"views/panels"},
         {"views/patient", "views/cohort"},
         {"canvas", "views/widgets", "window"},
         {"session"},

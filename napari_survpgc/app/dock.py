@@ -1,24 +1,20 @@
-"""The dock "SurvPGC": the panels in the order of the work, the shortcuts, and what ends when the window closes."""
+"""The dock "SurvPGC": the panels in the order of the work, and what ends when the window closes."""
 
 from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 
 import napari
 import pint
 from napari.settings import get_settings
 from qtpy.QtCore import QEvent, QObject, Qt, QTimer
-from qtpy.QtGui import QKeySequence
 from qtpy.QtWidgets import (
     QApplication,
     QHBoxLayout,
     QLabel,
     QScrollArea,
-    QShortcut,
     QSizePolicy,
     QTabWidget,
     QToolButton,
@@ -26,7 +22,6 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_survpgc.core.attention.maps import DIFFERENCE
 from napari_survpgc.core.jobs.results_folder import CaseResult
 from napari_survpgc.core.notice import RESEARCH_NOTICE
 from napari_survpgc.core.types import ProgressCallback
@@ -36,18 +31,15 @@ from .later import later
 from .session.session import Session
 from .views.cohort.cohort_panel import CohortPanel
 from .views.cohort.compare import Side, load_side, open_comparison
-from .views.patient.case_panel import CasePanel
+from .views.panels import PANELS
 from .views.patient.gallery_panel import GalleryPanel
 from .views.patient.maps_panel import MapsPanel
-from .views.patient.model_panel import ModelPanel
-from .views.patient.patient_panel import PatientPanel
-from .views.patient.programmes_panel import ProgrammesPanel
-from .views.patient.result_panel import ResultPanel
 from .views.patient.run_panel import RunPanel
-from .views.patient.slide_panel import POWERS, SlidePanel
+from .views.patient.shortcuts import make_shortcuts
+from .views.patient.slide_panel import SlidePanel
 from .views.patient.summary_bar import SummaryBar
 from .views.widgets.message_bar import MessageBar
-from .views.widgets.parts import Section, note, title_overlap
+from .views.widgets.parts import Section, title_overlap
 from .window.drop import DropTarget, prefer_for_slides
 from .window.native_libraries import keep_triton_out
 
@@ -63,11 +55,18 @@ _SIGNPOST = (
 class SurvPGCDock(QWidget):
     """Everything of one viewer. ``session`` is the open case, ``layers`` what the canvas shows of it.
 
+    Each panel is an attribute by the name that :data:`PANELS` gives it; those that the dock itself uses are declared.
+
     Parameters
     ----------
     napari_viewer : the viewer (napari gives it by this name).
     load_model : read the demonstration model at once.
     """
+
+    slide: SlidePanel
+    run: RunPanel
+    maps: MapsPanel
+    gallery: GalleryPanel
 
     def __init__(self, napari_viewer: napari.Viewer, *, load_model: bool = True) -> None:
         super().__init__()
@@ -78,38 +77,22 @@ class SurvPGCDock(QWidget):
         prefer_for_slides()
         self.session = Session()
         self.layers = CaseLayers(napari_viewer, self.session)
-        self.slide = SlidePanel(self.session, self.layers)
-        self.patient = PatientPanel(self.session)
-        self.model = ModelPanel(self.session)
-        self.run = RunPanel(self.session)
-        self.result = ResultPanel(self.session)
-        self.maps = MapsPanel(self.session, self.layers)
-        self.gallery = GalleryPanel(self.session, self.layers)
-        self.programmes = ProgrammesPanel(self.session)
-        self.case = CasePanel(self.session)
-        self.cohort = CohortPanel(self.session, self.compare)
-        self.messages = MessageBar(self.session)
 
         content = QWidget()
         column = QVBoxLayout(content)
         column.setContentsMargins(2, 2, 6, 2)
         column.setSpacing(4)
+        self.panels: list[QWidget] = []
         self.sections: dict[str, Section] = {}
         self.signposts: dict[str, QToolButton] = {}
-        for title, widget, open_ in (
-            ("Slide", self.slide, True),
-            ("Patient", self.patient, True),
-            ("Model", self.model, False),
-            ("Run", self.run, True),
-            ("Result", self.result, True),
-            ("Maps", self.maps, False),  # unfolded by the first result
-            ("Patches", self.gallery, False),
-            ("What if: gene programmes", self.programmes, False),
-            ("Case", self.case, True),
-            ("Shortcuts", note(shortcut_text()), False),
-        ):
-            self.sections[title] = Section(title, widget, open_=open_)
-            column.addWidget(self.sections[title])
+        for entry in PANELS:
+            widget = entry.make(self.session, self.layers)
+            self.panels.append(widget)
+            setattr(self, entry.name, widget)
+            self.sections[entry.title] = Section(entry.title, widget, open_=entry.is_open)
+            column.addWidget(self.sections[entry.title])
+        self.cohort = CohortPanel(self.session, self.compare)
+        self.messages = MessageBar(self.session)
         column.addStretch()
         self.scroll = _scroll(content)
         cohort = QWidget()
@@ -148,8 +131,15 @@ class SurvPGCDock(QWidget):
         self._late.setInterval(_LATE_MS)
         self._late.timeout.connect(self._scroll_again)
         self._guard = _CloseGuard(self)
-        self._shortcuts = self._make_shortcuts()
-        self._figures = [*self.result.views.values(), self.cohort.km]
+        self._shortcuts = make_shortcuts(
+            self,
+            self.session,
+            self.layers,
+            slide=self.slide,
+            run=self.run,
+            maps=self.maps,
+            gallery=self.gallery,
+        )
         self._comparisons: list[napari.Viewer] = []
         self._had_result = False
         self._frozen_with_encoders = False
@@ -162,7 +152,7 @@ class SurvPGCDock(QWidget):
         if load_model:
             self.session.load_bundle(None)
         self._adopt_open_slide()
-        later(self, 0, self.layers.prepare)
+        later(self, 0, self.layers.spare.prepare)
 
     def _signposts(self) -> QWidget:
         """One small button a section: the dock is longer than any screen."""
@@ -170,9 +160,10 @@ class SurvPGCDock(QWidget):
         line = QHBoxLayout(box)
         line.setContentsMargins(0, 0, 0, 0)
         line.setSpacing(0)
-        for title in self.sections:
+        for entry in PANELS:
+            title = entry.title
             button = QToolButton()
-            button.setText({"Shortcuts": "Keys"}.get(title, title.split(":")[0]))
+            button.setText(entry.signpost or title)
             button.setAccessibleName(f"Go to {title}")
             button.setToolTip(f"Go to {title}")
             button.setStyleSheet(_SIGNPOST)
@@ -208,8 +199,9 @@ class SurvPGCDock(QWidget):
         self._had_result = has
 
     def _unfold(self) -> None:
-        for title in ("Result", "Maps", "Patches"):
-            self.sections[title].expand()
+        for entry in PANELS:
+            if entry.with_result:
+                self.sections[entry.title].expand()
         later(self, 50, self._show_result)
 
     def _show_result(self) -> None:
@@ -259,39 +251,6 @@ class SurvPGCDock(QWidget):
     def comparisons(self) -> list[napari.Viewer]:
         return self._comparisons
 
-    # --- shortcuts -----------------------------------------------------------------------------------------
-
-    def _make_shortcuts(self) -> list[QShortcut]:
-        actions: dict[str, Callable[[], object]] = {
-            "Ctrl+Return": self._run,
-            "Ctrl+.": self.session.cancel,
-            "Alt+C": lambda: self.maps.toggle("clinic"),
-            "Alt+G": lambda: self.maps.toggle("genomic"),
-            "Alt+D": lambda: self.maps.toggle(DIFFERENCE),
-            "Alt+T": lambda: self.slide.show_tissue.toggle(),
-            "Alt+Right": lambda: self.gallery.step(1),
-            "Alt+Left": lambda: self.gallery.step(-1),
-            "Alt+0": self.layers.fit,
-            "Alt+R": self.session.reset_what_if,
-        }
-        for number, power in enumerate(POWERS, start=1):
-            actions[f"Alt+{number}"] = lambda p=power: self._magnify(p)  # type: ignore[misc]
-        made = []
-        for keys, action in actions.items():
-            shortcut = QShortcut(QKeySequence(keys), self)
-            shortcut.setContext(Qt.ShortcutContext.WindowShortcut)
-            shortcut.activated.connect(action)
-            made.append(shortcut)
-        return made
-
-    def _run(self) -> None:
-        if self.run.run_button.isEnabled():
-            self.session.run()
-
-    def _magnify(self, power: float) -> None:
-        if self.session.opened is not None and self.session.opened.slide.info.mpp is not None:
-            self.layers.magnify(power)
-
     def _freeze(self) -> None:
         """Take what was imported by now out of the garbage collector's sight: after the warm-up, and after a run.
 
@@ -314,11 +273,8 @@ class SurvPGCDock(QWidget):
             return
         self._ended = True
         for step in (
-            self.maps.disconnect_viewer,
-            self.slide.disconnect_viewer,
+            *(panel.end for panel in (*self.panels, self.cohort) if hasattr(panel, "end")),
             self.layers.close,
-            self.gallery.close_images,
-            *(figure.close_thread for figure in self._figures),
             self.session.close,
         ):
             with suppress(RuntimeError):  # what it is about has gone before it
@@ -363,27 +319,6 @@ def _scroll(content: QWidget) -> QScrollArea:
     return area
 
 
-def shortcut_text() -> str:
-    """Return the shortcuts as they are listed in the dock."""
-    powers = ", ".join(f"{n}: {p:g}x" for n, p in enumerate(POWERS, start=1))
-    rows = [
-        ("Ctrl+Enter", "Run"),
-        ("Ctrl+.", "Cancel"),
-        ("Alt+C, Alt+G, Alt+D", "show or hide the clinic, genomic, difference map"),
-        ("Alt+T", "show or hide the tissue outline"),
-        ("Alt+→, Alt+←", "next, previous patch of the gallery"),
-        ("Alt+0", "whole slide"),
-        (f"Alt+1 … Alt+{len(POWERS)}", f"magnification ({powers})"),
-        ("Alt+R", "reset what-if"),
-        ("Tab, Space, arrows", "reach and use every control"),
-    ]
-    return (
-        "<table>"
-        + "".join(f"<tr><td><b>{k}</b>&nbsp;&nbsp;</td><td>{w}</td></tr>" for k, w in rows)
-        + "</table>"
-    )
-
-
 def warm_up() -> None:
     """Pay on a thread what the first use of a library costs: figures and their fonts, survival curves."""
     import lifelines  # noqa: F401  seconds to import
@@ -419,10 +354,3 @@ def dock_of(viewer: napari.Viewer) -> SurvPGCDock:
     _, widget = viewer.window.add_plugin_dock_widget("napari-survpgc", "SurvPGC")
     assert isinstance(widget, SurvPGCDock)
     return widget
-
-
-def sample_folder() -> Path:
-    """Return where simulated patients are kept."""
-    from napari_survpgc.core.user_folder import user_folder
-
-    return user_folder() / "samples"

@@ -83,7 +83,7 @@ def test_our_code_never_keeps_the_window_for_100_ms_from_open_slide_to_what_if(
     gaps = heartbeat.stop()
     assert len(gaps) > 20
     names = {turn.name for turn in watched.turns}
-    assert {"Running._analyze.<locals>.finished", "Questions._show_changed", "CaseLayers._next"} <= names
+    assert {"Running._analyze.<locals>.finished", "Questions._show_changed", "SpareLayers._next"} <= names
     worst = watched.worst()
     theirs = max(watched.turns, key=lambda turn: turn.theirs)
     print(

@@ -100,9 +100,9 @@ def test_shortcuts_do_what_the_list_says(finished: SurvPGCDock) -> None:
     keys["Alt+Left"].activated.emit()
     assert finished.session.patch == first
     keys["Alt+5"].activated.emit()
-    assert finished.layers.magnification == pytest.approx(20)
+    assert finished.layers.camera.magnification == pytest.approx(20)
     keys["Alt+0"].activated.emit()
-    assert finished.layers.magnification < 20
+    assert finished.layers.camera.magnification < 20
 
 
 def test_figures_are_saved_and_copied(finished: SurvPGCDock, tmp_path: Path, qtbot) -> None:

@@ -12,7 +12,7 @@ from .conftest import WAIT_MS
 
 def test_controls_are_no_work_for_threads_or_the_list_of_layers(finished, qtbot) -> None:
     layer, layers, maps = finished.layers.maps["clinic"], finished.viewer.layers, finished.maps
-    qtbot.waitUntil(lambda: layer.visible and not finished.layers._entries._late, timeout=WAIT_MS)
+    qtbot.waitUntil(lambda: layer.visible and not finished.layers.heatmaps._entries._late, timeout=WAIT_MS)
     sent: list[str] = []
     listed: list[str] = []
     layer.events.reload.connect(lambda event: sent.append("reload"))
@@ -32,7 +32,7 @@ def test_controls_are_no_work_for_threads_or_the_list_of_layers(finished, qtbot)
     assert layer.opacity == pytest.approx(0.31)
     assert layer.contrast_limits[0] == pytest.approx(20)
     assert layer.colormap.name == "survpgc magma"
-    shown = finished.session.result.maps.values("clinic", 1, finished.layers.view.scale).values
+    shown = finished.session.result.maps.values("clinic", 1, finished.layers.heatmaps.view.scale).values
     cells = finished.session.result.maps.cells
     np.testing.assert_array_equal(layer.data[cells.rows, cells.columns], shown)
     assert not np.array_equal(layer.data, before)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from qtpy.QtCore import Qt
 
+from napari_survpgc.app.canvas.layer_data import PATCH
 from napari_survpgc.app.dock import SurvPGCDock
 from napari_survpgc.core.attention.maps import MapScale
 
@@ -23,6 +24,12 @@ def test_fields_are_validated_where_they_stand(dock: SurvPGCDock, qtbot) -> None
     assert not dock.patient.problem.isHidden()
     assert "outside 0 to 120" in dock.patient.problem.text()
     assert dock.session.record.age is None
+    assert age.styleSheet()
+    age.clear()
+    qtbot.keyClicks(age, "race")
+    qtbot.keyClick(age, Qt.Key.Key_Return)
+    assert "age is 'race'" in dock.patient.problem.text().lower()
+    assert [name for name, field in dock.patient.fields.items() if field.styleSheet()] == ["age"]
     age.clear()
     qtbot.keyClicks(age, "58")
     qtbot.keyClick(age, Qt.Key.Key_Return)
@@ -70,7 +77,7 @@ def test_a_click_in_the_gallery_flies_to_the_patch(finished: SurvPGCDock, qtbot)
     x, y = prediction.coords[patch]
     half = prediction.patch_px_level0 / 2
     assert finished.viewer.scene.camera.center[1:] == pytest.approx(((y + half) * 0.5, (x + half) * 0.5))
-    assert finished.layers.patch is not None
+    assert finished.layers.spare.used[PATCH].visible
     assert "genomic rank 4" in finished.gallery.info.text()
     assert "clinic rank" in finished.gallery.info.text()
     finished.gallery.step(1)

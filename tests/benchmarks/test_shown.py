@@ -63,7 +63,7 @@ class Window:
         for notice in self.viewer.window._qt_window.findChildren(NapariQtNotification):
             notice.close()  # of napari, about PyQt5: it lies over the canvas for a while
         for name in ("clinic", "genomic"):
-            self.dock.layers.show_map(name, True)  # both: a map that does not change is not drawn again
+            self.dock.layers.heatmaps.show(name, True)  # both: a map that does not change is not drawn again
         self.drawn: set[str] = set()
         self.dock.result.views["Survival"].drawn.connect(lambda: self.drawn.add("curve"))
         session.result_changed.connect(self._answered)

@@ -41,6 +41,12 @@ def test_ranks_and_choices_break_ties_by_place() -> None:
     assert len(top_k(scores, 50)) == 4
 
 
+@given(st.lists(st.integers(-3, 3), min_size=1, max_size=20))
+def test_the_rank_of_a_patch_is_its_place_among_the_best_also_where_scores_tie(scores: list[int]) -> None:
+    best = top_k(scores, len(scores)).tolist()
+    assert [rank_of(scores, patch) for patch in best] == list(range(1, len(scores) + 1))
+
+
 @given(st.lists(st.integers(-50, 50), min_size=1, max_size=40))
 def test_percentiles_follow_the_scores(values: list[int]) -> None:
     ranks = percentiles(values)
@@ -77,9 +83,3 @@ def test_the_grid_has_one_cell_a_patch() -> None:
 def test_overlapping_patches_are_averaged() -> None:
     grid = score_grid([(0, 0), (10, 0)], [1.0, 3.0], 256)
     assert grid.values.tolist() == [[2.0]]
-
-
-def test_the_rank_of_a_patch_is_its_place_in_the_gallery() -> None:
-    scores = np.array([0.5, 2.0, 0.5, 2.0, -1.0, 0.5])
-    order = top_k(scores, len(scores))
-    assert [rank_of(scores, index) for index in order] == [1, 2, 3, 4, 5, 6]

@@ -13,7 +13,7 @@ from PIL import Image
 
 from napari_survpgc.core.errors import MissingMppError, SlideError
 from napari_survpgc.core.output.case_file import SUFFIX
-from napari_survpgc.core.slide.formats import FORMAT_NAMES, SLIDE_SUFFIXES
+from napari_survpgc.core.slide.formats import FORMAT_NAMES, SLIDE_SUFFIXES, find_slide
 from napari_survpgc.core.slide.lazy_level import LazyLevel
 from napari_survpgc.core.slide.slide import open_slide, require_mpp
 from napari_survpgc.core.types import MppSource
@@ -157,6 +157,16 @@ def test_real_slides_say_what_they_are(shared_dir: Path) -> None:
     with open_slide(shared_dir / "slides" / REAL[1]) as slide:
         assert slide.info.mpp is None
         assert slide.info.levels[1].downsample == pytest.approx(4443 / 2221, rel=1e-3)
+
+
+@pytest.mark.parametrize("ending", [".czi", ".SVS", ".vms"])
+def test_a_slide_is_found_by_its_id_with_or_without_the_ending(tmp_path: Path, ending: str) -> None:
+    path = tmp_path / f"A{ending}"
+    path.write_bytes(b"")
+    (tmp_path / "A.json").write_bytes(b"")
+    assert find_slide(tmp_path, "A") == path
+    assert find_slide(tmp_path, f"A{ending.lower()}") == path
+    assert find_slide(tmp_path, "B") is None
 
 
 def test_a_fingerprint_follows_the_content_not_the_name(tmp_path: Path) -> None:

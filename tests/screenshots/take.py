@@ -110,7 +110,7 @@ def _take(folder: Path, out: Path, theme: str, size: tuple[int, int]) -> int:
     dock.gallery.lists["clinic"].setCurrentIndex(dock.gallery.models["clinic"].index(2))
     until(lambda: not session.busy, 3)
     shoot("patches")
-    dock.layers.fit()
+    dock.layers.camera.fit()
     dock.session.select_patch(-1)
     dock.patient.fields["stage"].setCurrentText("Stage IV")
     until(lambda: session.result is not None and session.result.changed, 2)

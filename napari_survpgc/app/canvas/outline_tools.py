@@ -2,35 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
-
-import napari
 import numpy as np
-from napari.layers import Labels, Layer, Shapes
+from napari.layers import Labels, Shapes
 from napari.utils.colormaps import DirectLabelColormap
 from numpy.typing import NDArray
 
-from napari_survpgc.app.canvas.layer_data import BRUSH, EDIT, HOLE_COLOR, OUTLINE_COLOR
 from napari_survpgc.app.session.session import Session
 from napari_survpgc.core.tissue.outlines import cut_out, mask_polygons, mended, rasterize
 from napari_survpgc.core.types import Polygon, TissueMask
 
-from .layer_data import um_per_px, units_of
+from .heatmaps import Heatmaps
+from .layer_data import BRUSH, EDIT, HOLE_COLOR, OUTLINE_COLOR, um_per_px, units_of
+from .spare_layers import SpareLayers
 
 _BRUSH_UM = 8.0
-
-
-class LayerKeeper(Protocol):
-    """Who adds and removes the layers of a viewer, so that those of the tools are told from the user's own."""
-
-    viewer: napari.Viewer
-    session: Session
-
-    def add(self, layer: Layer, at: int | None = None) -> Any: ...
-
-    def remove(self, *layers: Layer | None) -> None: ...
-
-    def hide_maps(self) -> None: ...
 
 
 class OutlineTools:
@@ -41,9 +26,9 @@ class OutlineTools:
     shapes, brush : the layers, while there are any.
     """
 
-    def __init__(self, layers: LayerKeeper) -> None:
-        self._layers = layers
-        self.viewer, self.session = layers.viewer, layers.session
+    def __init__(self, session: Session, layers: SpareLayers, heatmaps: Heatmaps) -> None:
+        self.viewer, self.session = layers.viewer, session
+        self._layers, self._heatmaps = layers, heatmaps
         self.shapes: Shapes | None = None
         self.brush: Labels | None = None
 
@@ -64,7 +49,7 @@ class OutlineTools:
         if opened is None:
             return False
         self._layers.remove(self.brush)
-        self._layers.hide_maps()
+        self._heatmaps.hide()
         if self.shapes is None:
             sx, sy = um_per_px(opened.slide.info)
             rings, hole = [], []
@@ -137,7 +122,7 @@ class OutlineTools:
         downsample = max(1.0, _BRUSH_UM / sx, max(info.size) / 4096)
         labels = rasterize(mask or TissueMask((), info.size, "edited"), downsample).astype(np.uint8)
         self._layers.remove(self.brush, self.shapes)
-        self._layers.hide_maps()
+        self._heatmaps.hide()
         self.brush = self._layers.add(
             Labels(
                 labels,

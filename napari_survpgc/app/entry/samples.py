@@ -11,12 +11,13 @@ from typing import Any
 import napari
 import numpy as np
 
-from napari_survpgc.app.dock import SurvPGCDock, dock_of, sample_folder
+from napari_survpgc.app.dock import SurvPGCDock, dock_of
 from napari_survpgc.app.later import soon
 from napari_survpgc.core.clinical.record_file import read_record
 from napari_survpgc.core.errors import CancelledError, OutputError
 from napari_survpgc.core.genomics.expression_file import read_expression
 from napari_survpgc.core.types import ClinicalRecord, ExpressionProfile, ProgressCallback
+from napari_survpgc.core.user_folder import user_folder
 
 SEED = 7
 HIGH_RISK, LOW_RISK = 45, 20
@@ -56,7 +57,7 @@ def _open(index: int) -> list[LayerData]:
 
 def open_sample(dock: SurvPGCDock, index: int) -> None:
     """Draw (or find) the simulated patient and open it with record and expression."""
-    folder = sample_folder() / f"simulated_{SEED}_{index}"
+    folder = user_folder() / "samples" / f"simulated_{SEED}_{index}"
 
     def work(progress: ProgressCallback) -> tuple[Path, ClinicalRecord, ExpressionProfile]:
         if not (folder / "expression.csv").is_file() or not list(folder.glob("*.tiff")):

@@ -142,6 +142,9 @@ class CohortPanel(QWidget):
         self.threshold.valueChanged.connect(self._dragged)
         self._enable()
 
+    def end(self) -> None:
+        self.km.close_thread()
+
     # --- open ----------------------------------------------------------------------------------------------
 
     def _ask_open(self) -> None:

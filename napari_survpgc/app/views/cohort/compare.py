@@ -26,6 +26,7 @@ from napari_survpgc.app.views.widgets.legend import Legend
 from napari_survpgc.app.views.widgets.parts import note, panel, push, row, title_overlap
 from napari_survpgc.app.window.windows import arrange
 from napari_survpgc.core.attention.maps import AttentionMaps, MapScale
+from napari_survpgc.core.attention.scores import rank_of
 from napari_survpgc.core.errors import SlideError
 from napari_survpgc.core.jobs.results_folder import CaseResult
 from napari_survpgc.core.jobs.thumbnails import PredictCase
@@ -179,10 +180,9 @@ def read_out(side: Side, world: tuple[float, ...]) -> str:
     n = len(side.prediction.coords)
     parts = []
     for name in side.maps.names:
-        percentile = float(side.maps.map(name).percentiles[index])
-        parts.append(
-            f"{name} {percentile:.1f}th percentile, rank {round(n - percentile / 100 * n) + 1} of {n}"
-        )
+        found = side.maps.map(name)
+        rank = rank_of(found.scores, index)
+        parts.append(f"{name} {found.percentiles[index]:.1f}th percentile, rank {rank} of {n}")
     return f"<b>{side.name}</b>: {'; '.join(parts)}"
 
 

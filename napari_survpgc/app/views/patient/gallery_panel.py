@@ -110,7 +110,7 @@ class GalleryPanel(QWidget):
         session.patch_selected.connect(self._describe)
         self.refresh()
 
-    def close_images(self) -> None:
+    def end(self) -> None:
         self.images.close()
 
     # --- show ----------------------------------------------------------------------------------------------
@@ -190,7 +190,7 @@ class GalleryPanel(QWidget):
         patch = self.models[name].patches[index.row()]
         if patch.index != self.session.patch:
             self.session.select_patch(patch.index)
-        self.layers.fly_to(patch.index)
+        self.layers.camera.fly_to(patch.index)
 
     def step(self, by: int) -> None:
         """Go to the next or previous patch of the gallery that was used last."""

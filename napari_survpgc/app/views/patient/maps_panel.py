@@ -33,7 +33,7 @@ class MapsPanel(QWidget):
 
     def __init__(self, session: Session, layers: CaseLayers) -> None:
         super().__init__()
-        self.session, self.layers = session, layers
+        self.session, self.layers, self.heatmaps = session, layers, layers.heatmaps
         self._filling = False
         self._restored: object = None
         layout = panel(self)
@@ -73,7 +73,7 @@ class MapsPanel(QWidget):
         self.colormap.currentTextChanged.connect(self._set_colormap)
         form.addRow("Colors", self.colormap)
         self.opacity = self._slider(
-            0, 100, round(100 * layers.view.opacity), "How much of the slide shines through"
+            0, 100, round(100 * self.heatmaps.view.opacity), "How much of the slide shines through"
         )
         self.opacity.valueChanged.connect(self._set_opacity)
         self.opacity_value, self.threshold_value = QLabel(), QLabel()
@@ -93,15 +93,15 @@ class MapsPanel(QWidget):
         layout.addWidget(self.hover)
 
         session.result_changed.connect(self.refresh)
-        layers.map_changed.append(self._follow)
+        self.heatmaps.changed.append(self._follow)
         layers.viewer.mouse_move_callbacks.append(self._hovered)
         self.refresh()
 
-    def disconnect_viewer(self) -> None:
+    def end(self) -> None:
         if self._hovered in self.layers.viewer.mouse_move_callbacks:
             self.layers.viewer.mouse_move_callbacks.remove(self._hovered)
-        if self._follow in self.layers.map_changed:
-            self.layers.map_changed.remove(self._follow)
+        if self._follow in self.heatmaps.changed:
+            self.heatmaps.changed.remove(self._follow)
 
     def _slider(self, low: int, high: int, value: int, tip: str) -> QSlider:
         slider = QSlider(Qt.Orientation.Horizontal)
@@ -115,7 +115,7 @@ class MapsPanel(QWidget):
 
     def settings(self) -> dict[str, object]:
         """Return how the maps are looked at, for the case file."""
-        view = self.layers.view
+        view = self.heatmaps.view
         return {
             "scale": str(view.scale),
             "colormap": view.colormap,
@@ -148,7 +148,7 @@ class MapsPanel(QWidget):
             row_ = rows.get(name) if isinstance(rows, dict) else None
             index = row_ + 1 if isinstance(row_, int) else 0
             if 0 <= index < combo.count():
-                self.layers.view.rows[name] = index - 1 if index else None
+                self.heatmaps.view.rows[name] = index - 1 if index else None
                 combo.blockSignals(True)
                 combo.setCurrentIndex(index)
                 combo.blockSignals(False)
@@ -169,7 +169,7 @@ class MapsPanel(QWidget):
                 if [combo.itemText(i) for i in range(combo.count())] != wanted:
                     combo.clear()
                     combo.addItems(wanted)
-                    self.layers.view.rows[name] = None
+                    self.heatmaps.view.rows[name] = None
                 combo.setEnabled(bool(wanted))
         finally:
             self._filling = False
@@ -182,26 +182,26 @@ class MapsPanel(QWidget):
     def _follow(self) -> None:
         """Show the state of the layers, however it came about."""
         for name, check in self.checks.items():
-            layer = self.layers.maps.get(name)
+            layer = self.heatmaps.maps.get(name)
             check.setEnabled(layer is not None)
             check.blockSignals(True)
             check.setChecked(layer is not None and layer.visible)
             check.blockSignals(False)
-        shown = self.layers.visible_map()
-        layer = self.layers.maps.get(shown) if shown else None
+        shown = self.heatmaps.topmost()
+        layer = self.heatmaps.maps.get(shown) if shown else None
         result = self.session.result
         if layer is None or shown is None or result is None:
             self.legend.clear()
             self._say_values()
             return
-        found = result.maps.values(shown, self.layers.view.rows.get(shown), self.layers.view.scale)
+        found = result.maps.values(shown, self.heatmaps.view.rows.get(shown), self.heatmaps.view.scale)
         self._say_values(found)
         self.legend.set(
             layer.colormap.name.removeprefix("survpgc "),
             found.low,
             found.high,
             layer.contrast_limits[0],
-            _words(shown, self.layers.view.scale),
+            _words(shown, self.heatmaps.view.scale),
         )
 
     # --- to the layers -------------------------------------------------------------------------------------
@@ -212,23 +212,23 @@ class MapsPanel(QWidget):
             self.checks[name].toggle()
 
     def _toggle(self, name: str, on: bool) -> None:
-        self.layers.show_map(name, on)
+        self.heatmaps.show(name, on)
 
     def _choose_row(self, name: str, index: int) -> None:
         if not self._filling:
-            self.layers.view.rows[name] = None if index <= 0 else index - 1
-            self.layers.show_map(name, True)
-            self.layers.paint(name)
+            self.heatmaps.view.rows[name] = None if index <= 0 else index - 1
+            self.heatmaps.show(name, True)
+            self.heatmaps.paint(name)
             self._remember()
 
     def _set_scale(self) -> None:
-        self.layers.view.scale = MapScale(self.scale.currentData())
-        self.layers.paint()
+        self.heatmaps.view.scale = MapScale(self.scale.currentData())
+        self.heatmaps.paint()
         self._remember()
 
     def _set_colormap(self, name: str) -> None:
-        self.layers.view.colormap = name
-        self.layers.paint()
+        self.heatmaps.view.colormap = name
+        self.heatmaps.paint()
         self._remember()
 
     def _say_values(self, seen: MapValues | None = None) -> None:
@@ -239,21 +239,21 @@ class MapsPanel(QWidget):
         elif seen is None:
             self.threshold_value.setText(f"{self.threshold.value()} %")
         else:
-            cut = seen.low + self.layers.view.threshold * (seen.high - seen.low)
+            cut = seen.low + self.heatmaps.view.threshold * (seen.high - seen.low)
             self.threshold_value.setText(f"from {cut:.3g}")
 
     def _set_opacity(self, value: int) -> None:
         self.opacity_value.setText(f"{value} %")
-        self.layers.set_opacity(value / 100)
+        self.heatmaps.set_opacity(value / 100)
         self._remember()
 
     def _set_threshold(self, value: int) -> None:
-        self.layers.view.threshold = value / 100
-        self.layers.paint()
+        self.heatmaps.view.threshold = value / 100
+        self.heatmaps.paint()
         self._remember()
 
     def _hovered(self, viewer: Any, event: Any) -> None:
-        index = self.layers.patch_at(tuple(event.position))
+        index = self.layers.frame.patch_at(tuple(event.position))
         self.hover.setText(self.read_out(index))
 
     def read_out(self, index: int | None) -> str:
@@ -266,7 +266,7 @@ class MapsPanel(QWidget):
         lines = []
         n = len(result.shown.coords)
         for name in result.maps.names:
-            found = result.maps.map(name, self.layers.view.rows.get(name))
+            found = result.maps.map(name, self.heatmaps.view.rows.get(name))
             lines.append(
                 f"{_TITLES[name][0]}: {found.percentiles[index]:.1f}th percentile, rank"
                 f" {rank_of(found.scores, index)} of {n} (score {found.scores[index]:+.2f})"

@@ -66,6 +66,10 @@ class ResultPanel(QWidget):
         session.stale_changed.connect(self._fade)
         self.refresh()
 
+    def end(self) -> None:
+        for view in self.views.values():
+            view.close_thread()
+
     def refresh(self) -> None:
         result = self.session.result
         for widget in (self.detail, self.tabs, self.warnings, self.notice):

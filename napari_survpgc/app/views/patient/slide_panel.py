@@ -81,13 +81,13 @@ class SlidePanel(QWidget):
             button = push(
                 f"{power:g}x",
                 f"Show the slide as a {power:g}x objective does",
-                lambda p=power: layers.magnify(p),  # type: ignore[misc]
+                lambda p=power: layers.camera.magnify(p),  # type: ignore[misc]
                 f"power_{power:g}",
             )
             button.setMinimumWidth(34)
             button.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
             self.power_buttons.append(button)
-        self.fit_button = push("Fit", "Show the whole slide", layers.fit, "fit")
+        self.fit_button = push("Fit", "Show the whole slide", layers.camera.fit, "fit")
         beside = QVBoxLayout()
         beside.setContentsMargins(4, 0, 0, 0)
         beside.addWidget(self.facts)
@@ -138,7 +138,7 @@ class SlidePanel(QWidget):
         layers.viewer.canvas.events.size.connect(self._view_moved)
         self.refresh()
 
-    def disconnect_viewer(self) -> None:
+    def end(self) -> None:
         camera = self.layers.viewer.scene.camera
         camera.events.zoom.disconnect(self._view_moved)
         camera.events.center.disconnect(self._view_moved)
@@ -207,7 +207,7 @@ class SlidePanel(QWidget):
             return
         info = opened.slide.info
         if info.mpp is not None:
-            self.power.setText(f"Now seen at <b>{self.layers.magnification:.3g}x</b>")
+            self.power.setText(f"Now seen at <b>{self.layers.camera.magnification:.3g}x</b>")
         sx, sy = (info.mpp_x or 1.0, info.mpp_y or 1.0) if info.mpp else (1.0, 1.0)
         camera = self.layers.viewer.scene.camera
         canvas = self.layers.viewer.canvas.size
