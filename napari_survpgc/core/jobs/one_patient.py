@@ -18,6 +18,7 @@ from napari_survpgc.core.features.feature_file import check_within, read_feature
 from napari_survpgc.core.features.joined import join_slides
 from napari_survpgc.core.output.case_file import CASE_FILE, SavedCase, save_case
 from napari_survpgc.core.output.folder import write_joint_outputs, write_outputs
+from napari_survpgc.core.output.report import ReportFacts
 from napari_survpgc.core.predict.patient import Patient
 from napari_survpgc.core.predict.predictor import Predictor
 from napari_survpgc.core.predict.what_if import for_slide
@@ -179,7 +180,7 @@ def predict_slides(
                 progress=_named(progress, slide.info.path.name),
             )  # fmt: skip
         # Last, since a batch takes a patient with it for finished.
-        write_joint_outputs(prediction, out, record=record, sentences=patient.sentences)
+        write_joint_outputs(prediction, out, ReportFacts(record, patient.sentences))
     return prediction
 
 
@@ -262,10 +263,7 @@ def _write_slide(
         prediction,
         slide,
         out,
-        record=subject.record,
-        sentences=subject.patient.sentences,
-        reference=bundle.reference,
-        genomics_notes=subject.patient.notes,
+        ReportFacts(subject.record, subject.patient.sentences, subject.patient.notes, bundle.reference),
         progress=progress,
     )
     save_case(
