@@ -97,7 +97,7 @@ class OpenCohort:
         self.session.start(
             lambda progress: cohort_patient(cohort, case.case_id, slide),
             "patient",
-            lambda found: self.session.open_patient(slide, *found),
+            self.session.open_patient,
             shown=False,
         )
 
