@@ -247,3 +247,16 @@ def test_every_command_is_a_file_and_every_file_a_command() -> None:
 
     files = {path.stem for path in (ROOT / "napari_survpgc" / "commands").glob("*.py")}
     assert files - {"__init__", "options"} == set(COMMANDS.values())
+
+
+def test_no_function_takes_a_case_in_pieces() -> None:
+    pieces = {"slide", "slides", "record", "profile", "features"}
+    outside = {f"{PACKAGE}.core.predict.predictor.predict"}  # called by notebooks and checks outside
+    found = set()
+    for name, path in MODULES.items():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef):
+                taken = {arg.arg for arg in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)}
+                if len(taken - {"self", "cls"}) > 6 and len(taken & pieces) > 1:
+                    found.add(f"{name}.{node.name}")
+    assert found == outside, "hand on a Case and JobOptions"

@@ -32,7 +32,8 @@ def run(options: argparse.Namespace) -> int:
     from napari_survpgc.core.bundle.bundle import load_bundle
     from napari_survpgc.core.clinical.record_file import read_record
     from napari_survpgc.core.genomics.expression_file import read_expression
-    from napari_survpgc.core.jobs.one_patient import predict_slide
+    from napari_survpgc.core.jobs.one_patient import predict_case
+    from napari_survpgc.core.types import Case, JobOptions
     from napari_survpgc.simulation.cohort import DEMO_INDEX, DEMO_SEED, DEMO_SLIDE_PX, simulate_case
 
     start = time.monotonic()
@@ -43,15 +44,12 @@ def run(options: argparse.Namespace) -> int:
     print("2. Tissue, patches, features, prediction ...", flush=True)
     out = options.out / "result"
     with ProgressBar() as progress:
-        prediction = predict_slide(
-            case.slide,
-            bundle,
-            read_record(case.clinical),
-            read_expression(case.expression),
-            out,
-            device=options.device,
-            progress=progress,
+        patient = Case(
+            slides=(case.slide,),
+            record=read_record(case.clinical),
+            profile=read_expression(case.expression),
         )
+        prediction = predict_case(patient, bundle, out, options=JobOptions(options.device), progress=progress)
     print(summary(prediction, out))
     print(f"Done in {time.monotonic() - start:.0f} s. The same by hand:")
     print(

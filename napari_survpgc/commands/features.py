@@ -9,7 +9,7 @@ from pathlib import Path
 
 from napari_survpgc.core.errors import OutputError, SurvPGCError
 
-from .options import ProgressBar, positive, positive_int, slide_options
+from .options import ProgressBar, job_options, positive, positive_int, slide_options
 
 HELP = "slides -> tissue, patches and one feature row a patch (HDF5)"
 
@@ -41,8 +41,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     from napari_survpgc.core.encoders.catalog import load_image_encoder
     from napari_survpgc.core.features.feature_file import write_features
-    from napari_survpgc.core.features.featurize import slide_features
+    from napari_survpgc.core.features.featurize import FeatureRecipe, featurize
     from napari_survpgc.core.features.trident import trident_place, trident_slide_name
+    from napari_survpgc.core.slide.slide import open_slide
     from napari_survpgc.core.tissue.geojson import write_geojson
 
     trident = options.format == "trident"
@@ -60,20 +61,12 @@ def run(options: argparse.Namespace) -> int:
         start = time.monotonic()
         place = trident_place(options.out, path, encoder.id, patch_px=patch_px, mpp=mpp)
         out = place.features if trident else options.out / f"{name}.h5"
+        recipe = FeatureRecipe(
+            patch_px, mpp, options.tissue, place.write_features if trident else write_features
+        )
         try:
-            result = slide_features(
-                path,
-                encoder,
-                out,
-                patch_px=patch_px,
-                mpp=mpp,
-                mpp_override=options.mpp_override,
-                tissue=options.tissue,
-                workers=options.workers,
-                batch_size=options.batch_size,
-                write=place.write_features if trident else write_features,
-                progress=progress,
-            )
+            with open_slide(path, mpp=options.mpp_override) as slide:
+                result = featurize(slide, encoder, out, recipe, job_options(options), progress)
             if trident:
                 place.write_patches(result.features)
             write_geojson(result.tissue, options.out / f"{name}.geojson")

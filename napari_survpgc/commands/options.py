@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from tqdm import tqdm
 
+    from napari_survpgc.core.types import JobOptions
+
 
 def positive(text: str) -> float:
     value = float(text)
@@ -49,6 +51,18 @@ def slide_options(parser: argparse.ArgumentParser) -> None:
         "--device",
         default="auto",
         help="auto (all graphics processors), cpu, cuda:0,cuda:1, mps (default: %(default)s)",
+    )
+
+
+def job_options(options: argparse.Namespace) -> JobOptions:
+    """Return how the job is done, from :func:`slide_options` and what a command has of the rest."""
+    from napari_survpgc.core.types import JobOptions
+
+    return JobOptions(
+        device=options.device,
+        workers=options.workers,
+        batch_size=options.batch_size,
+        attribution=not getattr(options, "no_attribution", False),
     )
 
 

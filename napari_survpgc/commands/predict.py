@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from napari_survpgc.core.notice import RESEARCH_NOTICE
 
-from .options import ProgressBar, demo_bundle, positive, slide_options
+from .options import ProgressBar, demo_bundle, job_options, positive, slide_options
 
 if TYPE_CHECKING:
     from napari_survpgc.core.types import Prediction
@@ -69,8 +69,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     from napari_survpgc.core.bundle.bundle import load_bundle
     from napari_survpgc.core.clinical.record_file import read_record
-    from napari_survpgc.core.errors import SurvPGCError
-    from napari_survpgc.core.jobs.one_patient import predict_slide, predict_slides
+    from napari_survpgc.core.jobs.one_patient import predict_case
+    from napari_survpgc.core.types import Case
 
     bundle = load_bundle(options.bundle or demo_bundle())
     record = read_record(options.clinical, options.case)
@@ -81,34 +81,18 @@ def run(options: argparse.Namespace) -> int:
 
         unit = parse_unit(options.expression_unit) if options.expression_unit else None
         profile = read_expression(options.expression, sample=options.case, unit=unit)
-    common = {
-        "mpp_override": options.mpp_override,
-        "device": options.device,
-        "workers": options.workers,
-        "batch_size": options.batch_size,
-        "attribution": not options.no_attribution,
-    }
-    one_only = ("coords", "patch_px_level0", "tissue")
+    case = Case(
+        slides=tuple(options.slides),
+        record=record,
+        profile=profile,
+        features=tuple(options.features),
+        coords=options.coords,
+        patch_px_level0=options.patch_px_level0,
+        tissue=options.tissue,
+        mpp=options.mpp_override,
+    )
     with ProgressBar() as progress:
-        if len(options.slides) > 1:
-            for name in one_only:
-                if getattr(options, name) is not None:
-                    raise SurvPGCError(
-                        f"--{name.replace('_', '-')} belongs to one slide, and there are {len(options.slides)}",
-                        "Make the features of each slide with 'survpgc features' and give them with --features",
-                    )
-            prediction = predict_slides(
-                options.slides, bundle, record, profile, options.out, features=options.features,
-                progress=progress, **common,
-            )  # fmt: skip
-        else:
-            if len(options.features) > 1:
-                raise SurvPGCError("There are several feature files and one slide", "Give one --features")
-            prediction = predict_slide(
-                options.slides[0], bundle, record, profile, options.out,
-                features=options.features[0] if options.features else None,
-                progress=progress, **{name: getattr(options, name) for name in one_only}, **common,
-            )  # fmt: skip
+        prediction = predict_case(case, bundle, options.out, options=job_options(options), progress=progress)
     print(summary(prediction, options.out))
     return 0
 

@@ -270,6 +270,58 @@ class GeneSet:
 
 
 @dataclass(frozen=True)
+class Case:
+    """One patient, as far as there is anything of them: any of it may be missing.
+
+    Attributes
+    ----------
+    slides : files or DICOM folders; the patches of several are one bag, as in training.
+    features : made before, by us, CLAM, TRIDENT or STAMP: one file a slide, in their order; () has them made.
+    coords, patch_px_level0 : the file of the coordinates and the patch side, where the only slide's features lack them.
+    tissue : outlines on the only slide, or a GeoJSON file of them, instead of the automatic ones.
+    mpp : µm per level-0 px of the slides, given by a person.
+    missing_slides : ids of slides that belong to the patient and were not found.
+    """
+
+    case_id: str = ""
+    slides: tuple[Path, ...] = ()
+    record: ClinicalRecord = ClinicalRecord()
+    profile: ExpressionProfile | None = None
+    features: tuple[Path, ...] = ()
+    coords: Path | None = None
+    patch_px_level0: float | None = None
+    tissue: TissueMask | Path | None = None
+    mpp: float | None = None
+    missing_slides: tuple[str, ...] = ()
+
+    @property
+    def note(self) -> str:
+        """What a reader of the result must know of the patient's slides, or ""."""
+        if not self.missing_slides:
+            return ""
+        slides, were = ("slide", "was") if len(self.missing_slides) == 1 else ("slides", "were")
+        names = ", ".join(self.missing_slides)
+        return f"The {slides} {names} of this patient {were} not found: the risk is that of the others alone."
+
+
+@dataclass(frozen=True)
+class JobOptions:
+    """How a job is done, whoever the patient is.
+
+    Attributes
+    ----------
+    device : "auto", "cpu", "cuda", "cuda:0,cuda:1", "mps".
+    workers, batch_size : threads that read patches, and patches a batch; None lets the machine decide.
+    attribution : also run integrated gradients (seconds, not milliseconds).
+    """
+
+    device: str = "auto"
+    workers: int | None = None
+    batch_size: int | None = None
+    attribution: bool = True
+
+
+@dataclass(frozen=True)
 class AttentionMap:
     """One score a patch, from one attention matrix or one of its rows.
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
+import re
 from pathlib import Path
 
 import h5py
@@ -27,7 +29,8 @@ from napari_survpgc.core.errors import (
     OutputError,
 )
 from napari_survpgc.core.output import folder as export_module
-from napari_survpgc.core.output.folder import write_outputs
+from napari_survpgc.core.output.folder import write_joint_outputs, write_outputs
+from napari_survpgc.core.output.report import ReportFacts
 from napari_survpgc.core.predict.attribution import path_attribution
 from napari_survpgc.core.predict.predictor import Predictor, predict
 from napari_survpgc.core.predict.what_if import attribute, what_if
@@ -280,10 +283,12 @@ def written(prediction: Prediction, tiff: Path, bundle_dir: Path, tmp_path: Path
             prediction,
             slide,
             tmp_path / "out",
-            record=RECORD,
-            sentences=("a", "b", "c", "d", "e", "f"),
-            reference=load_bundle(bundle_dir).reference,
-            genomics_notes=("All genes <found>.",),
+            ReportFacts(
+                RECORD,
+                ("a", "b", "c", "d", "e", "f"),
+                ("All genes <found>.",),
+                load_bundle(bundle_dir).reference,
+            ),
         )
     return tmp_path / "out"
 
@@ -379,6 +384,71 @@ def test_an_earlier_gallery_goes_whole_and_other_files_stay(
     assert len(list((written / "top_clinic").glob("*.png"))) == 3
     assert not (written / "top_genomic").exists()
     assert not (written / "heatmap_genomic.png").exists()
+
+
+def test_a_users_own_file_stays_in_a_gallery_that_is_written_again_or_goes(
+    written: Path, prediction: Prediction, tiff: Path
+) -> None:
+    for name in ("top_clinic", "top_genomic"):
+        (written / name / "notes.txt").write_text("keep")
+    lone = dataclasses.replace(prediction, attention={"clinic": prediction.attention["clinic"]})
+    with open_slide(tiff) as slide:
+        files = write_outputs(lone, slide, written, k=3)
+    assert (written / "top_clinic" / "notes.txt").read_text() == "keep"
+    assert len(list((written / "top_clinic").iterdir())) == 1 + 1 + 3
+    assert [path.name for path in (written / "top_genomic").iterdir()] == ["notes.txt"]
+    assert written / "top_clinic" / "notes.txt" not in files
+    assert all(path.is_file() for path in files)
+    write_joint_outputs(prediction, written)
+    assert sorted(path.relative_to(written).as_posix() for path in written.rglob("*")) == [
+        "attention.h5", "prediction.json", "top_clinic", "top_clinic/notes.txt", "top_genomic", "top_genomic/notes.txt",
+    ]  # fmt: skip
+
+
+def test_a_users_folder_with_the_name_of_an_output_is_refused_before_anything_is_replaced(
+    written: Path, prediction: Prediction, tiff: Path
+) -> None:
+    (written / "report.html").unlink()
+    (written / "report.html").mkdir()
+    (written / "report.html" / "mine.txt").write_text("keep")
+    before = {path: path.stat().st_mtime_ns for path in written.rglob("*") if path.is_file()}
+    with open_slide(tiff) as slide, pytest.raises(OutputError, match=r"report\.html is in the way"):
+        write_outputs(prediction, slide, written, k=3)
+    assert {path: path.stat().st_mtime_ns for path in written.rglob("*") if path.is_file()} == before
+
+
+def test_one_entry_adds_an_output(
+    prediction: Prediction, tiff: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def risk(contents: export_module.Contents, path: Path) -> None:
+        path.write_text(f"{contents.prediction.risk:.3f} {contents.facts.record}")
+
+    def size(contents: export_module.Contents, path: Path) -> None:
+        path.mkdir()
+        (path / "size.txt").write_text(str(contents.shown.info.size))
+
+    toys = (
+        export_module.Output("risk.txt", risk),
+        export_module.Output("sizes", size, frozenset({export_module.SLIDE}), ("size.txt",)),
+    )
+    monkeypatch.setattr(export_module, "OUTPUTS", (*export_module.OUTPUTS, *toys))
+    out = tmp_path / "out"
+    with open_slide(tiff) as slide:
+        files = write_outputs(prediction, slide, out, ReportFacts(RECORD), k=3)
+    assert {out / "risk.txt", out / "sizes" / "size.txt"} <= set(files)
+    assert (out / "sizes" / "size.txt").read_text() == "(2560, 2048)"
+    assert (out / "risk.txt").read_text() == f"{prediction.risk:.3f} {RECORD}"
+    write_joint_outputs(prediction, out)
+    assert {path.name for path in out.iterdir()} == {"prediction.json", "attention.h5", "risk.txt"}
+    assert (out / "risk.txt").read_text() == f"{prediction.risk:.3f} None"
+
+
+def test_the_readme_names_every_output() -> None:
+    lines = iter((Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8").splitlines())
+    next(line for line in lines if line.startswith("| output |"))
+    rows = itertools.takewhile(lambda line: line.startswith("|"), lines)
+    names = [name.rstrip("/") for row in rows for name in re.findall("`([^`]+)`", row.split("|")[1])]
+    assert sorted(names) == sorted(output.name for output in export_module.OUTPUTS)
 
 
 @pytest.mark.parametrize("problem", [OSError(28, "No space left on device"), KeyboardInterrupt()])

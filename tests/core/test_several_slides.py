@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -16,17 +17,23 @@ from napari_survpgc.core.attention.scores import patch_scores
 from napari_survpgc.core.bundle.bundle import Bundle, load_bundle
 from napari_survpgc.core.clinical.record import parse_record
 from napari_survpgc.core.cohort import read_cohort
-from napari_survpgc.core.errors import CancelledError, FeatureError
+from napari_survpgc.core.errors import CancelledError, FeatureError, OutputError, SurvPGCError
+from napari_survpgc.core.features import compute
 from napari_survpgc.core.features.feature_file import read_features
+from napari_survpgc.core.jobs import one_patient
 from napari_survpgc.core.jobs.batch import predict_batch, read_batch
 from napari_survpgc.core.jobs.cohort_risks import predict_cohort
-from napari_survpgc.core.jobs.one_patient import predict_slides
+from napari_survpgc.core.jobs.one_patient import predict_case
 from napari_survpgc.core.jobs.results_folder import read_results
 from napari_survpgc.core.output.case_file import load_case, save_case
+from napari_survpgc.core.output.folder import write_outputs
 from napari_survpgc.core.predict.predictor import Predictor
 from napari_survpgc.core.predict.what_if import for_slide, what_if
 from napari_survpgc.core.slide.slide import open_slide
+from napari_survpgc.core.types import Case, JobOptions
 from tests.builders import tiny_bundle, tissue_image, write_tiff
+
+CPU = JobOptions("cpu")
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +62,7 @@ def results(lists: Path, bundle: Bundle) -> Path:
     assert [[slide.name for slide in item.slides] for item in items] == [
         ["S0.tiff", "S1.tiff"], ["S2.tiff"], ["S3.tiff"],
     ]  # fmt: skip
-    report = predict_batch(items, bundle, lists / "results", device="cpu")
+    report = predict_batch(items, bundle, lists / "results", options=CPU)
     assert report.done == ("A", "B", "C"), report.failed
     assert [case for case, _ in report.notes] == ["C"]
     assert "S9" in report.notes[0][1]
@@ -152,14 +159,15 @@ def test_what_if_of_a_reopened_slide_goes_on_from_all_slides(
 def test_results_of_fewer_slides_are_made_again(lists: Path, bundle: Bundle, tmp_path: Path) -> None:
     items, _ = read_batch(lists / "patients.csv", lists / "slides")
     first = items[0]
-    predict_slides(first.slides[:1], bundle, first.record, None, tmp_path / "A", attribution=False)
+    one = replace(first, slides=first.slides[:1])
+    predict_case(one, bundle, tmp_path / "A", options=replace(CPU, attribution=False))
     assert (tmp_path / "A" / "report.html").is_file()
-    predict_batch(items[:1], bundle, tmp_path, device="cpu")
+    predict_batch(items[:1], bundle, tmp_path, options=CPU)
     assert not (tmp_path / "A" / "report.html").exists(), "that was of one slide alone"
     (case,) = read_results(tmp_path)
     assert len(case.case_files) == 2
     before = (tmp_path / "A" / "prediction.json").stat().st_mtime_ns
-    predict_batch(items[:1], bundle, tmp_path, device="cpu")
+    predict_batch(items[:1], bundle, tmp_path, options=CPU)
     assert (tmp_path / "A" / "prediction.json").stat().st_mtime_ns == before
 
 
@@ -176,6 +184,71 @@ def test_an_interrupted_patient_is_not_taken_for_finished(
         predict_batch(items[:1], bundle, tmp_path, progress=stop)
     assert not (tmp_path / "A" / "prediction.json").exists()
     assert predict_batch(items[:1], bundle, tmp_path).done == ("A",)
+
+
+def test_a_refusal_keeps_finished_features_and_what_the_user_has_put_there(
+    lists: Path, bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    items, _ = read_batch(lists / "patients.csv", lists / "slides")
+    out = tmp_path / "A"
+    calls = []
+
+    def full(*args: object, **kwargs: object) -> None:
+        calls.append(args)
+        if len(calls) == 2:  # of the second slide: the first one's results are there already
+            (out / "notes.txt").write_text("mine")
+            (out / "S0" / "top_clinic" / "notes.txt").write_text("mine")
+            raise OutputError("The disk is full", "Free some space")
+        write_outputs(*args, **kwargs)
+
+    monkeypatch.setattr(one_patient, "write_outputs", full)
+    with pytest.raises(OutputError, match="disk is full"):
+        predict_case(items[0], bundle, out, options=replace(CPU, attribution=False))
+    left = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
+    assert left == {"features/S0.h5", "features/S1.h5", "notes.txt", "S0/top_clinic/notes.txt"}
+    assert not (out / "S1").exists()
+    monkeypatch.undo()
+    made = [(out / "features" / f"S{number}.h5").stat().st_mtime_ns for number in (0, 1)]
+    predict_case(items[0], bundle, out, options=replace(CPU, attribution=False))
+    assert [(out / "features" / f"S{number}.h5").stat().st_mtime_ns for number in (0, 1)] == made
+    assert (out / "S0" / "top_clinic" / "notes.txt").read_text() == "mine"
+
+
+def test_half_made_features_go_with_a_refusal_of_a_new_folder(
+    lists: Path, bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(self: object, *args: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(compute._Rows, "append", full)
+    case = Case(slides=(lists / "slides" / "S2.tiff",))
+    with pytest.raises(OutputError, match="disk is full"):
+        predict_case(case, bundle, tmp_path / "new", options=CPU)
+    assert not (tmp_path / "new").exists()
+    (tmp_path / "old").mkdir()
+    with pytest.raises(OutputError, match="disk is full"):
+        predict_case(case, bundle, tmp_path / "old", options=CPU)
+    assert (tmp_path / "old" / "features" / "S2.h5.partial").is_dir(), "resumable, in a folder that was there"
+
+
+@pytest.mark.parametrize(
+    ("case", "message"),
+    [
+        (Case(), "no slide of the patient"),
+        (Case(slides=(Path("a.svs"),), features=(Path("1.h5"), Path("2.h5"))), "several feature files and one"),
+        (Case(slides=(Path("a.svs"), Path("b.svs")), features=(Path("1.h5"),)), "2 slides and 1 feature file"),
+        (Case(slides=(Path("a.svs"), Path("b.svs")), coords=Path("c.h5")), "--coords belongs to one slide"),
+        (Case(slides=(Path("x/a.svs"), Path("y/a.svs"))), "Two slides of the patient are named a"),
+        (Case(slides=(Path("a.svs"), Path("features.svs"))), "cannot be named features"),
+    ],
+)  # fmt: skip
+def test_a_case_that_does_not_fit_together_is_refused_before_the_models_are_loaded(
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: Case, message: str
+) -> None:
+    monkeypatch.setattr(one_patient, "Predictor", None)
+    with pytest.raises(SurvPGCError, match=message):
+        predict_case(case, bundle, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_command_line_takes_several_slides(

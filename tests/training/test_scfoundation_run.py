@@ -84,7 +84,7 @@ def test_the_bundle_predicts_what_the_run_says(weights: Path, tmp_path: Path, ki
         # Once as a person gives the file, once out of the cohort folder as the window takes it.
         for profile in (
             read_expression(folder / "expression.csv.gz", sample=case),
-            cohort_patient(cohort, case)[1],
+            cohort_patient(cohort, case).profile,
         ):
             patient = predictor.prepare_patient(cohort.records[case], profile)
             found = predictor.predict(patient, features, attribution=False)

@@ -85,10 +85,10 @@ class HeldOutPredictor:
                 f"The model {self.run.model} has no clinic and genomic path",
                 "Choose survpgc or survpgc_gene_sets",
             )
-        paths = self.cohort.features[case]
-        bags = [read_features(path) for path in paths]
-        bag = join_slides(bags, [path.stem for path in paths])
-        patient = predictor.prepare_patient(self.cohort.records[case], self.cohort.profile(case))
+        one = self.cohort.case(case)
+        bags = [read_features(path) for path in one.features]
+        bag = join_slides(bags, [path.stem for path in one.features])
+        patient = predictor.prepare_patient(one.record, one.profile)
         prediction = predictor.predict(patient, bag, attribution=False)
         saved = float(row["risk"].iloc[0])
         if not abs(prediction.risk - saved) <= _TOLERANCE:

@@ -16,7 +16,7 @@ from napari_survpgc.app.later import soon
 from napari_survpgc.core.clinical.record_file import read_record
 from napari_survpgc.core.errors import CancelledError, OutputError
 from napari_survpgc.core.genomics.expression_file import read_expression
-from napari_survpgc.core.types import ClinicalRecord, ExpressionProfile, ProgressCallback
+from napari_survpgc.core.types import Case, ProgressCallback
 from napari_survpgc.core.user_folder import user_folder
 
 SEED = 7
@@ -59,13 +59,17 @@ def open_sample(dock: SurvPGCDock, index: int) -> None:
     """Draw (or find) the simulated patient and open it with record and expression."""
     folder = user_folder() / "samples" / f"simulated_{SEED}_{index}"
 
-    def work(progress: ProgressCallback) -> tuple[Path, ClinicalRecord, ExpressionProfile]:
+    def work(progress: ProgressCallback) -> Case:
         if not (folder / "expression.csv").is_file() or not list(folder.glob("*.tiff")):
             _draw(folder, index, progress)
         (slide,) = folder.glob("*.tiff")
-        return slide, read_record(folder / "clinical.json"), read_expression(folder / "expression.csv")
+        return Case(
+            slides=(slide,),
+            record=read_record(folder / "clinical.json"),
+            profile=read_expression(folder / "expression.csv"),
+        )
 
-    dock.session.start(work, "sample", lambda found: dock.session.open_patient(*found))
+    dock.session.start(work, "sample", dock.session.open_patient)
 
 
 def _draw(folder: Path, index: int, progress: ProgressCallback) -> None:

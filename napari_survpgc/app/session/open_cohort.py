@@ -18,7 +18,7 @@ from napari_survpgc.core.jobs.batch import BatchReport, predict_batch, read_batc
 from napari_survpgc.core.jobs.cohort_risks import cohort_patient, predict_cohort, predict_slide_of
 from napari_survpgc.core.jobs.results_folder import CaseResult, keep_follow_up, read_results
 from napari_survpgc.core.jobs.thumbnails import PredictCase, thumbnail_of
-from napari_survpgc.core.types import ProgressCallback
+from napari_survpgc.core.types import JobOptions, ProgressCallback
 
 from .session import Session
 from .state import Message, Severity
@@ -97,7 +97,7 @@ class OpenCohort:
         self.session.start(
             lambda progress: cohort_patient(cohort, case.case_id, slide),
             "patient",
-            lambda found: self.session.open_patient(slide, *found),
+            self.session.open_patient,
             shown=False,
         )
 
@@ -110,7 +110,7 @@ class OpenCohort:
 
         def work(progress: ProgressCallback) -> tuple[BatchReport, tuple[CaseResult, ...]]:
             items, problems = read_batch(patients, slides, expression)
-            report = predict_batch(items, bundle, out, device=device, workers=1, progress=progress)
+            report = predict_batch(items, bundle, out, options=JobOptions(device, 1), progress=progress)
             failed = (*problems, *report.failed)
             if report.done:
                 keep_follow_up(patients, out, report.done)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from napari_survpgc.app.workers import Job
 from napari_survpgc.core.jobs.analysis import Analysis, Analyzer, features_of_slide
-from napari_survpgc.core.types import ProgressCallback
+from napari_survpgc.core.types import Case, JobOptions, ProgressCallback
 
 from .asking import Questions
 from .job_board import JobBoard
@@ -65,29 +65,22 @@ class Running:
             return self.run_from(case.given_features.path)
         assert case.opened is not None
         assert case.bundle is not None
-        opened, tissue, record, profile = case.opened, case.tissue, case.record, case.profile
-        analyzer = Analyzer(case.bundle, case.device, case.predictors)
+        opened = case.opened
         # Kept between sessions; one processor is left to the window.
-        workers = max(1, (os.cpu_count() or 2) - 1)
-
-        def work(progress: ProgressCallback) -> Analysis:
-            return analyzer.run(
-                opened.slide, record, profile, tissue=tissue, workers=workers, progress=progress
-            )
-
-        return self._analyze(work, opened)
+        options = JobOptions(case.device, max(1, (os.cpu_count() or 2) - 1))
+        analyzer = Analyzer(case.bundle, options, case.predictors)
+        patient = Case(record=case.record, profile=case.profile, tissue=case.tissue)
+        return self._analyze(lambda progress: analyzer.run(opened.slide, patient, progress), opened)
 
     def run_from(self, features: Path) -> Job | None:
         """Predict from features that were made before; nothing happens while something is missing."""
         case = self._case
         if case.opened is None or case.bundle is None or self.missing():
             return None
-        opened, record, profile = case.opened, case.record, case.profile
-        analyzer = Analyzer(case.bundle, case.device, case.predictors)
-        return self._analyze(
-            lambda progress: analyzer.predict(opened.slide, record, profile, features, progress=progress),
-            opened,
-        )
+        opened = case.opened
+        analyzer = Analyzer(case.bundle, JobOptions(case.device), case.predictors)
+        patient = Case(record=case.record, profile=case.profile, features=(features,))
+        return self._analyze(lambda progress: analyzer.run(opened.slide, patient, progress), opened)
 
     def _analyze(self, work: Callable[[ProgressCallback], Analysis], opened: OpenedSlide) -> Job:
         """Run ``work`` on a thread; what was changed while it ran makes its result out of date."""

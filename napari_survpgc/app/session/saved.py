@@ -12,6 +12,7 @@ from napari_survpgc.core.bundle.bundle import Bundle
 from napari_survpgc.core.errors import SlideError
 from napari_survpgc.core.output.case_file import SavedCase, find_case_slide, load_case, save_case
 from napari_survpgc.core.output.folder import write_outputs
+from napari_survpgc.core.output.report import ReportFacts
 from napari_survpgc.core.predict.predictor import Predictor, state_of
 from napari_survpgc.core.predict.what_if import for_slide
 from napari_survpgc.core.types import MppSource, PatchFeatures, Prediction, ProgressCallback, SlideInfo
@@ -160,16 +161,8 @@ class CaseFiles:
             notes = (*notes, f"What-if, not the patient's own record: {'; '.join(case.changes())}.")
 
         def work(progress: ProgressCallback) -> None:
-            write_outputs(
-                prediction,
-                slide,
-                folder,
-                record=record,
-                sentences=sentences,
-                reference=reference,
-                genomics_notes=notes,
-                progress=progress,
-            )
+            facts = ReportFacts(record, sentences, notes, reference)
+            write_outputs(prediction, slide, folder, facts, progress=progress)
 
         return jobs.start(
             work, "export", lambda _: jobs.say(f"Results and report.html are in {folder}.", Severity.DONE)

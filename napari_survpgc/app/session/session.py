@@ -19,8 +19,8 @@ from napari_survpgc.core.genomics.units import parse_unit
 from napari_survpgc.core.predict.cache import PredictorCache
 from napari_survpgc.core.tissue.find import find_tissue
 from napari_survpgc.core.types import (
+    Case,
     ClinicalRecord,
-    ExpressionProfile,
     PatchFeatures,
     ProgressCallback,
     TissueMask,
@@ -214,21 +214,15 @@ class Session:
         place = folder or resource_path("demo_bundle")
         return self.start(lambda progress: load_bundle(place), "model", self.set_bundle, shown=False)
 
-    def open_patient(
-        self,
-        slide: Path,
-        record: ClinicalRecord,
-        profile: ExpressionProfile | None,
-        features: Path | None = None,
-    ) -> None:
-        """Open a patient of a cohort: slide, record and expression; with features also the result."""
+    def open_patient(self, case: Case) -> None:
+        """Open a patient of a cohort: the first slide, record and expression; with its features also the result."""
 
         def then() -> None:
-            self.case.take_patient(record, profile)
-            if features is not None:
-                self._running.run_from(features)
+            self.case.take_patient(case.record, case.profile)
+            if case.features:
+                self._running.run_from(case.features[0])
 
-        self.open_slide(slide, then=then)
+        self.open_slide(case.slides[0], then=then)
 
     def close(self) -> None:
         """End all work and release the slide; called when the window closes."""

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from napari_survpgc.core.genomics.normalize import table_unit
-from napari_survpgc.core.types import ClinicalRecord, ExpressionProfile, ExpressionUnit, GeneSet
+from napari_survpgc.core.types import Case, ClinicalRecord, ExpressionProfile, ExpressionUnit, GeneSet
 
 SPLITS = ("train", "val", "test")
 
@@ -72,6 +72,10 @@ class Cohort:
         return ExpressionProfile(
             known, self.unit, self.unit is ExpressionUnit.ZSCORE, case, "expression.csv.gz"
         )
+
+    def case(self, case: str) -> Case:
+        """Return record, expression and feature files of a patient."""
+        return Case(case, record=self.records[case], profile=self.profile(case), features=self.features[case])
 
     @cached_property
     def _row_of(self) -> dict[str, int]:

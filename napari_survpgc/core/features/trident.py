@@ -61,7 +61,7 @@ class TridentPlace:
         return self.folder / "patches" / f"{self.name}_patches.h5"
 
     def write_features(self, features: PatchFeatures, path: Path) -> None:
-        """Write the feature file; for ``write`` of :func:`napari_survpgc.core.features.compute.featurize.slide_features`.
+        """Write the feature file; for ``write`` of :class:`napari_survpgc.core.features.featurize.FeatureRecipe`.
 
         Raises
         ------

@@ -10,13 +10,16 @@ import numpy as np
 from napari_survpgc.core.attention.maps import AttentionMaps
 from napari_survpgc.core.bundle.bundle import Bundle
 from napari_survpgc.core.errors import FeatureError
-from napari_survpgc.core.features.feature_file import check_within, read_features
+from napari_survpgc.core.features.feature_file import check_within, read_features, with_geometry
+from napari_survpgc.core.features.featurize import SlideFeatures
 from napari_survpgc.core.predict.cache import PredictorCache
 from napari_survpgc.core.predict.predictor import Predictor
 from napari_survpgc.core.slide.slide import Slide, require_mpp
+from napari_survpgc.core.tissue.geojson import read_geojson
 from napari_survpgc.core.types import (
+    Case,
     ClinicalRecord,
-    ExpressionProfile,
+    JobOptions,
     PatchFeatures,
     Prediction,
     ProgressCallback,
@@ -55,73 +58,75 @@ class Analyzer:
     """
 
     bundle: Bundle
-    device: str = "auto"
+    options: JobOptions = JobOptions()
     predictors: PredictorCache = field(default_factory=PredictorCache)
 
-    def run(
-        self,
-        slide: Slide,
-        record: ClinicalRecord,
-        profile: ExpressionProfile | None,
-        *,
-        tissue: TissueMask | None = None,
-        workers: int | None = None,
-        progress: ProgressCallback | None = None,
-    ) -> Analysis:
-        """Tissue (unless it is given), patches, features, prediction, maps; SurvPGCError in one sentence."""
+    def run(self, slide: Slide, case: Case, progress: ProgressCallback | None = None) -> Analysis:
+        """Take the features of the case, or make them on its tissue (found where it has none); prediction and maps.
+
+        Raises
+        ------
+        SurvPGCError : in one sentence.
+        """
+        tissue: TissueMask | None = None
+        warnings: tuple[str, ...] = ()
+        if case.features:
+            features = features_of_slide(
+                case.features[0], slide.info, coords=case.coords, patch_px_level0=case.patch_px_level0
+            )
+        else:
+            made = self._features(slide, case, progress)
+            tissue, features, warnings = made.tissue, made.features, made.warnings
+        predictor = self.predictors.get(self.bundle, self.options.device)
+        patient = predictor.prepare_patient(case.record, case.profile)
+        prediction = predictor.predict(
+            patient,
+            features,
+            slide.info,
+            warnings=warnings,
+            attribution=self.options.attribution,
+            progress=progress,
+        )
+        return Analysis(
+            predictor, case.record, tissue, features, prediction, AttentionMaps(prediction).ranked()
+        )
+
+    def _features(self, slide: Slide, case: Case, progress: ProgressCallback | None) -> SlideFeatures:
         require_mpp(slide.info)
         if progress:
             progress("model", 0, 1)
+        tissue = case.tissue
+        if isinstance(tissue, Path):
+            tissue = read_geojson(tissue, slide.info.size)
         spec = self.bundle.config.encoders.get("pathology")
         target = features_file(slide.info, spec.id if spec else "", tissue)
-        made = bundle_features(
-            slide, self.bundle, target, device=self.device, tissue=tissue, workers=workers, progress=progress
+        return bundle_features(
+            slide, self.bundle, target, tissue=tissue, options=self.options, progress=progress
         )
-        return self._predict(slide, record, profile, made.tissue, made.features, made.warnings, progress)
-
-    def predict(
-        self,
-        slide: Slide,
-        record: ClinicalRecord,
-        profile: ExpressionProfile | None,
-        features: Path,
-        *,
-        progress: ProgressCallback | None = None,
-    ) -> Analysis:
-        """The same from features that were made before."""
-        bag = features_of_slide(features, slide.info)
-        return self._predict(slide, record, profile, None, bag, (), progress)
-
-    def _predict(
-        self,
-        slide: Slide,
-        record: ClinicalRecord,
-        profile: ExpressionProfile | None,
-        tissue: TissueMask | None,
-        features: PatchFeatures,
-        warnings: tuple[str, ...],
-        progress: ProgressCallback | None,
-    ) -> Analysis:
-        predictor = self.predictors.get(self.bundle, self.device)
-        patient = predictor.prepare_patient(record, profile)
-        prediction = predictor.predict(patient, features, slide.info, warnings=warnings, progress=progress)
-        return Analysis(predictor, record, tissue, features, prediction, AttentionMaps(prediction).ranked())
 
 
-def features_of_slide(path: Path, info: SlideInfo) -> PatchFeatures:
+def features_of_slide(
+    path: Path, info: SlideInfo, *, coords: Path | None = None, patch_px_level0: float | None = None
+) -> PatchFeatures:
     """Read features that were made before, by us or others, and check that they can be laid over a slide.
+
+    Parameters
+    ----------
+    coords, patch_px_level0 : the file with the coordinates and the patch side, where ``path`` lacks them.
 
     Raises
     ------
     FeatureError : damaged, of another slide, or without the size of a patch.
     """
-    bag = read_features(path, slide_mpp=info.mpp)
+    bag = read_features(path, coords=coords, slide_mpp=info.mpp)
+    if patch_px_level0 is not None:
+        bag = with_geometry(bag, patch_px_level0)
     check_within(bag, info)
-    check_geometry(bag, info, path)
+    _check_geometry(bag, info, path)
     return bag
 
 
-def check_geometry(bag: PatchFeatures, info: SlideInfo, path: Path) -> None:
+def _check_geometry(bag: PatchFeatures, info: SlideInfo, path: Path) -> None:
     """Refuse features whose file does not say how large a patch is: the maps could not be drawn."""
     if np.isfinite(bag.grid.patch_px_level0):
         return

@@ -14,40 +14,9 @@ from napari_survpgc.core.errors import CohortError, SurvPGCError
 from napari_survpgc.core.genomics.expression_file import ExpressionFile
 from napari_survpgc.core.output.prediction_json import PREDICTION_FILE, read_prediction_json
 from napari_survpgc.core.slide.formats import find_slide
-from napari_survpgc.core.types import (
-    ClinicalRecord,
-    ExpressionProfile,
-    ProgressCallback,
-)
+from napari_survpgc.core.types import Case, JobOptions, ProgressCallback
 
-from .one_patient import predict_slides
-
-
-@dataclass(frozen=True)
-class BatchItem:
-    """One patient to predict: the slides, and what goes with them.
-
-    Attributes
-    ----------
-    missing : ids of slides that the list names and the folder lacks.
-    """
-
-    case_id: str
-    slides: tuple[Path, ...]
-    record: ClinicalRecord
-    profile: ExpressionProfile | None
-    missing: tuple[str, ...] = ()
-
-    @property
-    def note(self) -> str:
-        """What a reader of the result must know of its slides, or ""."""
-        if not self.missing:
-            return ""
-        one = len(self.missing) == 1
-        return (
-            f"The slide{'' if one else 's'} {', '.join(self.missing)} of this patient {'was' if one else 'were'} not"
-            " found: the risk is that of the others alone."
-        )
+from .one_patient import predict_case
 
 
 @dataclass(frozen=True)
@@ -61,12 +30,12 @@ class BatchReport:
 
 def read_batch(
     patients: Path, slides: Path, expression: Path | None = None
-) -> tuple[tuple[BatchItem, ...], tuple[tuple[str, str], ...]]:
+) -> tuple[tuple[Case, ...], tuple[tuple[str, str], ...]]:
     """Match the rows of a patients.csv with the slides of a folder; a patient with several slides keeps them all.
 
     Returns
     -------
-    The items, and (case, reason) for rows that cannot be used.
+    The cases, and (case, reason) for rows that cannot be used.
 
     Raises
     ------
@@ -94,7 +63,9 @@ def read_batch(
             problems.append((case, str(error)))
             continue
         # The same slide named twice, with and without its ending, is one.
-        items.append(BatchItem(case, tuple(dict.fromkeys(found.values())), record, profile, missing))
+        items.append(
+            Case(case, tuple(dict.fromkeys(found.values())), record, profile, missing_slides=missing)
+        )
     if not items:
         first = f" ({problems[0][1]})" if problems else ""
         raise CohortError(
@@ -105,17 +76,16 @@ def read_batch(
 
 
 def predict_batch(
-    items: Sequence[BatchItem],
+    items: Sequence[Case],
     bundle: Bundle,
     out: Path,
     *,
-    device: str = "auto",
-    workers: int | None = None,
+    options: JobOptions = JobOptions(),
     progress: ProgressCallback | None = None,
 ) -> BatchReport:
     """Predict one patient after the other into ``out/<case>``; one who fails is reported, the others go on.
 
-    Several slides are one bag, as in training, see :func:`~.one_patient.predict_slides`. A case whose results from these
+    Several slides are one bag, as in training, see :func:`~.one_patient.predict_case`. A case whose results from these
     slides are there already is not done again, so that an interrupted batch goes on.
     """
     done, failed = [], []
@@ -133,17 +103,7 @@ def predict_batch(
                 )
 
         try:
-            predict_slides(
-                item.slides,
-                bundle,
-                item.record,
-                item.profile,
-                target,
-                warnings=[item.note] if item.note else [],
-                device=device,
-                workers=workers,
-                progress=inner,
-            )
+            predict_case(item, bundle, target, options=options, progress=inner)
             done.append(item.case_id)
         except SurvPGCError as error:
             failed.append((item.case_id, str(error)))
@@ -153,7 +113,7 @@ def predict_batch(
     return BatchReport(tuple(done), tuple(failed), notes)
 
 
-def _is_done(item: BatchItem, target: Path) -> bool:
+def _is_done(item: Case, target: Path) -> bool:
     """Whether the results in a folder are those of the patient's slides; an earlier list may have had fewer."""
     try:
         document = read_prediction_json(target / PREDICTION_FILE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from napari_survpgc.core.cohort.cohort import Cohort
@@ -13,8 +14,7 @@ from napari_survpgc.core.predict.predictor import Predictor
 from napari_survpgc.core.slide.formats import find_slide
 from napari_survpgc.core.slide.slide import Slide
 from napari_survpgc.core.types import (
-    ClinicalRecord,
-    ExpressionProfile,
+    Case,
     PatchFeatures,
     Prediction,
     ProgressCallback,
@@ -44,14 +44,15 @@ def predict_cohort(
             reasons.append(f"{case} has no features")
             continue
         try:
-            patient = predictor.prepare_patient(cohort.records[case], cohort.profile(case))
+            one = cohort.case(case)
+            patient = predictor.prepare_patient(one.record, one.profile)
             prediction = predictor.predict(
-                patient, join_slides(*_bags(cohort.features[case])), attribution=False, keep_state=False
+                patient, join_slides(*_bags(one.features)), attribution=False, keep_state=False
             )
         except SurvPGCError as error:
             reasons.append(f"{case}: {error.problem}")
             continue
-        found = (find_slide(cohort.path / "slides", file.stem) for file in cohort.features[case])
+        found = (find_slide(cohort.path / "slides", file.stem) for file in one.features)
         slides = tuple(slide for slide in found if slide is not None)
         results.append(
             CaseResult(
@@ -59,7 +60,7 @@ def predict_cohort(
                 risk=prediction.risk,
                 risk_percentile=prediction.risk_percentile,
                 risk_group=prediction.risk_group,
-                record=cohort.records[case],
+                record=one.record,
                 months=float(months[case]),
                 event=int(event[case]),
                 slide=slides[0] if slides else None,
@@ -81,10 +82,8 @@ def _bags(files: Sequence[Path]) -> tuple[list[PatchFeatures], list[str]]:
     return [read_features(file) for file in files], [file.name for file in files]
 
 
-def cohort_patient(
-    cohort: Cohort, case: str, slide: Path | None = None
-) -> tuple[ClinicalRecord, ExpressionProfile | None, Path]:
-    """Return record, expression and the feature file of a slide (the first one) of one patient of a cohort.
+def cohort_patient(cohort: Cohort, case: str, slide: Path | None = None) -> Case:
+    """Return one patient of a cohort with one slide and its feature file (the first one where no slide is named).
 
     Raises
     ------
@@ -99,7 +98,7 @@ def cohort_patient(
         raise CohortError(
             f"{name} has no features of the slide {slide.name if slide else ''}", "Choose another slide"
         )
-    return cohort.records[case], cohort.profile(case), file
+    return replace(cohort.case(case), slides=(slide,) if slide else (), features=(file,))
 
 
 def predict_slide_of(cohort: Cohort, case: str, slide: Slide, predictor: Predictor) -> Prediction:
@@ -109,7 +108,7 @@ def predict_slide_of(cohort: Cohort, case: str, slide: Slide, predictor: Predict
     ------
     CohortError : see :func:`cohort_patient`.   FeatureError : the features do not fit the model.
     """
-    record, profile, features = cohort_patient(cohort, case)
-    patient = predictor.prepare_patient(record, profile)
-    bag = read_features(features, slide_mpp=slide.info.mpp)
+    one = cohort_patient(cohort, case)
+    patient = predictor.prepare_patient(one.record, one.profile)
+    bag = read_features(one.features[0], slide_mpp=slide.info.mpp)
     return predictor.predict(patient, bag, attribution=False, keep_state=False)

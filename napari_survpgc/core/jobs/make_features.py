@@ -8,12 +8,9 @@ from napari_survpgc.core.bundle.bundle import Bundle
 from napari_survpgc.core.bundle.config import UNKNOWN_ENCODER
 from napari_survpgc.core.encoders.catalog import load_image_encoder
 from napari_survpgc.core.errors import BundleError
-from napari_survpgc.core.features.featurize import SlideFeatures, featurize
+from napari_survpgc.core.features.featurize import FeatureRecipe, SlideFeatures, featurize
 from napari_survpgc.core.slide.slide import Slide
-from napari_survpgc.core.types import (
-    ProgressCallback,
-    TissueMask,
-)
+from napari_survpgc.core.types import JobOptions, ProgressCallback, TissueMask
 
 
 def bundle_features(
@@ -21,10 +18,8 @@ def bundle_features(
     bundle: Bundle,
     out: Path,
     *,
-    device: str = "auto",
     tissue: TissueMask | Path | None = None,
-    workers: int | None = None,
-    batch_size: int | None = None,
+    options: JobOptions = JobOptions(),
     progress: ProgressCallback | None = None,
 ) -> SlideFeatures:
     """Compute (or finish, or read back) the features that a bundle's models want.
@@ -44,15 +39,12 @@ def bundle_features(
             f"Bundle {bundle.path.name} does not know which encoder made the features that it was trained on",
             "Give the features of the slide (--features), or train again with --set image_encoder=ID",
         )
-    encoder = load_image_encoder(spec.id, device)
+    encoder = load_image_encoder(spec.id, options.device)
     return featurize(
         slide,
         encoder,
         out,
-        patch_px=spec.patch_px or encoder.patch_px,
-        mpp=spec.mpp or encoder.mpp,
-        tissue=tissue,
-        workers=workers,
-        batch_size=batch_size,
-        progress=progress,
+        FeatureRecipe(spec.patch_px or encoder.patch_px, spec.mpp or encoder.mpp, tissue),
+        options,
+        progress,
     )

@@ -1,4 +1,4 @@
-"""From files to results: slide, record and expression in, prediction and every output out.
+"""From files to results: a patient's slides, record and expression in, prediction and every output out.
 
 The command line and the app run this; each step is also there on its own in its noun's module. Everything that can
 be refused cheaply (bundle, record, expression, pixel size) is refused before the long work.
@@ -13,19 +13,26 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from napari_survpgc.core.bundle.bundle import Bundle
-from napari_survpgc.core.errors import FeatureError, OutputError, SurvPGCError, writing
-from napari_survpgc.core.features.feature_file import check_within, read_features, with_geometry
+from napari_survpgc.core.errors import FeatureError, OutputError, SlideError, SurvPGCError, writing
 from napari_survpgc.core.features.joined import join_slides
 from napari_survpgc.core.output.case_file import CASE_FILE, SavedCase, save_case
-from napari_survpgc.core.output.folder import write_joint_outputs, write_outputs
+from napari_survpgc.core.output.folder import (
+    FEATURES,
+    OUTLINES_FILE,
+    remove_if_empty,
+    remove_outputs,
+    write_joint_outputs,
+    write_outputs,
+)
+from napari_survpgc.core.output.report import ReportFacts
 from napari_survpgc.core.predict.patient import Patient
 from napari_survpgc.core.predict.predictor import Predictor
 from napari_survpgc.core.predict.what_if import for_slide
 from napari_survpgc.core.slide.slide import Slide, open_slide, require_mpp
 from napari_survpgc.core.tissue.geojson import write_geojson
 from napari_survpgc.core.types import (
-    ClinicalRecord,
-    ExpressionProfile,
+    Case,
+    JobOptions,
     MppSource,
     PatchFeatures,
     Prediction,
@@ -33,171 +40,63 @@ from napari_survpgc.core.types import (
     TissueMask,
 )
 
-from .analysis import check_geometry, features_of_slide
+from .analysis import features_of_slide
 from .make_features import bundle_features
 
 
-def predict_slide(
-    path: Path,
+def predict_case(
+    case: Case,
     bundle: Bundle,
-    record: ClinicalRecord,
-    profile: ExpressionProfile | None,
     out: Path,
     *,
-    features: Path | None = None,
-    coords: Path | None = None,
-    patch_px_level0: float | None = None,
-    tissue: Path | None = None,
-    warnings: Sequence[str] = (),
-    mpp_override: float | None = None,
-    device: str = "auto",
-    workers: int | None = None,
-    batch_size: int | None = None,
-    attribution: bool = True,
+    options: JobOptions = JobOptions(),
     progress: ProgressCallback | None = None,
 ) -> Prediction:
     """Do the whole job for one patient and write every output of the contract into ``out``.
 
+    The patches of several slides are one bag, as in training: ``out`` then gets prediction.json and attention.h5
+    (dataset ``slide``: which slide a patch is of) of all slides together, and a folder for each slide with everything
+    that one slide alone would have in ``out``, the maps over this slide.
+
     Parameters
     ----------
-    features : features made before, by us, CLAM, TRIDENT or STAMP; without it they are computed into
-        ``out/features/<slide>.h5``, which an interrupted run takes up again.
-    coords, patch_px_level0 : the file with the coordinates and the patch side, where ``features`` lacks them.
-    warnings : about the slide, to be kept with the result.
+    case : without features they are computed into ``out/features/<slide>.h5``, which an interrupted run takes up again.
 
     Raises
     ------
-    SurvPGCError : bad input, in one sentence; nothing is left in ``out`` but finished or resumable features
-        of an earlier, interrupted run.
+    SurvPGCError : bad input, in one sentence; one bad slide refuses the patient. What is left in ``out`` are finished
+        features, resumable ones of an earlier, interrupted run, and what the user has put there.
     """
     # The order is by cost: everything a typing mistake can spoil comes before the first slow step.
-    predictor = Predictor(bundle, device)
-    patient = predictor.prepare_patient(record, profile)
-    cut = _Cut(device, tissue, workers, batch_size, progress)
-    with _kept_only_when_good(out), open_slide(path, mpp=mpp_override) as slide:
-        require_mpp(slide.info)
-        if features is not None:
-            bag = read_features(features, coords=coords, slide_mpp=slide.info.mpp)
-            if patch_px_level0 is not None:
-                bag = with_geometry(bag, patch_px_level0)
-            check_within(bag, slide.info)
-            check_geometry(bag, slide.info, features)
-            made = _Made(bag, features)
-        else:
-            made = _make_features(slide, bundle, out, out / "tissue.geojson", cut)
-        prediction = predictor.predict(
-            patient,
-            made.features,
-            slide.info,
-            warnings=[*warnings, *made.warnings],
-            attribution=attribution,
-            progress=progress,
-        )
-        subject = _Subject(bundle, record, profile, patient)
-        _write_slide(prediction, slide, out, subject, made, progress=progress)
-    return prediction
-
-
-def predict_slides(
-    paths: Sequence[Path],
-    bundle: Bundle,
-    record: ClinicalRecord,
-    profile: ExpressionProfile | None,
-    out: Path,
-    *,
-    features: Sequence[Path] = (),
-    warnings: Sequence[str] = (),
-    mpp_override: float | None = None,
-    device: str = "auto",
-    workers: int | None = None,
-    batch_size: int | None = None,
-    attribution: bool = True,
-    progress: ProgressCallback | None = None,
-) -> Prediction:
-    """Do the whole job for one patient with several slides, whose patches are one bag, as in training.
-
-    ``out`` gets prediction.json and attention.h5 (dataset ``slide``: which slide a patch is of) of all slides together,
-    and for each slide a folder with everything that :func:`predict_slide` writes, the maps over this slide.
-
-    Parameters
-    ----------
-    features : made before, one file a slide.   warnings : about the patient's slides, to be kept with the result.
-    mpp_override : of all the slides.
-
-    Raises
-    ------
-    SurvPGCError : as of :func:`predict_slide`; one bad slide refuses the patient.
-    """
-    if len(paths) == 1:
-        return predict_slide(
-            paths[0], bundle, record, profile, out, features=features[0] if features else None,
-            warnings=warnings, mpp_override=mpp_override, device=device, workers=workers, batch_size=batch_size,
-            attribution=attribution, progress=progress,
-        )  # fmt: skip
-    folders = _folders(paths, out)
-    if features and len(features) != len(paths):
-        raise FeatureError(
-            f"There are {len(paths)} slides and {len(features)} feature files",
-            "Give one file a slide, in order",
-        )
-    predictor = Predictor(bundle, device)
-    patient = predictor.prepare_patient(record, profile)
-    with _kept_only_when_good(out), ExitStack() as stack:
-        slides = [stack.enter_context(open_slide(path, mpp=mpp_override)) for path in paths]
+    _check_slides(case)
+    folders = _folders(case.slides, out)
+    predictor = Predictor(bundle, options.device)
+    patient = predictor.prepare_patient(case.record, case.profile)
+    with _kept_only_when_good(case, out, folders), ExitStack() as stack:
+        slides = [stack.enter_context(open_slide(path, mpp=case.mpp)) for path in case.slides]
         for slide in slides:
             require_mpp(slide.info)
-        made = []
-        for number, slide in enumerate(slides):
-            cut = _Cut(device, None, workers, batch_size, _named(progress, slide.info.path.name))
-            if features:
-                one = _Made(features_of_slide(features[number], slide.info), features[number])
-            else:
-                one = _make_features(slide, bundle, out, folders[number] / "tissue.geojson", cut)
-            made.append(one)
-        bags = [
-            # A file of others may not say of which slide it is.
-            replace(one.features, slide_fingerprint=one.features.slide_fingerprint or slide.info.fingerprint)
-            for one, slide in zip(made, slides, strict=True)
-        ]
-        names = [slide.info.path.name for slide in slides]
-        bag = join_slides(bags, names)
-        known = predictor.check_features(bag, None)
-        found = list(warnings)
-        for slide, one in zip(slides, made, strict=True):
-            # Of one slide alone: that of all together hides a strange one among usual ones.
-            own = [w for w in predictor.check_features(one.features, slide.info) if w not in known]
-            found += [f"{slide.info.path.name}: {warning}" for warning in (*one.warnings, *own)]
+        job = _Job(case, bundle, patient, out, options, progress)
+        parts = [job.part(*each) for each in zip(range(len(slides)), slides, folders, strict=True)]
+        bag = join_slides([part.features for part in parts], [part.slide.info.path.name for part in parts])
         prediction = predictor.predict(
-            patient, bag, slides[0].info, warnings=found, attribution=attribution, progress=progress
+            patient,
+            bag,
+            slides[0].info,
+            warnings=_warnings(case, parts, bag, predictor),
+            attribution=options.attribution,
+            progress=progress,
         )
-        subject = _Subject(bundle, record, profile, patient)
-        for slide, one, folder in zip(slides, made, folders, strict=True):
-            shown = for_slide(prediction, slide.info)
-            files = [each.file for each in made]
-            _write_slide(
-                shown, slide, folder, subject, replace(one, features=bag), files,
-                progress=_named(progress, slide.info.path.name),
-            )  # fmt: skip
-        # Last, since a batch takes a patient with it for finished.
-        write_joint_outputs(prediction, out, record=record, sentences=patient.sentences)
+        job.write(prediction, parts, bag)
     return prediction
 
 
 @dataclass(frozen=True)
-class _Cut:
-    """How the patches of a slide are found and encoded."""
+class _Part:
+    """A slide, where its results go, its features and the file that has them, and what came of it on the way."""
 
-    device: str
-    tissue: Path | None
-    workers: int | None
-    batch_size: int | None
-    progress: ProgressCallback | None
-
-
-@dataclass(frozen=True)
-class _Made:
-    """Features, the file that has them, and what came of the slide on the way."""
-
+    slide: Slide
+    folder: Path
     features: PatchFeatures
     file: Path
     warnings: tuple[str, ...] = ()
@@ -205,91 +104,118 @@ class _Made:
 
 
 @dataclass(frozen=True)
-class _Subject:
-    """Who was predicted, and with what."""
+class _Job:
+    """What all slides of a patient share."""
 
+    case: Case
     bundle: Bundle
-    record: ClinicalRecord
-    profile: ExpressionProfile | None
     patient: Patient
+    out: Path
+    options: JobOptions
+    progress: ProgressCallback | None
 
+    def part(self, number: int, slide: Slide, folder: Path) -> _Part:
+        """Read the features of a slide, or compute them; those of an interrupted run are taken up again."""
+        case, info = self.case, slide.info
+        if case.features:
+            file = case.features[number]
+            found = features_of_slide(file, info, coords=case.coords, patch_px_level0=case.patch_px_level0)
+            # A file of others may not say of which slide it is.
+            return _Part(
+                slide,
+                folder,
+                replace(found, slide_fingerprint=found.slide_fingerprint or info.fingerprint),
+                file,
+            )
+        file = self.out / _features_name(info.path)
+        made = bundle_features(
+            slide,
+            self.bundle,
+            file,
+            tissue=case.tissue,
+            options=self.options,
+            progress=self._progress_of(slide),
+        )
+        outlines = folder / OUTLINES_FILE
+        with writing(outlines):
+            outlines.parent.mkdir(parents=True, exist_ok=True)
+        write_geojson(made.tissue, outlines)
+        return _Part(slide, folder, made.features, file, made.warnings, made.tissue)
 
-@contextmanager
-def _kept_only_when_good(out: Path) -> Iterator[None]:
-    """Bad input leaves nothing behind; an interruption (another exception) keeps what was finished."""
-    new = not out.exists()
-    try:
-        _check_writable(out)
-        yield
-    except SurvPGCError:
-        if new:
-            shutil.rmtree(out, ignore_errors=True)
-        raise
+    def write(self, prediction: Prediction, parts: Sequence[_Part], bag: PatchFeatures) -> None:
+        """Write results and case file of each slide, and what several have in common."""
+        patient = self.patient
+        facts = ReportFacts(patient.record, patient.sentences, patient.notes, self.bundle.reference)
+        files = [part.file for part in parts]
+        for part in parts:
+            shown = for_slide(prediction, part.slide.info)
+            write_outputs(shown, part.slide, part.folder, facts, progress=self._progress_of(part.slide))
+            save_case(self._saved(shown, part, bag), part.folder / CASE_FILE, features_paths=files)
+        if len(parts) > 1:
+            # Last, since a batch takes a patient with it for finished.
+            write_joint_outputs(prediction, self.out, facts)
 
-
-def _make_features(slide: Slide, bundle: Bundle, out: Path, outlines: Path, cut: _Cut) -> _Made:
-    """Compute the features of a slide into ``out/features``, or take those of an interrupted run up again."""
-    file = out / "features" / f"{slide.info.path.stem}.h5"
-    result = bundle_features(
-        slide,
-        bundle,
-        file,
-        device=cut.device,
-        tissue=cut.tissue,
-        workers=cut.workers,
-        batch_size=cut.batch_size,
-        progress=cut.progress,
-    )
-    with writing(outlines):
-        outlines.parent.mkdir(parents=True, exist_ok=True)
-    write_geojson(result.tissue, outlines)
-    return _Made(result.features, file, result.warnings, result.tissue)
-
-
-def _write_slide(
-    prediction: Prediction,
-    slide: Slide,
-    out: Path,
-    subject: _Subject,
-    made: _Made,
-    files: Sequence[Path] = (),
-    *,
-    progress: ProgressCallback | None,
-) -> None:
-    """Write results and case file of a slide; ``files`` are those of the features when they are of several slides."""
-    info, bundle = slide.info, subject.bundle
-    write_outputs(
-        prediction,
-        slide,
-        out,
-        record=subject.record,
-        sentences=subject.patient.sentences,
-        reference=bundle.reference,
-        genomics_notes=subject.patient.notes,
-        progress=progress,
-    )
-    save_case(
-        SavedCase(
+    def _saved(self, prediction: Prediction, part: _Part, bag: PatchFeatures) -> SavedCase:
+        info = part.slide.info
+        return SavedCase(
             slide=info.path.resolve(),
             fingerprint=info.fingerprint,
             mpp=info.mpp if info.mpp_source is MppSource.USER else None,
-            record=subject.record,
-            profile=subject.profile,
-            bundle=bundle.path.resolve(),
-            bundle_fingerprint=bundle.fingerprint,
-            tissue=made.tissue,
-            features=made.features,
+            record=self.case.record,
+            profile=self.case.profile,
+            bundle=self.bundle.path.resolve(),
+            bundle_fingerprint=self.bundle.fingerprint,
+            tissue=part.tissue,
+            features=bag,
             prediction=prediction,
-            name=out.resolve().name,
-        ),
-        out / CASE_FILE,
-        features_paths=files or [made.file],
-    )
+            name=part.folder.resolve().name,
+        )
+
+    def _progress_of(self, slide: Slide) -> ProgressCallback | None:
+        """Name the slide in the stages where there are several."""
+        progress, name = self.progress, slide.info.path.name
+        if progress is None or len(self.case.slides) == 1:
+            return progress
+        return lambda stage, done, total: progress(f"{name}, {stage}", done, total)
 
 
-def _folders(paths: Sequence[Path], out: Path) -> list[Path]:
-    """Return a folder in ``out`` for each slide."""
-    stems = [path.stem for path in paths]
+def _warnings(case: Case, parts: Sequence[_Part], bag: PatchFeatures, predictor: Predictor) -> list[str]:
+    """Return what is to be said of the slides; of several, with the name of the one."""
+    found = [case.note] if case.note else []
+    if len(parts) == 1:
+        return [*found, *parts[0].warnings]
+    known = predictor.check_features(bag, None)
+    for part in parts:
+        # Of one slide alone: that of all together hides a strange one among usual ones.
+        own = [w for w in predictor.check_features(part.features, part.slide.info) if w not in known]
+        found += [f"{part.slide.info.path.name}: {warning}" for warning in (*part.warnings, *own)]
+    return found
+
+
+def _check_slides(case: Case) -> None:
+    """Refuse a case whose slides and what goes with each of them do not match."""
+    slides, files = len(case.slides), len(case.features)
+    if slides == 0:
+        raise SlideError("There is no slide of the patient", "Give at least one")
+    if files and files != slides:
+        one = "There are several feature files and one slide" if slides == 1 else ""
+        raise FeatureError(
+            one or f"There are {slides} slides and {files} feature file{'' if files == 1 else 's'}",
+            "Give one file a slide, in order (--features)",
+        )
+    for name in ("coords", "patch_px_level0", "tissue"):
+        if slides > 1 and getattr(case, name) is not None:
+            raise SlideError(
+                f"--{name.replace('_', '-')} belongs to one slide, and there are {slides}",
+                "Make the features of each slide with 'survpgc features' and give them with --features",
+            )
+
+
+def _folders(slides: Sequence[Path], out: Path) -> list[Path]:
+    """Return where the results of each slide go: a folder in ``out`` for each of several."""
+    if len(slides) == 1:
+        return [out]
+    stems = [path.stem for path in slides]
     for stem in stems:
         if stems.count(stem) > 1 or stem == "features":
             raise OutputError(
@@ -301,10 +227,29 @@ def _folders(paths: Sequence[Path], out: Path) -> list[Path]:
     return [out / stem for stem in stems]
 
 
-def _named(progress: ProgressCallback | None, name: str) -> ProgressCallback | None:
-    if progress is None:
-        return None
-    return lambda stage, done, total: progress(f"{name}, {stage}", done, total)
+@contextmanager
+def _kept_only_when_good(case: Case, out: Path, folders: Sequence[Path]) -> Iterator[None]:
+    """Bad input leaves a new folder without anything of ours but finished features, which took the longest.
+
+    An interruption (another exception) keeps what was finished.
+    """
+    new = not out.exists()
+    try:
+        _check_writable(out)
+        yield
+    except SurvPGCError:
+        if new:
+            for slide in case.slides:
+                shutil.rmtree(out / f"{_features_name(slide)}.partial", ignore_errors=True)
+            for folder in (*folders, out):
+                remove_outputs(folder)
+            for folder in (*folders, out / "features", out):
+                remove_if_empty(folder)
+        raise
+
+
+def _features_name(slide: Path) -> str:
+    return FEATURES.replace("<slide>", slide.stem)
 
 
 def _check_writable(out: Path) -> None:
@@ -314,5 +259,7 @@ def _check_writable(out: Path) -> None:
     with writing(out):
         out.mkdir(parents=True, exist_ok=True)
         probe = out / ".survpgc-write-test"
-        probe.write_bytes(b"\0" * 4096)
-        probe.unlink()
+        try:
+            probe.write_bytes(b"\0" * 4096)
+        finally:
+            probe.unlink(missing_ok=True)

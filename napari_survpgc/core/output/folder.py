@@ -1,51 +1,199 @@
 """Write everything of a prediction into a folder, all or nothing.
 
-The files are made in a hidden folder inside the output folder and renamed into place at the end; whatever goes wrong
-before leaves the folder as it was.
+:data:`OUTPUTS` is the list of the files; another one is another entry there. They are made in a hidden folder inside the
+output folder and renamed into place at the end; whatever goes wrong before leaves the folder as it was. Only what stands
+in the list is ever replaced or removed: a user's own file stays, also inside a gallery.
 """
 
 from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from functools import cached_property, partial
 from pathlib import Path
 
-import pandas as pd
+import numpy as np
+from numpy.typing import NDArray
 
 from napari_survpgc.core.attention.scores import patch_scores, percentiles, top_k
-from napari_survpgc.core.errors import writing
+from napari_survpgc.core.errors import OutputError, writing
 from napari_survpgc.core.slide.slide import Slide
-from napari_survpgc.core.types import ClinicalRecord, Prediction, ProgressCallback
+from napari_survpgc.core.types import Prediction, ProgressCallback
 
 from .attention_file import write_attention, write_attention_geojson
 from .case_file import CASE_FILE
-from .gallery import Gallery, write_gallery
+from .gallery import GALLERY_FILES, Gallery, write_gallery
 from .heatmap import heatmap_figure
 from .prediction_json import PREDICTION_FILE, write_prediction_json
-from .report import PATHS, figure_png, report_html
+from .report import PATHS, ReportFacts, figure_png, report_html
 
 HEATMAP_PX = 1800
 """Longer side of the slide in a heatmap, about 2000 px with its margins."""
+SLIDE = "slide"
+OUTLINES_FILE = "tissue.geojson"
+FEATURES = "features/<slide>.h5"
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What the outputs are made from.
+
+    Attributes
+    ----------
+    slide : None for what several slides have in common.   k : patches a gallery, fewer when there are fewer.
+    heatmaps, galleries : what the entries before the report have made, by path.
+    """
+
+    prediction: Prediction
+    slide: Slide | None
+    facts: ReportFacts
+    k: int = 50
+    heatmaps: dict[str, bytes] = field(default_factory=dict)
+    galleries: dict[str, Gallery] = field(default_factory=dict)
+
+    @cached_property
+    def scores(self) -> dict[str, NDArray[np.float64]]:
+        return {name: patch_scores(matrix) for name, matrix in self.prediction.attention.items()}
+
+    @cached_property
+    def ranks(self) -> dict[str, NDArray[np.float64]]:
+        return {name: percentiles(values) for name, values in self.scores.items()}
+
+    @cached_property
+    def thumbnail(self) -> NDArray[np.uint8]:
+        return self.shown.thumbnail(HEATMAP_PX)
+
+    @property
+    def shown(self) -> Slide:
+        assert self.slide is not None, "the entry must say that it needs a slide"
+        return self.slide
+
+    @property
+    def there(self) -> frozenset[str]:
+        """What an output may need: SLIDE, and the paths that have a map."""
+        return frozenset(self.prediction.attention) | ({SLIDE} if self.slide else set())
+
+
+@dataclass(frozen=True)
+class Output:
+    """One output: a file, or a folder of files.
+
+    Attributes
+    ----------
+    name : in the folder of the results; ``<slide>`` stands for the name of the slide.
+    write : makes it at a place; None where a job makes it itself, before there is a prediction or after the others.
+    needs : without which it is not made, and one of an earlier prediction goes; see :attr:`Contents.there`.
+    files : patterns of what lies in it, when it is a folder.
+    """
+
+    name: str
+    write: Callable[[Contents, Path], None] | None = None
+    needs: frozenset[str] = frozenset()
+    files: tuple[str, ...] = ()
+
+    def remove(self, folder: Path) -> None:
+        """Remove it from a folder; what lies in it and is not ours stays."""
+        place = folder / self.name
+        if not place.is_dir():
+            place.unlink(missing_ok=True)
+            return
+        for file in [file for pattern in self.files for file in place.glob(pattern)]:
+            file.unlink()
+        remove_if_empty(place)
+
+    def put(self, staging: Path, out: Path) -> list[Path]:
+        """Move it from one folder to another and return its files; an earlier one goes whole, so that no patch stays."""
+        source, target = staging / self.name, out / self.name
+        names = sorted(file.name for file in source.iterdir()) if source.is_dir() else []
+        if names:
+            self.remove(out)
+        if names and target.is_dir():
+            for name in names:
+                (source / name).replace(target / name)
+        else:
+            source.replace(target)
+        return [target / name for name in names] or [target]
+
+
+# --- writers ------------------------------------------------------------------------------------------------
+
+
+def _prediction(contents: Contents, path: Path) -> None:
+    write_prediction_json(contents.prediction, path, contents.facts.record, contents.facts.sentences)
+
+
+def _attention(contents: Contents, path: Path) -> None:
+    write_attention(contents.prediction, contents.scores, path)
+
+
+def _attention_geojson(contents: Contents, path: Path) -> None:
+    write_attention_geojson(contents.prediction, contents.scores, contents.ranks, path)
+
+
+def _heatmap(name: str, contents: Contents, path: Path) -> None:
+    prediction, slide = contents.prediction, contents.shown
+    figure = heatmap_figure(
+        contents.thumbnail,
+        slide.info.size,
+        prediction.coords,
+        contents.ranks[name],
+        prediction.patch_px_level0,
+        title=f"{PATHS[name][0]}: {PATHS[name][1]}",
+        mpp=slide.info.mpp,
+    )
+    contents.heatmaps[name] = figure_png(figure, 100)
+    path.write_bytes(contents.heatmaps[name])
+
+
+def _gallery(name: str, contents: Contents, path: Path) -> None:
+    scores = contents.scores[name]
+    contents.galleries[name] = write_gallery(
+        path, contents.prediction, contents.shown, scores, contents.ranks[name], top_k(scores, contents.k)
+    )
+
+
+def _report(contents: Contents, path: Path) -> None:
+    page = report_html(contents.prediction, contents.heatmaps, contents.galleries, contents.facts)
+    path.write_text(page, encoding="utf-8")
+
+
+# --- the list -----------------------------------------------------------------------------------------------
+
+_ONE_SLIDE = frozenset({SLIDE})
+
+OUTPUTS: tuple[Output, ...] = (
+    Output(PREDICTION_FILE, _prediction),
+    Output("attention.h5", _attention),
+    Output("attention.geojson", _attention_geojson, _ONE_SLIDE),
+    Output("heatmap_clinic.png", partial(_heatmap, "clinic"), _ONE_SLIDE | {"clinic"}),
+    Output("top_clinic", partial(_gallery, "clinic"), _ONE_SLIDE | {"clinic"}, GALLERY_FILES),
+    Output("heatmap_genomic.png", partial(_heatmap, "genomic"), _ONE_SLIDE | {"genomic"}),
+    Output("top_genomic", partial(_gallery, "genomic"), _ONE_SLIDE | {"genomic"}, GALLERY_FILES),
+    Output("report.html", _report, _ONE_SLIDE),
+    Output(OUTLINES_FILE, None, _ONE_SLIDE),
+    Output(CASE_FILE, None, _ONE_SLIDE),
+    Output(FEATURES, None),
+)
+"""In the order in which they are made; of several slides together there are those that need no slide."""
 
 
 def write_outputs(
     prediction: Prediction,
     slide: Slide,
     out: Path,
+    facts: ReportFacts = ReportFacts(),
     *,
     k: int = 50,
-    record: ClinicalRecord | None = None,
-    sentences: Sequence[str] = (),
-    reference: pd.DataFrame | None = None,
-    genomics_notes: Sequence[str] = (),
     progress: ProgressCallback | None = None,
 ) -> list[Path]:
-    """Write prediction.json, attention.h5, both heatmaps, both galleries, attention.geojson and report.html.
+    """Write every output of a prediction over one slide.
 
     Parameters
     ----------
-    k : patches a gallery, fewer when there are fewer.
+    facts : for the pages that repeat it.   k : patches a gallery, fewer when there are fewer.
 
     Returns
     -------
@@ -53,131 +201,70 @@ def write_outputs(
 
     Raises
     ------
-    OutputError : disk full, no permission; ``out`` is then as it was before.
+    OutputError : disk full, no permission, a name in the way; ``out`` is then as it was before.
     """
-    new = not out.exists()
-    done = False
-    with writing(out):
-        out.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix=".writing-", dir=out))
-        try:
-            _write_all(prediction, slide, staging, k, record, sentences, reference, genomics_notes, progress)
-            written = _move(staging, out)
-            done = True
-        finally:
-            shutil.rmtree(staging, ignore_errors=True)
-            if new and not done:
-                shutil.rmtree(out, ignore_errors=True)
-    return written
+    return _write(Contents(prediction, slide, facts, k), out, progress)
 
 
-_OF_ONE_SLIDE = (
-    "heatmap_clinic.png", "heatmap_genomic.png", "top_clinic", "top_genomic", "attention.geojson", "report.html",
-    "tissue.geojson", CASE_FILE,
-)  # fmt: skip
-
-
-def write_joint_outputs(
-    prediction: Prediction, out: Path, *, record: ClinicalRecord | None = None, sentences: Sequence[str] = ()
-) -> None:
+def write_joint_outputs(prediction: Prediction, out: Path, facts: ReportFacts = ReportFacts()) -> None:
     """Write what a patient's slides have in common: prediction.json, and attention.h5 over the patches of all slides.
 
     The results of one slide alone that an earlier prediction has left in ``out`` go.
 
     Raises
     ------
-    OutputError : disk full, no permission.
+    OutputError : disk full, no permission, a name in the way.
     """
-    scores = {name: patch_scores(matrix) for name, matrix in prediction.attention.items()}
+    _write(Contents(prediction, None, facts), out, None)
+
+
+def remove_outputs(folder: Path) -> None:
+    """Remove every output from a folder but features, which took the longest; what is not ours stays."""
+    for output in OUTPUTS:
+        if output.name != FEATURES:
+            output.remove(folder)
+
+
+def remove_if_empty(folder: Path) -> None:
+    with suppress(OSError):
+        folder.rmdir()
+
+
+def _write(contents: Contents, out: Path, progress: ProgressCallback | None) -> list[Path]:
+    steps = [output for output in OUTPUTS if output.write is not None and output.needs <= contents.there]
+    with _staging(out) as staging:
+        for number, output in enumerate(steps):
+            if progress:
+                progress("results", number, len(steps))
+            assert output.write is not None
+            output.write(contents, staging / output.name)
+        if progress:
+            progress("results", len(steps), len(steps))
+        for output in steps:
+            place = out / output.name
+            if place.exists() and place.is_dir() != (staging / output.name).is_dir():
+                raise OutputError(f"{place} is in the way", "Move it away, or choose another folder")
+        for output in OUTPUTS:
+            if not output.needs <= contents.there:
+                output.remove(out)  # of an earlier prediction: a path that this one lacks, or one slide alone
+        # By name: of what several slides have in common prediction.json is the last, which says that all is there.
+        return [file for output in sorted(steps, key=lambda o: o.name) for file in output.put(staging, out)]
+
+
+@contextmanager
+def _staging(out: Path) -> Iterator[Path]:
+    """Yield a hidden folder in ``out`` that goes at the end, and a new ``out`` with it when the end is a bad one."""
+    new = not out.exists()
     with writing(out):
         out.mkdir(parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(prefix=".writing-", dir=out))
         try:
-            write_attention(prediction, scores, staging / "attention.h5")
-            write_prediction_json(prediction, staging / PREDICTION_FILE, record, sentences)
-            for name in _OF_ONE_SLIDE:
-                old = out / name
-                shutil.rmtree(old) if old.is_dir() else old.unlink(missing_ok=True)
-            for name in ("attention.h5", PREDICTION_FILE):
-                (staging / name).replace(out / name)
+            yield staging
+        except BaseException:
+            if new:
+                remove_outputs(out)
+            raise
         finally:
             shutil.rmtree(staging, ignore_errors=True)
-
-
-def _write_all(
-    prediction: Prediction,
-    slide: Slide,
-    folder: Path,
-    k: int,
-    record: ClinicalRecord | None,
-    sentences: Sequence[str],
-    reference: pd.DataFrame | None,
-    genomics_notes: Sequence[str],
-    progress: ProgressCallback | None,
-) -> None:
-    scores = {name: patch_scores(matrix) for name, matrix in prediction.attention.items()}
-    ranks = {name: percentiles(values) for name, values in scores.items()}
-    steps: list[Callable[[], None]] = []
-    heatmaps: dict[str, bytes] = {}
-    galleries: dict[str, Gallery] = {}
-    thumbnail = slide.thumbnail(HEATMAP_PX)
-
-    def heatmap(name: str) -> None:
-        figure = heatmap_figure(
-            thumbnail,
-            slide.info.size,
-            prediction.coords,
-            ranks[name],
-            prediction.patch_px_level0,
-            title=f"{PATHS[name][0]}: {PATHS[name][1]}",
-            mpp=slide.info.mpp,
-        )
-        heatmaps[name] = figure_png(figure, 100)
-        (folder / f"heatmap_{name}.png").write_bytes(heatmaps[name])
-
-    def gallery(name: str) -> None:
-        galleries[name] = write_gallery(
-            folder / f"top_{name}", prediction, slide, scores[name], ranks[name], top_k(scores[name], k)
-        )
-
-    def report() -> None:
-        page = report_html(
-            prediction,
-            heatmaps,
-            galleries,
-            record=record,
-            sentences=sentences,
-            reference=reference,
-            genomics_notes=genomics_notes,
-        )
-        (folder / "report.html").write_text(page, encoding="utf-8")
-
-    steps.append(lambda: write_prediction_json(prediction, folder / PREDICTION_FILE, record, sentences))
-    steps.append(lambda: write_attention(prediction, scores, folder / "attention.h5"))
-    steps.append(lambda: write_attention_geojson(prediction, scores, ranks, folder / "attention.geojson"))
-    for name in scores:
-        steps += [lambda name=name: heatmap(name), lambda name=name: gallery(name)]  # type: ignore[misc]
-    steps.append(report)
-    for number, step in enumerate(steps):
-        if progress:
-            progress("results", number, len(steps))
-        step()
-    if progress:
-        progress("results", len(steps), len(steps))
-
-
-def _move(staging: Path, out: Path) -> list[Path]:
-    """Put the finished files into place; an earlier gallery goes whole, so that none of its patches stay."""
-    written = []
-    for old in ("top_clinic", "top_genomic", "heatmap_clinic.png", "heatmap_genomic.png"):
-        if not (staging / old).exists():
-            # A modality of the earlier prediction that this one lacks.
-            target = out / old
-            shutil.rmtree(target) if target.is_dir() else target.unlink(missing_ok=True)
-    for source in sorted(staging.iterdir()):
-        target = out / source.name
-        if target.is_dir():
-            shutil.rmtree(target)
-        source.replace(target)
-        written += sorted(target.rglob("*")) if target.is_dir() else [target]
-    return written
+            if new:
+                remove_if_empty(out)

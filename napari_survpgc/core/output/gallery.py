@@ -18,8 +18,7 @@ from napari_survpgc.core.slide.slide import Slide
 from napari_survpgc.core.types import Prediction
 
 PATCH_PX = 256
-
-
+GALLERY_FILES = ("patches.csv", "rank_*.png")
 IN_REPORT = 10
 
 
@@ -71,7 +70,7 @@ def write_gallery(
 
 def _only_patches(folder: Path) -> None:
     """Refuse to replace a folder that holds anything but an earlier gallery."""
-    other = [p.name for p in folder.iterdir() if p.name != "patches.csv" and not p.match("rank_*.png")]
+    other = [p.name for p in folder.iterdir() if not any(p.match(ours) for ours in GALLERY_FILES)]
     if other:
         raise OutputError(
             f"The folder {folder} holds other files ({other[0]}) and was not replaced",

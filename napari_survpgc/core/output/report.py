@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -48,24 +49,36 @@ def _jpeg(pixels: NDArray[np.uint8]) -> bytes:
     return buffer.getvalue()
 
 
+@dataclass(frozen=True)
+class ReportFacts:
+    """What is said beside the prediction itself.
+
+    Attributes
+    ----------
+    record, sentences : what the model was told, and in which words.
+    genomics_notes : how the expression was read and normalized.
+    reference : the bundle's reference patients (risk, survival_months, event).
+    """
+
+    record: ClinicalRecord | None = None
+    sentences: Sequence[str] = ()
+    genomics_notes: Sequence[str] = ()
+    reference: pd.DataFrame | None = None
+
+
 def report_html(
     prediction: Prediction,
     heatmaps: Mapping[str, bytes],
     galleries: Mapping[str, Gallery],
-    *,
-    record: ClinicalRecord | None,
-    sentences: Sequence[str],
-    reference: pd.DataFrame | None,
-    genomics_notes: Sequence[str],
+    facts: ReportFacts,
 ) -> str:
     """Return the page.
 
     Parameters
     ----------
     heatmaps : path name -> PNG.   galleries : path name -> its ten best patches.
-    reference : the bundle's reference patients (risk, survival_months, event).
     """
-    provenance = prediction.provenance
+    provenance, record, reference = prediction.provenance, facts.record, facts.reference
     reference_figure = [] if reference is None else [_place(prediction, reference["risk"].to_numpy(float))]
     return render(
         "report.html.j2",
@@ -79,8 +92,8 @@ def report_html(
             _figure(plots.survival_figure(prediction), "Predicted survival curve with the range of models"),
             *reference_figure,
         ],
-        fields=[] if record is None else _fields(record, sentences),
-        notes=genomics_notes,
+        fields=[] if record is None else _fields(record, facts.sentences),
+        notes=facts.genomics_notes,
         contributions=None if prediction.attribution is None else _contributions(prediction.attribution),
         maps=[
             {
