@@ -219,7 +219,7 @@ def write_joint_outputs(prediction: Prediction, out: Path, facts: ReportFacts = 
 
 def remove_outputs(folder: Path) -> None:
     """Remove every output from a folder but features, which took the longest; what is not ours stays."""
-    for output in OUTPUTS:
+    for output in OUTPUTS if folder.is_dir() else ():
         if output.name != FEATURES:
             output.remove(folder)
 
