@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from pathlib import Path
@@ -26,6 +27,8 @@ from napari_survpgc.training.evaluation.evaluation import evaluate
 from napari_survpgc.training.runs.bundling import make_bundle
 from napari_survpgc.training.runs.record import FORMAT, read_run_record
 from napari_survpgc.training.runs.run_folder import read_run
+from napari_survpgc.training.settings import load_settings, same_settings, settings_toml
+from napari_survpgc.training.tables.run_store import digested
 
 OLD = Path(__file__).parent / "data" / "version_0_1_0"
 SAID: dict[str, Any] = json.loads((OLD / "expected.json").read_text())
@@ -47,6 +50,16 @@ def test_feature_files_hold_the_same_rows() -> None:
     bag = _bag("P03")
     assert bag.features.astype(float).sum() == pytest.approx(SAID["features_sum"], rel=1e-9)
     assert (bag.encoder, bag.grid.patch_px_level0, bag.grid.mpp) == ("efficientnet-lite0", 256, 0.5)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_run_is_known_by_its_settings(model: str) -> None:
+    kept = OLD / "runs" / model / "settings.toml"
+    settings = load_settings(kept)
+    assert same_settings(kept, settings_toml(settings))
+    assert not same_settings(kept, settings_toml(dataclasses.replace(settings, alpha=0.5)))
+    # The folder of a run of a table is named by a digest of this text.
+    assert digested(settings) == kept.read_text()
 
 
 def test_bundles_give_the_same_risk() -> None:

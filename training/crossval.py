@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import multiprocessing
 import queue
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, wait
 from contextlib import contextmanager
@@ -30,13 +29,16 @@ from napari_survpgc.core.cohort.folds import make_folds, write_folds
 from napari_survpgc.core.cohort.read import read_cohort
 from napari_survpgc.core.errors import CancelledError, CohortError, writing
 from napari_survpgc.core.features.drift import PROFILE_FILE, feature_profile, write_profile
+from napari_survpgc.core.files import sweep, write_bytes, write_table, write_text
+from napari_survpgc.core.genomics.gene_sets import write_gmt
+from napari_survpgc.core.genomics.normalize import write_genes
 from napari_survpgc.core.metrics import c_index
 from napari_survpgc.core.types import CLINICAL_FIELDS, ProgressCallback
 
 from .data.dataset import Dataset, load_dataset
 from .fitting.fold import FoldResult, check_folds, finish_fold, read_fold, split_fold, usable_bins
 from .runs.record import FOLD_FILE, ExpressionFacts, RunRecord, write_run_record
-from .settings import Settings, settings_toml
+from .settings import Settings, same_settings, settings_toml
 from .systems import build_system
 from .systems.base import System
 
@@ -102,7 +104,7 @@ def train(
     system = build_system(settings)
     text = settings_toml(settings)
     kept = out / "settings.toml"
-    if kept.is_file() and kept.read_text(encoding="utf-8") != text:
+    if kept.is_file() and not same_settings(kept, text):
         raise CohortError(f"{out} holds a run with other settings", "Choose a new --out folder")
     if not kept.is_file() and out.is_dir() and any(out.iterdir()):
         raise CohortError(f"{out} is not empty and holds no run", "Choose a new --out folder")
@@ -117,11 +119,12 @@ def train(
         if missing:
             raise CohortError(f"There is no fold {missing[0]}", f"Choose from {sorted(known)}")
         folds = tuple(fold for fold in folds if fold.number in settings.folds)
-    with writing(out):
-        out.mkdir(parents=True, exist_ok=True)
-        kept.write_text(text, encoding="utf-8")
-        _write_facts(out, data, progress)
-        write_folds(folds, out / "folds")
+    for folder in (out, out / "folds"):
+        sweep(folder)
+    if not kept.is_file():
+        write_text(kept, text)
+    _write_facts(out, data, progress)
+    write_folds(folds, out / "folds")
     with one_thread():
         results = _fit_all(cohort, system, data, folds, config, n_bins, out, processes, progress)
     return _summarize(cohort, data, results, settings, config, out)
@@ -163,6 +166,7 @@ def fit_fold(
     if (out / FOLD_FILE).is_file():
         return read_fold(out, fold.number)
     split = split_fold(data, fold, system.settings, n_bins)
+    sweep(out)
     with writing(out):
         out.mkdir(parents=True, exist_ok=True)
     model = system.fit(data, split, config, out, progress)
@@ -251,19 +255,13 @@ def _write_facts(out: Path, data: Dataset, progress: ProgressCallback | None) ->
     if data.features and not (out / PROFILE_FILE).is_file():
         profile = feature_profile(data.slide_means(progress))
         if profile is not None:
-            temporary = out / f".{PROFILE_FILE}.partial"
-            write_profile(profile, temporary)
-            temporary.replace(out / PROFILE_FILE)
+            write_profile(profile, out / PROFILE_FILE)
     if data.gene_reference is not None:
-        genes = pd.DataFrame({"gene": data.gene_reference.genes})
-        if data.gene_reference.mean is not None:
-            genes["mean"], genes["sd"] = data.gene_reference.mean, data.gene_reference.sd
-        genes.to_csv(out / "genes.csv", index=False, lineterminator="\n")
+        write_genes(data.gene_reference, out / "genes.csv")
     if data.gene_sets:
-        lines = ["\t".join((s.name, s.description, *s.genes)) for s in data.gene_sets]
-        (out / "gene_sets.gmt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        write_gmt(data.gene_sets, out / "gene_sets.gmt")
     if data.templates is not None:
-        shutil.copyfile(data.templates, out / "templates.toml")
+        write_bytes(out / "templates.toml", data.templates.read_bytes())
 
 
 def _expression_facts(data: Dataset) -> ExpressionFacts | None:
@@ -317,8 +315,7 @@ def _summarize(
         labels_shuffled=settings.shuffle_labels,
         simulated=(cohort.path / "truth" / "settings.json").is_file(),
     )
-    with writing(out):
-        test.to_csv(out / "predictions.csv", index=False, lineterminator="\n")
-        write_run_record(out, record)
+    write_table(out / "predictions.csv", test)
+    write_run_record(out, record)
     notes = (*data.notes, _SHUFFLED) if settings.shuffle_labels else data.notes
     return RunSummary(out, settings.model, settings.protocol, scores, pooled, data.left_out, notes)

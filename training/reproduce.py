@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from napari_survpgc.core.errors import CohortError
 from napari_survpgc.core.types import ProgressCallback
 
 from .experiments import find_experiment
-from .settings import Settings
+from .settings import Settings, read_toml
 from .systems import SYSTEMS
 from .tables.plan import Plan
 from .tables.run_store import RunStore
@@ -79,12 +78,7 @@ def read_plan_settings(path: Path | None) -> tuple[dict[str, Any], dict[str, dic
     """
     if path is None:
         return {}, {}
-    try:
-        common = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise CohortError(
-            f"{path} is not a readable TOML file ({error})", "Correct the settings file"
-        ) from error
+    common = read_toml(path)
     by_system = common.pop("systems", {})
     if not isinstance(by_system, dict) or not all(isinstance(v, dict) for v in by_system.values()):
         raise CohortError(

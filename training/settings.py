@@ -9,10 +9,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import tomli_w
+
 from napari_survpgc.core.cohort.folds import FOLD_KINDS
 from napari_survpgc.core.errors import CohortError
+from napari_survpgc.core.files import read_text
 from napari_survpgc.core.types import Modality
 
+_MAX_BYTES = 16 << 20
 FOLDS_BY = ("cohort", *FOLD_KINDS)
 _CHOICES = {
     "protocol": ("honest", "published"),
@@ -145,12 +149,7 @@ def load_settings(path: Path | None, changes: Sequence[str] = (), **given: Any) 
     """
     values: dict[str, Any] = {}
     if path is not None:
-        try:
-            values = tomllib.loads(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-            raise CohortError(
-                f"{path} is not a readable TOML file ({error})", "Correct the settings file"
-            ) from error
+        values = read_toml(path)
     source = str(path) if path is not None else "The command line"
     for change in changes:
         _change(values, change)
@@ -168,6 +167,15 @@ def load_settings(path: Path | None, changes: Sequence[str] = (), **given: Any) 
         return Settings(**values)
     except TypeError as error:
         raise CohortError(f"{source} has a setting of the wrong kind ({error})", "Correct it") from error
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Read a file of settings; CohortError when it is missing or no TOML."""
+    step = "Correct the settings file"
+    try:
+        return tomllib.loads(read_text(path, _MAX_BYTES, CohortError, step, "settings"))
+    except tomllib.TOMLDecodeError as error:
+        raise CohortError(f"{path} is not a readable TOML file ({error})", step) from error
 
 
 def _change(values: dict[str, Any], change: str) -> None:
@@ -188,23 +196,14 @@ def _change(values: dict[str, Any], change: str) -> None:
 
 def settings_toml(settings: Settings) -> str:
     """Return the settings as TOML, to be read back by :func:`load_settings`."""
-    lines = []
-    tables = []
-    for name, value in dataclasses.asdict(settings).items():
-        if value is None:
-            continue
-        if isinstance(value, dict):
-            tables += [f"\n[{name}]", *(f"{key} = {_toml(item)}" for key, item in value.items())]
-        else:
-            lines.append(f"{name} = {_toml(value)}")
-    return "\n".join([*lines, *tables]) + "\n"
+    return tomli_w.dumps(_said(dataclasses.asdict(settings)))
 
 
-def _toml(value: Any) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, str):
-        return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
-    if isinstance(value, (list, tuple)):
-        return "[" + ", ".join(_toml(item) for item in value) + "]"
-    return repr(value)
+def same_settings(path: Path, text: str) -> bool:
+    """Whether a run's file says what :func:`settings_toml` does, be it in the words of another version."""
+    return read_toml(path) == tomllib.loads(text)
+
+
+def _said(values: dict[str, Any]) -> dict[str, Any]:
+    """Return values without those that are None, for which TOML has no word."""
+    return {k: _said(v) if isinstance(v, dict) else v for k, v in values.items() if v is not None}

@@ -7,6 +7,7 @@ the next one that writes the same target sweeps it. Modes follow the umask, what
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -19,29 +20,47 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from filelock import FileLock, Timeout
 
 from .errors import OutputError, SurvPGCError, writing
 
-_HOST = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
+if TYPE_CHECKING:
+    import pandas as pd
+
 _OURS = re.compile(
-    r"\.(?P<name>.+)\.(?P<host>[0-9a-f]{8})-(?P<process>\d+)-(?P<token>[0-9a-f]{8})\.(?P<kind>partial|old)"
+    r"\.(?P<name>.+)\.(?P<host>[0-9a-f]{8})-(?P<process>\d{1,9})-[0-9a-f]{8}\.(?P<kind>partial|old)"
 )
-# Of version 0.1.0, which did not say whose it was: `.<name>.partial`, `.<name>-<random>.partial`, `.writing-<random>`.
-_EARLIER = re.compile(r"\.(?P<name>.+?)([.-]\w+)?\.partial|\.writing-\w+")
+# Of version 0.1.0, which did not say whose it was.
+_EARLIER = re.compile(r"\..+\.(partial|writing)|\.writing-\w{8}")
 _DAY = 24 * 3600
-_LONGEST_NAME = 120
+_LONGEST_NAME = 180  # bytes; a name has at most 255, and what is added takes up to 40
+_WHERE = "Check the name and the folder"
 _open_here: set[str] = set()
 
 
+def _host() -> str:
+    try:
+        processes = str(Path("/proc/self/ns/pid").readlink())  # containers may share a machine's name
+    except OSError:
+        processes = ""
+    return hashlib.sha256(f"{platform.node()} {processes}".encode()).hexdigest()[:8]
+
+
+_HOST = _host()
+
+
 @contextmanager
-def atomic(path: Path) -> Iterator[Path]:
+def atomic(path: Path, *, swept: bool = False) -> Iterator[Path]:
     """Yield the place of a new file that becomes ``path`` when the block ends well, and is removed otherwise.
 
     The folder is made where it is missing. The place ends in ``.partial``, so a writer that goes by the ending must be
     told the format.
+
+    Parameters
+    ----------
+    swept : the caller has swept the folder, one of so many files that going through it for each would tell.
 
     Raises
     ------
@@ -49,18 +68,18 @@ def atomic(path: Path) -> Iterator[Path]:
     """
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        sweep(path.parent, path.name)
+        if not swept:
+            sweep(path.parent, path.name)
         place = _beside(path, "partial")
         place.touch(exist_ok=False)
-        mode = stat.S_IMODE(place.stat().st_mode)
+        mode = _mode(place)
     try:
         with writing(path):
             yield place
             _set_mode(place, mode)  # safetensors and tempfile make private files
             place.replace(path)
     finally:
-        place.unlink(missing_ok=True)
-        _open_here.discard(place.name)
+        _remove(place)
 
 
 @contextmanager
@@ -68,176 +87,246 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     """Yield a new folder that becomes ``path`` when the block ends well, and is removed otherwise.
 
     A folder that stands there is replaced as a whole; whether it may be is for the caller to check. A kill between the
-    two renames leaves the earlier folder aside, which :func:`recover` puts back.
+    two renames leaves the earlier folder aside, and no other: :func:`sweep` puts it back.
 
     Raises
     ------
     OutputError : disk full, no permission, a name in the way.
     """
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        sweep(path.parent, path.name)
-        place = _beside(path, "partial")
-        place.mkdir()
-    aside = _beside(path, "old")
-    try:
-        with writing(path):
-            probe = place / ".mode"
-            probe.touch()
-            mode = stat.S_IMODE(probe.stat().st_mode)
-            probe.unlink()
-            yield place
-            for file in place.rglob("*"):
-                if file.is_file():
-                    _set_mode(file, mode)
-            if path.exists():
+    with _new_folder(path.parent, path.name, path) as place:
+        folder_mode = _mode(place)
+        probe = place / ".mode"
+        probe.touch()
+        file_mode = _mode(probe)
+        probe.unlink()
+        yield place
+        for item in place.rglob("*"):
+            _set_mode(item, folder_mode if item.is_dir() else file_mode)
+        aside = _beside(path, "old")
+        try:
+            if path.is_dir():
                 path.replace(aside)
             place.replace(path)
+        finally:
+            _open_here.discard(aside.name)
+            sweep(path.parent, path.name)
+
+
+@contextmanager
+def staging(folder: Path) -> Iterator[Path]:
+    """Yield a hidden folder in ``folder``, for files that the block moves there when all of them are written.
+
+    It goes in any case, and ``folder`` too if it was made for it and has nothing else. What killed processes left in
+    ``folder`` is swept.
+
+    Raises
+    ------
+    OutputError : disk full, no permission, a name in the way.
+    """
+    new = not folder.exists()
+    try:
+        with _new_folder(folder, "staging", folder) as place:
+            sweep(folder)
+            yield place
     finally:
-        shutil.rmtree(place, ignore_errors=True)
-        _open_here.difference_update((place.name, aside.name))
-        if aside.exists():
-            recover(path)
+        if new:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
 
 
-def recover(path: Path) -> None:
-    """Finish what a kill during :func:`atomic_folder` left half done: the earlier folder comes back if there is none."""
-    if path.parent.is_dir() and os.access(path.parent, os.W_OK):
-        sweep(path.parent, path.name)
+@contextmanager
+def _new_folder(parent: Path, name: str, path: Path) -> Iterator[Path]:
+    with writing(path):
+        parent.mkdir(parents=True, exist_ok=True)
+        sweep(parent, name)
+        place = _beside(parent / name, "partial")
+        place.mkdir()
+    try:
+        with writing(path):
+            yield place
+    finally:
+        _remove(place)
 
 
 def sweep(folder: Path, name: str | None = None) -> None:
-    """Remove what killed processes left of their writing: of ``name``, or of all files of a folder."""
-    with os.scandir(folder) as entries:
-        hidden = [entry for entry in entries if entry.name.startswith(".")]
-    for entry in hidden:
-        place = Path(entry.path)
-        if match := _OURS.fullmatch(entry.name):
-            if name is not None and match["name"] != name[:_LONGEST_NAME]:
+    """Remove what killed processes left of their writing: of ``name``, or of everything in a folder.
+
+    Where :func:`atomic_folder` was killed between its renames, the earlier folder comes back. Whatever cannot be read
+    or removed stays: it is nobody's task to mend.
+    """
+    try:
+        with os.scandir(folder) as entries:
+            hidden = [entry.name for entry in entries if entry.name.startswith(".")]
+    except OSError:
+        return
+    for found in hidden:
+        place = folder / found
+        if match := _OURS.fullmatch(found):
+            if (name is not None and match["name"] != _short(name)) or _is_alive(match, place):
                 continue
-            if _is_alive(match, place):
-                continue
-            target = folder / (name or match["name"])
-            if match["kind"] == "old" and not target.exists():
-                place.replace(target)
-                continue
+            if match["kind"] == "old":
+                target = folder / (name or match["name"])
+                if name is None and match["name"].startswith("~"):
+                    continue  # its name is too long to stand here: whoever asks for it by name finds it
+                if not target.exists():
+                    with contextlib.suppress(OSError):
+                        place.replace(target)
+                    continue
+            _remove(place)
         elif (
-            not (match := _EARLIER.fullmatch(entry.name))
-            or _age(place) < _DAY
-            or (name is not None and match["name"] != name)
+            _EARLIER.fullmatch(found)
+            and (name is None or found.startswith((f".{name}.", f".{name}-")))
+            and _age(place) > _DAY
         ):
-            continue
-        if entry.is_dir(follow_symlinks=False):
-            shutil.rmtree(place, ignore_errors=True)
-        else:
-            place.unlink(missing_ok=True)
+            _remove(place)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all; OutputError as :func:`atomic`."""
+    with atomic(path) as place:
+        place.write_bytes(content)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file (UTF-8, ``\\n``) whole or not at all; OutputError as :func:`atomic`."""
-    with atomic(path) as place:
-        place.write_text(text, encoding="utf-8", newline="\n")
+    """Write a text file (UTF-8, line ends as they are) whole or not at all; OutputError as :func:`atomic`."""
+    write_bytes(path, text.encode())
 
 
-def write_json(path: Path, document: Any) -> None:
+def write_json(path: Path, document: Any, *, indent: int | None = 1) -> None:
     """Write a document as JSON, keys in their order, no NaN; OutputError as :func:`atomic`."""
-    write_text(path, json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    write_text(path, json.dumps(document, indent=indent, allow_nan=False) + "\n")
 
 
-def read_bytes(path: Path, limit: int, error: type[SurvPGCError], step: str) -> bytes:
+def write_table(path: Path, table: pd.DataFrame) -> None:
+    """Write a table as CSV, without its index; OutputError as :func:`atomic`."""
+    write_text(path, table.to_csv(index=False, lineterminator="\n"))
+
+
+def read_bytes(path: Path, limit: int, error: type[SurvPGCError], step: str, what: str = "") -> bytes:
     """Read a file of at most ``limit`` bytes.
 
     Parameters
     ----------
-    error, step : what is raised for a file that is missing, no file, too large or unreadable, and what to do then.
+    error : raised for a file that is missing, no file, unreadable or too large.
+    step : what to do about one with other contents than it should have.   what : these should be, e.g. "gene sets".
     """
     try:
         facts = path.stat()
         if not stat.S_ISREG(facts.st_mode):
             # A named pipe would be waited for without end.
-            raise error(f"{path} is not a file", step)
+            raise error(f"{path} is not a file", _WHERE)
         if facts.st_size > limit:
-            raise error(
-                f"{path} is too large ({facts.st_size / 1e6:.0f} MB, at most {limit / 1e6:.0f})", step
-            )
+            size = f"{facts.st_size / 1e6:,.0f} MB, at most {limit / 1e6:,.0f}"
+            raise error(f"{path.name} is too large{f' for {what}' if what else ''} ({size})", step)
         with path.open("rb") as stream:
-            return stream.read(limit)
+            return stream.read(facts.st_size)
     except (OSError, ValueError) as problem:
         reason = getattr(problem, "strerror", None) or problem
-        raise error(f"{path} cannot be read ({reason})", step) from problem
+        raise error(f"{path} cannot be read ({reason})", _WHERE) from problem
 
 
-def read_text(path: Path, limit: int, error: type[SurvPGCError], step: str) -> str:
+def read_text(path: Path, limit: int, error: type[SurvPGCError], step: str, what: str = "") -> str:
     """Read a UTF-8 text file, with or without a byte-order mark; see :func:`read_bytes`."""
-    raw = read_bytes(path, limit, error, step)
+    content = read_bytes(path, limit, error, step, what)
     try:
-        return raw.decode("utf-8-sig")
+        return content.decode("utf-8-sig")
     except UnicodeDecodeError as problem:
-        raise error(f"{path} is not a text file (UTF-8)", step) from problem
+        raise error(f"{path.name} is not a text file (UTF-8)", step) from problem
 
 
-def read_json(path: Path, limit: int, error: type[SurvPGCError], step: str) -> Any:
-    """Read a JSON file; see :func:`read_bytes`."""
-    text = read_text(path, limit, error, step)
+def read_json(
+    path: Path, limit: int, error: type[SurvPGCError], step: str, what: str = "", *, nan: bool = False
+) -> Any:
+    """Read a JSON file; see :func:`read_bytes`.
+
+    Parameters
+    ----------
+    nan : take NaN and infinity, which are no JSON but written by many.
+    """
+    text = read_text(path, limit, error, step, what)
     try:
-        return json.loads(text)
+        return json.loads(text, parse_constant=float if nan else _no_number)
     except (ValueError, RecursionError) as problem:
         reason = "nested too deeply" if isinstance(problem, RecursionError) else problem
-        raise error(f"{path} is not valid JSON ({reason})", step) from problem
+        raise error(f"{path.name} is not valid JSON ({reason})", step) from problem
+
+
+def _no_number(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no number")
 
 
 @contextmanager
-def lock(path: Path) -> Iterator[None]:
-    """Hold ``path`` for this process alone; the system frees what a killed process held.
+def lock(file: Path, doing: str) -> Iterator[None]:
+    """Hold a lock file for this process alone; the system frees what a killed process held.
+
+    Parameters
+    ----------
+    doing : what another process that holds it is doing, e.g. "computing slide.h5".
 
     Raises
     ------
-    OutputError : another process holds it.
+    OutputError : another process holds it; disk full, no permission.
     """
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-    held = FileLock(path.with_name(f".{path.name[:_LONGEST_NAME]}.lock"), timeout=0, thread_local=False)
-    try:
-        with writing(path):
+    with writing(file):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        held = FileLock(file, timeout=0, thread_local=False)
+        try:
             held.acquire()
-    except Timeout as problem:
-        raise OutputError(
-            f"Another process is writing {path.name} at this moment", "Wait for it, or choose another place"
-        ) from problem
+        except Timeout as problem:
+            raise OutputError(
+                f"Another process is {doing} at this moment", "Wait for it, or choose another folder"
+            ) from problem
     try:
         yield
     finally:
         held.release()
 
 
+def _short(name: str) -> str:
+    """Return what stands for a name in that of its place."""
+    raw = os.fsencode(name)
+    return name if len(raw) <= _LONGEST_NAME else f"~{hashlib.sha256(raw).hexdigest()}"
+
+
 def _beside(path: Path, kind: str) -> Path:
-    token = secrets.token_hex(4)
-    place = path.with_name(f".{path.name[:_LONGEST_NAME]}.{_HOST}-{os.getpid()}-{token}.{kind}")
+    place = path.with_name(f".{_short(path.name)}.{_HOST}-{os.getpid()}-{secrets.token_hex(4)}.{kind}")
     _open_here.add(place.name)
     return place
 
 
+def _remove(place: Path) -> None:
+    with contextlib.suppress(OSError):
+        if place.is_dir() and not place.is_symlink():
+            shutil.rmtree(place, ignore_errors=True)
+        else:
+            place.unlink(missing_ok=True)
+    _open_here.discard(place.name)
+
+
+def _mode(file: Path) -> int:
+    return stat.S_IMODE(file.stat().st_mode)
+
+
 def _set_mode(file: Path, mode: int) -> None:
-    if os.name == "posix" and stat.S_IMODE(file.stat().st_mode) != mode:
+    if os.name == "posix" and _mode(file) != mode:
         file.chmod(mode)
 
 
 def _is_alive(match: re.Match[str], place: Path) -> bool:
     """Whether the process that made a place may still be writing it."""
     process = int(match["process"])
+    if match["host"] == _HOST and process == os.getpid():
+        return place.name in _open_here  # a restarted container may give every run the same number
     if match["host"] != _HOST or os.name != "posix":
-        return (
-            _age(place) < _DAY
-        )  # of another machine on a shared drive, or where asking would end the process
-    if process == os.getpid():
-        return place.name in _open_here  # in a container every run may have the same number
+        # Of another machine on a shared drive, or where asking would end the process.
+        return _age(place) < _DAY
     try:
         os.kill(process, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):
         return False
     except PermissionError:
-        return True
-    return True
+        pass
+    return _age(place) < 7 * _DAY  # else the number has gone to another process
 
 
 def _age(place: Path) -> float:

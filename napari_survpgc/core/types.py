@@ -10,13 +10,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Literal, NewType
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-
-Mpp = NewType("Mpp", float)  # micrometres per pixel
-Months = NewType("Months", float)
 
 Resampling = Literal["bilinear", "bicubic"]
 """How a patch is brought to another number of pixels; always antialiased."""

@@ -6,15 +6,14 @@ Nothing here leaves the machine, and slides are named by their fingerprint only.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
-import tempfile
 from pathlib import Path
 
 import platformdirs
 
-from .errors import writing
+from .errors import SurvPGCError
+from .files import read_json, write_json
 from .types import SlideInfo, TissueMask
 
 
@@ -46,24 +45,17 @@ def remembered_mpp(fingerprint: str) -> float | None:
 
 def remember_mpp(fingerprint: str, mpp: float) -> None:
     """Keep a pixel size for the next time; OutputError when the folder cannot be written."""
-    sizes = _pixel_sizes() | {fingerprint: float(mpp)}
-    path = user_folder() / "pixel_sizes.json"
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(
-            "w", encoding="utf-8", dir=path.parent, prefix=".pixel_sizes-", delete=False
-        ) as stream:
-            json.dump(sizes, stream, indent=1)
-        Path(stream.name).replace(path)
+    write_json(_pixel_sizes_file(), _pixel_sizes() | {fingerprint: float(mpp)})
+
+
+def _pixel_sizes_file() -> Path:
+    return user_folder() / "pixel_sizes.json"
 
 
 def _pixel_sizes() -> dict[str, float]:
-    path = user_folder() / "pixel_sizes.json"
     try:
-        if path.stat().st_size > 16 << 20:
-            return {}
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        document = read_json(_pixel_sizes_file(), 16 << 20, SurvPGCError, "")
+    except SurvPGCError:
         return {}  # none yet, or spoilt: the person is asked again
     if not isinstance(document, dict):
         return {}

@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import gzip
 import io
-import json
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -19,7 +18,17 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from napari_survpgc.core.errors import OutputError, writing
+from napari_survpgc.core.errors import OutputError
+from napari_survpgc.core.files import (
+    atomic,
+    read_json,
+    sweep,
+    write_bytes,
+    write_json,
+    write_table,
+    write_text,
+)
+from napari_survpgc.core.genomics.gene_sets import write_gmt
 from napari_survpgc.core.types import CLINICAL_FIELDS, ProgressCallback
 
 from .histology import Region
@@ -71,16 +80,15 @@ def simulate_cohort(
         )
     settings = {"patients": patients, "seed": seed, "slide_px": list(slide_px)}
     marker = out / "truth" / "settings.json"
-    if marker.is_file() and json.loads(marker.read_text(encoding="utf-8")) != settings:
+    if marker.is_file() and read_json(marker, 1 << 20, OutputError, "Choose a new folder") != settings:
         raise OutputError(f"{out} holds a cohort simulated with other settings", "Choose a new folder")
     if not marker.is_file() and out.is_dir() and any(out.iterdir()):
         raise OutputError(f"{out} is not empty", "Choose a new folder")
     cohort = [simulate_patient(seed, index) for index in range(patients)]
-    with writing(out):
-        (out / "truth").mkdir(parents=True, exist_ok=True)
-        (out / "folds").mkdir(exist_ok=True)
-        _write_text(marker, json.dumps(settings) + "\n")
-        _write_tables(out, cohort, seed)
+    for folder in (out, *(out / name for name in ("slides", "folds", "truth", "truth/regions"))):
+        sweep(folder)
+    write_json(marker, settings, indent=None)
+    _write_tables(out, cohort, seed)
     jobs = [
         (out / "slides" / f"{p.slide_id}.tiff", out / "truth" / "regions" / f"{p.slide_id}.png", seed, index)
         for index, p in enumerate(cohort)
@@ -123,11 +131,9 @@ def simulate_case(out: Path, *, seed: int, index: int, slide_px: tuple[int, int]
         regions=out / f"{patient.slide_id}-regions.png",
         patient=patient,
     )
-    with writing(out):
-        out.mkdir(parents=True, exist_ok=True)
-        _write_text(case.clinical, json.dumps(dataclasses.asdict(patient.record), indent=1) + "\n")
-        rows = [f"{gene},{value:.4f}" for gene, value in zip(GENES, patient.expression, strict=True)]
-        _write_text(case.expression, "\n".join(["gene,z-score", *rows]) + "\n")
+    write_json(case.clinical, dataclasses.asdict(patient.record))
+    rows = [f"{gene},{value:.4f}" for gene, value in zip(GENES, patient.expression, strict=True)]
+    write_text(case.expression, "\n".join(["gene,z-score", *rows]) + "\n")
     if not (case.slide.is_file() and case.regions.is_file()):
         _draw(case.slide, case.regions, seed, index, slide_px)
     return case
@@ -137,18 +143,9 @@ def _draw(slide: Path, regions: Path, seed: int, index: int, slide_px: tuple[int
     """Draw one slide; module-level so that a process pool can call it."""
     patient = simulate_patient(seed, index)
     section = draw_section(patient.histology, slide_px, patient_generator(seed, index, "slide"))
-    with writing(regions):
-        regions.parent.mkdir(parents=True, exist_ok=True)
-        temporary = regions.with_name(f".{regions.name}.partial")
-        Image.fromarray(section.regions).save(temporary, format="PNG")
-        temporary.replace(regions)
+    with atomic(regions) as place:
+        Image.fromarray(section.regions).save(place, format="PNG")
     write_slide(section, slide)
-
-
-def _write_text(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.partial")
-    temporary.write_text(text, encoding="utf-8", newline="\n")
-    temporary.replace(path)
 
 
 def _write_tables(out: Path, cohort: Sequence[SimulatedPatient], seed: int) -> None:
@@ -166,7 +163,7 @@ def _write_tables(out: Path, cohort: Sequence[SimulatedPatient], seed: int) -> N
         ]
     )
     patients["age"] = patients["age"].astype("Int64")
-    _write_text(out / "patients.csv", patients.to_csv(index=False, lineterminator="\n"))
+    write_table(out / "patients.csv", patients)
     expression = pd.DataFrame([p.expression for p in cohort], columns=list(GENES))
     expression.insert(0, "case_id", [p.case_id for p in cohort])
     buffer = io.BytesIO()
@@ -174,14 +171,11 @@ def _write_tables(out: Path, cohort: Sequence[SimulatedPatient], seed: int) -> N
         fileobj=buffer, mode="wb", mtime=0
     ) as packed:  # no time stamp: the same bytes every time
         packed.write(expression.to_csv(index=False, lineterminator="\n").encode())
-    temporary = out / ".expression.csv.gz.partial"
-    temporary.write_bytes(buffer.getvalue())
-    temporary.replace(out / "expression.csv.gz")
+    write_bytes(out / "expression.csv.gz", buffer.getvalue())
     mean, sd = gene_baseline()
     reference = pd.DataFrame({"gene": GENES, "mean": mean, "sd": sd})
-    _write_text(out / "expression_reference.csv", reference.to_csv(index=False, lineterminator="\n"))
-    lines = ["\t".join((s.name, s.description, *s.genes)) for s in GENE_SETS]
-    _write_text(out / "gene_sets.gmt", "\n".join(lines) + "\n")
+    write_table(out / "expression_reference.csv", reference)
+    write_gmt(GENE_SETS, out / "gene_sets.gmt")
     truth = pd.DataFrame(
         [
             {
@@ -198,9 +192,9 @@ def _write_tables(out: Path, cohort: Sequence[SimulatedPatient], seed: int) -> N
             for p in cohort
         ]
     )
-    _write_text(out / "truth" / "patients.csv", truth.to_csv(index=False, lineterminator="\n"))
+    write_table(out / "truth" / "patients.csv", truth)
     classes = {str(region.value): region.name.lower() for region in Region}
-    _write_text(out / "truth" / "classes.json", json.dumps(classes, indent=1) + "\n")
+    write_json(out / "truth" / "classes.json", classes)
     _write_folds(out / "folds", cohort, seed)
 
 
@@ -216,4 +210,4 @@ def _write_folds(folder: Path, cohort: Sequence[SimulatedPatient], seed: int) ->
         training = order[part[order] != fold]
         split[training[rng.integers(10) :: 10]] = "val"
         table = pd.DataFrame({"case_id": [p.case_id for p in cohort], "split": split})
-        _write_text(folder / f"fold_{fold}.csv", table.to_csv(index=False, lineterminator="\n"))
+        write_table(folder / f"fold_{fold}.csv", table)

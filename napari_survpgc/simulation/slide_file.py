@@ -8,39 +8,32 @@ import numpy as np
 import tifffile
 from PIL import Image
 
-from napari_survpgc.core.errors import writing
+from napari_survpgc.core.files import atomic
 
 from .histology import MPP, Section
 
 
 def write_slide(section: Section, path: Path, *, quality: int = 88) -> None:
     """Write a section as a pyramidal tiled JPEG TIFF that says its pixel size (0.5 µm)."""
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.partial")
-        try:
-            with tifffile.TiffWriter(temporary, bigtiff=False) as tiff:
-                level, mpp = section.image, MPP
-                first = True
-                while True:
-                    tiff.write(
-                        level,
-                        tile=(256, 256),
-                        photometric="rgb",
-                        compression="jpeg",
-                        compressionargs={"level": quality},
-                        resolution=(1e4 / mpp, 1e4 / mpp),
-                        resolutionunit="CENTIMETER",
-                        subfiletype=0 if first else 1,
-                        description="Simulated H&E section" if first else None,
-                        metadata=None,
-                        software="napari-survpgc",
-                    )
-                    if max(level.shape[:2]) <= 1024:
-                        break
-                    h, w = level.shape[:2]
-                    level = np.asarray(Image.fromarray(level).resize((w // 2, h // 2), Image.Resampling.BOX))
-                    mpp, first = mpp * 2, False
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+    with atomic(path) as place, tifffile.TiffWriter(place, bigtiff=False) as tiff:
+        level, mpp = section.image, MPP
+        first = True
+        while True:
+            tiff.write(
+                level,
+                tile=(256, 256),
+                photometric="rgb",
+                compression="jpeg",
+                compressionargs={"level": quality},
+                resolution=(1e4 / mpp, 1e4 / mpp),
+                resolutionunit="CENTIMETER",
+                subfiletype=0 if first else 1,
+                description="Simulated H&E section" if first else None,
+                metadata=None,
+                software="napari-survpgc",
+            )
+            if max(level.shape[:2]) <= 1024:
+                break
+            h, w = level.shape[:2]
+            level = np.asarray(Image.fromarray(level).resize((w // 2, h // 2), Image.Resampling.BOX))
+            mpp, first = mpp * 2, False

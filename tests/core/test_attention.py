@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from napari_survpgc.core.attention.scores import (
-    attention_map,
     bottom_k,
     patch_scores,
     percentiles,
@@ -60,13 +59,6 @@ def test_percentiles_follow_the_scores(values: list[int]) -> None:
 def test_the_best_are_the_beginning_of_all_sorted(values: list[int], k: int) -> None:
     expected = np.argsort(-np.array(values, float), kind="stable")[:k]
     np.testing.assert_array_equal(top_k(values, k), expected)
-
-
-def test_a_single_row_is_a_map_of_its_own() -> None:
-    matrix = np.array([[1.0, 2, 3], [3, 2, 1]])
-    assert attention_map(matrix, "clinic").scores.tolist() == [0, 0, 0]
-    assert np.argmax(attention_map(matrix, "clinic:age", 0).scores) == 2
-    assert attention_map(matrix, "clinic:sex", 1).percentiles[0] == 100
 
 
 def test_the_grid_has_one_cell_a_patch() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import h5py
@@ -68,6 +69,16 @@ def test_a_case_comes_back_whole(case: SavedCase, tmp_path: Path) -> None:
     for name, matrix in case.prediction.attention.items():
         assert np.array_equal(found.prediction.attention[name], matrix)
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes of POSIX")
+def test_a_case_file_may_be_read_by_whom_the_umask_lets(case: SavedCase, tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        save_case(case, tmp_path / "a.survpgc")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "a.survpgc").stat().st_mode & 0o777 == 0o640
 
 
 @pytest.mark.parametrize("damage", ["text", "cut", "foreign", "coords", "missing"])

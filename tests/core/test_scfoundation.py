@@ -17,7 +17,6 @@ from napari_survpgc.core.encoders.catalog import load_gene_encoder
 from napari_survpgc.core.encoders.gene import scfoundation
 from napari_survpgc.core.encoders.gene.cell_network import CellConfig, CellNetwork
 from napari_survpgc.core.encoders.gene.scfoundation import (
-    SampleKind,
     SCFoundation,
     gather,
     input_row,
@@ -34,7 +33,6 @@ from tests.builders import (
 )
 
 GENES = ("TP53", "CD274", "ATP5A1", "H2AC6", "EGFR", *(f"GENE{i}" for i in range(15)))
-CELL = SampleKind.SINGLE_CELL
 
 
 @pytest.fixture
@@ -62,25 +60,9 @@ def test_a_bulk_sample_is_scaled_to_the_reference_total_and_its_logarithms_are_s
     np.testing.assert_allclose(input_row(np.array([1.0, 3.0, 0.0]))[:3], np.log1p([1, 3, 0]))
 
 
-def test_normalized_bulk_values_stay_and_their_plain_sum_is_the_total() -> None:
-    np.testing.assert_array_equal(
-        input_row(np.array([1.5, 0, 2]), pre_normalized=True), [1.5, 0, 2, 3.5, 3.5]
-    )
-
-
-@pytest.mark.parametrize(("target", "t"), [("t4", 4.0), ("a1", 3.0), ("f5", math.log10(500))])
-def test_a_cell_asks_for_the_depth_that_it_is_told_to(target: str, t: float) -> None:
-    row = input_row(np.array([25.0, 75.0]), kind=CELL, target=target)
-    np.testing.assert_allclose(row, [math.log(2501), math.log(7501), t, 2.0])
-
-
 def test_what_cannot_be_shown_is_refused() -> None:
     with pytest.raises(ExpressionError, match="None of scFoundation's genes is expressed"):
         input_row(np.zeros(3))
-    with pytest.raises(ValueError, match="does not begin with"):
-        input_row(np.ones(3), kind=CELL, target="x3")
-    with pytest.raises(ValueError, match="as counts"):
-        input_row(np.ones(3), kind=CELL, pre_normalized=True)
 
 
 def test_zeros_are_no_tokens_and_neither_are_t_and_s_of_next_to_nothing() -> None:

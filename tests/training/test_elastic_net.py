@@ -23,6 +23,12 @@ def _patients(n: int = 90, p: int = 40, seed: int = 0) -> tuple[np.ndarray, np.n
     return x, months, (death <= months + 0.5).astype(int)
 
 
+def _log_likelihood(months: np.ndarray, event: np.ndarray, eta: np.ndarray) -> float:
+    """Cox's partial likelihood by its definition: each death against all who were followed as long (Breslow)."""
+    at_risk = months[None, :] >= months[:, None]
+    return float(event @ (eta - np.log(at_risk @ np.exp(eta))))
+
+
 def test_derivatives_are_those_of_the_log_likelihood() -> None:
     x, months, event = _patients()
     sets = RiskSets.of(months, event)
@@ -31,7 +37,7 @@ def test_derivatives_are_those_of_the_log_likelihood() -> None:
     for i in (0, 17, 60):
         step = np.zeros(len(eta))
         step[i] = 1e-4
-        up, here, down = (sets.log_likelihood(eta + k * step) for k in (1, 0, -1))
+        up, here, down = (_log_likelihood(months, event, eta + k * step) for k in (1, 0, -1))
         assert gradient[i] == pytest.approx((up - down) / 2e-4, abs=1e-5)
         assert weight[i] == pytest.approx(-(up - 2 * here + down) / 1e-8, abs=1e-4)
 

@@ -356,7 +356,7 @@ def test_wrong_settings_are_told_before_training(tmp_path: Path, content: str, m
         (["table9", "lihc"], "no table or figure named table9"),
         (["table1", "nowhere"], "not a cohort folder"),
         (["table1", "lihc", "--systems", "mlp_clinic,magic"], "no system named magic"),
-        (["table1", "lihc", "--settings", "none.toml"], "none.toml is not a readable TOML"),
+        (["table1", "lihc", "--settings", "none.toml"], "none.toml cannot be read"),
     ],
 )
 def test_mistakes_on_the_command_line_end_in_one_line(

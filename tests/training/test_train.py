@@ -175,6 +175,9 @@ def test_settings_survive_their_file(tmp_path: Path) -> None:
     settings = _settings(folds=(0, 2), templates='odd "name"', modalities=("clinic", "pathology"))
     (tmp_path / "s.toml").write_text(settings_toml(settings))
     assert load_settings(tmp_path / "s.toml") == settings
+    odd = _settings(model_config={"dim": 16, "mlp": {"widths": [8, 4], "name": "a\nb"}, "none": None})
+    (tmp_path / "s.toml").write_text(settings_toml(odd))
+    assert load_settings(tmp_path / "s.toml").model_config == {"dim": 16, "mlp": odd.model_config["mlp"]}
     (tmp_path / "bad.toml").write_text("learning = 1")
     with pytest.raises(CohortError, match="unknown setting learning"):
         load_settings(tmp_path / "bad.toml", model="survpgc")

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from napari_survpgc.core.clinical.encoding import ClinicalEncoding, fit_encoding
 from napari_survpgc.core.encoders.base import resolve_device, tune_allocator
 from napari_survpgc.core.errors import CohortError, writing
+from napari_survpgc.core.files import atomic
 from napari_survpgc.core.models import build_model
 from napari_survpgc.core.models.base import SurvivalModel
 from napari_survpgc.core.survival import cosine_loss, hazards, nll_loss
@@ -216,14 +217,11 @@ class _Checkpoint:
         return saved["log"], saved["best"]
 
     def save(self, log: list[dict[str, float]], best: dict[str, Any] | None) -> None:
-        temporary = self.path.with_suffix(".partial")
-        torch.save(
-            {
-                "model": self.model.state_dict(),
-                "optimizer": self.optimizer.state_dict(),
-                "log": log,
-                "best": best,
-            },
-            temporary,
-        )
-        temporary.replace(self.path)
+        state = {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "log": log,
+            "best": best,
+        }
+        with atomic(self.path) as place:
+            torch.save(state, place)

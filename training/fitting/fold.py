@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from napari_survpgc.core.cohort.cohort import Fold
-from napari_survpgc.core.errors import CohortError, writing
+from napari_survpgc.core.errors import CohortError
+from napari_survpgc.core.files import atomic, write_table
 from napari_survpgc.core.metrics import c_index
 from napari_survpgc.core.survival import TimeBins, cut_bins, risk, survival
 
@@ -184,23 +185,22 @@ def finish_fold(data: Dataset, split: FoldSplit, model: FoldModel, out: Path) ->
     predictions["event"] = patients["event"].to_numpy()
     tested = predictions[predictions["split"] == "test"]
     score = c_index(tested["survival_months"], tested["event"], tested["risk"])
-    with writing(out):
-        out.mkdir(parents=True, exist_ok=True)
-        if model.state is not None:
-            tensors = {key: model.state[key].detach().cpu().contiguous() for key in sorted(model.state)}
-            safetensors.torch.save_file(tensors, str(out / "weights.safetensors"))
-        if model.log:
-            write_log(out / "log.csv", model.log)
-        predictions.to_csv(out / "predictions.csv", index=False, lineterminator="\n")
-        record = FoldRecord(split.edges, model.epoch, score if np.isfinite(score) else None)
-        write_fold_record(out, record, model.facts)
+    if model.state is not None:
+        tensors = {key: model.state[key].detach().cpu().contiguous() for key in sorted(model.state)}
+        with atomic(out / "weights.safetensors") as place:
+            safetensors.torch.save_file(tensors, str(place))
+    if model.log:
+        write_log(out / "log.csv", model.log)
+    write_table(out / "predictions.csv", predictions)
+    record = FoldRecord(split.edges, model.epoch, score if np.isfinite(score) else None)
+    write_fold_record(out, record, model.facts)
     return read_fold(out, split.number)
 
 
 def write_log(path: Path, log: Sequence[Mapping[str, float]]) -> None:
     """Write a row an epoch."""
     names = list(dict.fromkeys(name for row in log for name in row))
-    with path.open("w", encoding="utf-8", newline="") as stream:
+    with atomic(path) as place, place.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.DictWriter(stream, names, lineterminator="\n")
         writer.writeheader()
         writer.writerows(log)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from napari_survpgc.core.errors import CohortError
+from napari_survpgc.core.files import read_bytes
 
 from .record import RunRecord, read_fold_record, read_run_record
 
@@ -95,11 +97,10 @@ def read_run(folder: Path) -> Run:
 def _read_fold(folder: Path, number: int) -> FoldPredictions:
     edges = read_fold_record(folder).edges
     path = folder / "predictions.csv"
+    content = read_bytes(path, _MAX_BYTES, CohortError, "Train the run again", "a run")
     try:
-        if path.stat().st_size > _MAX_BYTES:
-            raise CohortError(f"{path} is too large to be part of a run", "Train the run again")
-        table = pd.read_csv(path, dtype={"case_id": str, "split": str})
-    except (OSError, ValueError) as error:
+        table = pd.read_csv(io.BytesIO(content), dtype={"case_id": str, "split": str})
+    except ValueError as error:
         raise CohortError(f"{path} is not a readable table", "Train the run again") from error
     missing = [c for c in _COLUMNS if c not in table.columns]
     if missing:

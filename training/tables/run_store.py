@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from napari_survpgc.core.cohort.cohort import Cohort
 from napari_survpgc.core.errors import CohortError, OutputError, SurvPGCError
@@ -19,7 +22,7 @@ from napari_survpgc.core.types import ProgressCallback
 from ..crossval import train
 from ..runs.record import RUN_FILE
 from ..runs.run_folder import Run, read_run
-from ..settings import Settings, load_settings, settings_toml
+from ..settings import Settings, load_settings
 
 _BLOCK = 1 << 20
 
@@ -68,7 +71,7 @@ class RunStore:
         """Return the folder name of a run: the system, and a digest of its settings and the cohort's files."""
         if not self._cohort_digest:
             self._cohort_digest = cohort_digest(self.cohort)
-        text = settings_toml(_given(settings)) + self._cohort_digest
+        text = digested(_given(settings)) + self._cohort_digest
         return f"{settings.model}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
     def _read_or_train(self, settings: Settings, place: Path) -> Run:
@@ -110,6 +113,20 @@ class RunStore:
         folds = {fold.number: set(fold.test) for fold in self.cohort.folds}
         same_folds = all(set(f.test.index) <= folds.get(f.number, set()) for f in run.folds)
         return same_outcome and (same_folds or not folds)
+
+
+def digested(settings: Settings) -> str:
+    """Return the settings as version 0.1.0 wrote them: the names of its runs are digests of that text."""
+    values = {name: value for name, value in dataclasses.asdict(settings).items() if value is not None}
+    tables = {name: values.pop(name) for name, value in tuple(values.items()) if isinstance(value, dict)}
+    lines = _assignments(values)
+    for name, table in tables.items():
+        lines += [f"\n[{name}]", *_assignments(table)]
+    return "\n".join(lines) + "\n"
+
+
+def _assignments(values: Mapping[str, Any]) -> list[str]:
+    return [f"{name} = {json.dumps(value, ensure_ascii=False)}" for name, value in values.items()]
 
 
 def cohort_digest(cohort: Cohort) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,7 +13,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from napari_survpgc.core.errors import writing
+from napari_survpgc.core.files import write_bytes
 from napari_survpgc.core.notice import RESEARCH_NOTICE
 from napari_survpgc.core.output.page import Picture, render
 
@@ -99,10 +99,8 @@ def write_product(product: Product, name: str, out: Path, *, optimistic: bool) -
     files[f"{name}.html"] = html_page(product, pictures, optimistic).encode()
     files[f"{name}.csv"] = _csv(product.table.frame)
     files |= {f"{name}_{suffix}.csv": _csv(frame) for suffix, frame in product.frames.items()}
-    with writing(out):
-        out.mkdir(parents=True, exist_ok=True)
-        for file, content in files.items():
-            _replace(out / file, lambda path, content=content: path.write_bytes(content))  # type: ignore[misc]
+    for file, content in files.items():
+        write_bytes(out / file, content)
     order = sorted(files, key=lambda file: (not file.endswith(".html"), file))
     return [out / file for file in order]
 
@@ -113,15 +111,6 @@ def _leave_margins(figure: Figure) -> None:
     strip = 0.18 / figure.get_figheight()
     if isinstance(engine, ConstrainedLayoutEngine):
         engine.set(rect=(0, strip, 1, 1 - 2 * strip))
-
-
-def _replace(path: Path, write: Callable[[Path], object]) -> None:
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        write(partial)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _csv(frame: pd.DataFrame) -> bytes:

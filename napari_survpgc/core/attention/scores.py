@@ -12,8 +12,6 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-from napari_survpgc.core.types import AttentionMap
-
 
 def _array(values: ArrayLike | torch.Tensor) -> NDArray[np.float64]:
     if isinstance(values, torch.Tensor):
@@ -81,13 +79,6 @@ def bottom_k(scores: ArrayLike | torch.Tensor, k: int) -> NDArray[np.int64]:
 def random_k(n: int, k: int, seed: int = 0) -> NDArray[np.int64]:
     """Return k of n indices at random, the same ones every time: what to compare the best patches with."""
     return np.random.default_rng(seed).permutation(n)[: max(0, k)]
-
-
-def attention_map(matrix: ArrayLike | torch.Tensor, name: str, row: int | None = None) -> AttentionMap:
-    """Return the map of a whole matrix (its mean over rows) or of one row (one characteristic, one gene set)."""
-    z = row_scores(matrix)
-    scores = z.mean(0) if row is None else z[row]
-    return AttentionMap(name, scores.astype(np.float32), percentiles(scores).astype(np.float32))
 
 
 @dataclass(frozen=True)

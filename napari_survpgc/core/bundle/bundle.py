@@ -32,6 +32,7 @@ from napari_survpgc.core import documents
 from napari_survpgc.core.errors import BundleError
 from napari_survpgc.core.features.drift import PROFILE_FILE as _PROFILE
 from napari_survpgc.core.features.drift import FeatureProfile, parse_profile
+from napari_survpgc.core.files import read_bytes, sweep
 from napari_survpgc.core.genomics.gene_sets import composition, read_gmt
 from napari_survpgc.core.genomics.normalize import GeneReference
 from napari_survpgc.core.groups import thirds
@@ -141,6 +142,8 @@ def load_bundle(folder: Path | str) -> Bundle:
     """
     folder = Path(folder)
     if not folder.is_dir():
+        sweep(folder.parent, folder.name)  # a kill while it was replaced has left the earlier one aside
+    if not folder.is_dir():
         raise BundleError(
             f"There is no bundle folder {folder}",
             "Give the folder that holds bundle.json and fold_0.safetensors",
@@ -150,9 +153,7 @@ def load_bundle(folder: Path | str) -> Bundle:
         raise BundleError(
             f"{folder} is not a bundle: it has no bundle.json", "Give a folder made by 'survpgc bundle'"
         )
-    if manifest.stat().st_size > MAX_JSON_BYTES:
-        raise BundleError(f"{manifest} is too large to be a bundle.json", _RETRAIN)
-    raw = manifest.read_bytes()
+    raw = read_bytes(manifest, MAX_JSON_BYTES, BundleError, _RETRAIN, "a bundle")
     try:
         document = documents.parse(raw)
         if isinstance(document, dict) and document.get("format") != FORMAT:
@@ -219,15 +220,7 @@ def _read_profile(raw: bytes, config: BundleConfig, folder: Path) -> FeatureProf
 
 
 def _read_checked(folder: Path, name: str, hashes: Mapping[str, str], limit: int) -> bytes:
-    path = folder / name
-    try:
-        if path.stat().st_size > limit:
-            raise BundleError(f"The file {name} of bundle {folder.name} is too large", _RETRAIN)
-        content = path.read_bytes()
-    except OSError as error:
-        raise BundleError(
-            f"The file {name} of bundle {folder.name} cannot be read ({error.strerror})", _RETRAIN
-        ) from error
+    content = read_bytes(folder / name, limit, BundleError, _RETRAIN, f"the bundle {folder.name}")
     if hashlib.sha256(content).hexdigest() != hashes[name]:
         raise BundleError(
             f"The file {name} of bundle {folder.name} was changed since the bundle was made (its SHA-256 differs)",

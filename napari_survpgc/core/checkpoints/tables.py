@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from napari_survpgc.core.errors import BundleError
+from napari_survpgc.core.files import read_bytes
 from napari_survpgc.core.genomics.normalize import GeneReference
 
 _MAX_TABLE_BYTES = 64 << 20
@@ -78,14 +79,7 @@ def read_genes(path: Path) -> GeneReference:
 
 
 def _read_csv(path: Path, separators: bool = False) -> pd.DataFrame:
-    try:
-        if path.stat().st_size > _MAX_TABLE_BYTES:
-            raise BundleError(f"{path.name} is too large for a table", "Check the file")
-        content = path.read_bytes()
-    except OSError as error:
-        raise BundleError(
-            f"{path} cannot be read ({error.strerror})", "Check the name and the folder"
-        ) from error
+    content = read_bytes(path, _MAX_TABLE_BYTES, BundleError, "Check the file", "a table")
     separator = "\t" if separators and b"\t" in content.split(b"\n", 1)[0] else ","
     try:
         # Gene NAN and the like are text, not missing values.

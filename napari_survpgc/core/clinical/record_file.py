@@ -109,7 +109,7 @@ def _patients_table(path: Path) -> TextTable:
 
 
 def _read_object(path: Path) -> dict[str, object]:
-    document = read_json(path, _MAX_BYTES, ClinicalError, _example())
+    document = read_json(path, _MAX_BYTES, ClinicalError, _example(), nan=True)  # pandas writes it
     if not isinstance(document, dict):
         raise ClinicalError(f"{path.name} does not hold one record", _example())
     if isinstance(document.get("clinical"), dict):

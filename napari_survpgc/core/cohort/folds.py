@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from napari_survpgc.core.errors import (
     CohortError,
 )
+from napari_survpgc.core.files import write_table
 
 from .cohort import SPLITS, Cohort, Fold
 
@@ -77,11 +78,9 @@ def make_folds(
 
 def write_folds(folds: Sequence[Fold], folder: Path) -> None:
     """Write fold_<i>.csv files as a cohort folder has them."""
-    folder.mkdir(parents=True, exist_ok=True)
     for fold in folds:
         rows = [(case, split) for split in SPLITS for case in getattr(fold, split)]
-        table = pd.DataFrame(rows, columns=["case_id", "split"])
-        table.to_csv(folder / f"fold_{fold.number}.csv", index=False, lineterminator="\n")
+        write_table(folder / f"fold_{fold.number}.csv", pd.DataFrame(rows, columns=["case_id", "split"]))
 
 
 def _sites(cohort: Cohort) -> NDArray[np.str_]:

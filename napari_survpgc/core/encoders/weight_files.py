@@ -16,6 +16,7 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from napari_survpgc.core.errors import CancelledError, EncoderError, OutputError, writing
+from napari_survpgc.core.files import atomic
 from napari_survpgc.core.types import ProgressCallback
 
 from .catalog import check_weights, weight_sources
@@ -271,13 +272,7 @@ def install_weights(source: WeightSource, files: Mapping[str, Path]) -> None:
         if not path.is_file():
             raise EncoderError(f"There is no file {path}", "Check the name and the folder")
         target = folder / name
-        with writing(target):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            if target.exists() and target.samefile(path):
-                continue
-            partial = target.with_name(f".{target.name}.partial")
-            try:
-                shutil.copyfile(path, partial)
-                partial.replace(target)
-            finally:
-                partial.unlink(missing_ok=True)
+        if target.exists() and target.samefile(path):
+            continue
+        with atomic(target) as place:
+            shutil.copyfile(path, place)

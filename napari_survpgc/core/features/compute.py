@@ -13,9 +13,9 @@ import os
 import shutil
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 from typing import IO, Protocol
 
@@ -23,7 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_survpgc.core.encoders.base import ImageEncoder
-from napari_survpgc.core.errors import FeatureError, OutputError, SlideError, writing
+from napari_survpgc.core.errors import FeatureError, SlideError, writing
+from napari_survpgc.core.files import lock, write_text
 from napari_survpgc.core.types import PatchFeatures, PatchGrid, ProgressCallback, Resampling, SlideInfo
 
 from .feature_file import read_features, write_features
@@ -68,8 +69,8 @@ def compute_features(
 
     Raises
     ------
-    FeatureError : no patch could be read, or another process works on the same file.
-    OutputError : disk full, no permission.   CancelledError : from ``progress``; finished rows are kept.
+    FeatureError : no patch could be read.
+    OutputError : disk full, no permission, or another process works on the same file.   CancelledError : from ``progress``; finished rows are kept.
     """
     identity = _identity(slide.info, grid, encoder)
     finished = _finished(out, identity)
@@ -83,8 +84,8 @@ def compute_features(
     partial = out.with_name(out.name + ".partial")
     with writing(out):
         out.parent.mkdir(parents=True, exist_ok=True)
-        with _locked(partial, out) as folder:
-            rows = _Rows(folder, identity, len(grid), encoder.dim)
+        with lock(partial / "lock", f"computing {out.name}"):
+            rows = _Rows(partial, identity, len(grid), encoder.dim)
             try:
                 _fill(rows, slide, grid, encoder, batch_size, workers, on_cpu, progress)
                 features, ok = rows.read()
@@ -140,10 +141,10 @@ class _Rows:
         self.count, self.dim = count, dim
         self._record = np.dtype([("index", "<i4"), ("ok", "u1"), ("row", "<f4", (dim,))])
         header, path = folder / "identity", folder / "rows.bin"
-        if not header.is_file() or header.read_text(encoding="utf-8") != identity:
-            # Rows of another grid or encoder; or none yet.
+        if not header.is_file() or header.read_bytes() != identity.encode():
+            # Rows of another grid or encoder; or none yet. They go before the header says that they are this one's.
             path.unlink(missing_ok=True)
-            header.write_text(identity, encoding="utf-8")
+            write_text(header, identity)
         if path.is_file():
             whole = path.stat().st_size // self._record.itemsize * self._record.itemsize
             os.truncate(path, whole)
@@ -178,31 +179,6 @@ class _Rows:
         self._stream.close()
 
 
-@contextmanager
-def _locked(folder: Path, out: Path) -> Iterator[Path]:
-    """Hold the partial folder for this process alone; the system frees the lock of a process that was killed."""
-    folder.mkdir(parents=True, exist_ok=True)
-    stream = (folder / "lock").open("a+b")
-    try:
-        try:
-            if os.name == "nt":
-                import msvcrt
-
-                msvcrt.locking(stream.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
-            else:
-                import fcntl
-
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except (BlockingIOError, PermissionError) as error:
-            raise OutputError(
-                f"Another process is computing {out.name} at this moment",
-                "Wait for it, or choose another folder",
-            ) from error
-        yield folder
-    finally:
-        stream.close()
-
-
 # --- reading and encoding -----------------------------------------------------------------------------------
 
 
@@ -231,7 +207,7 @@ def _fill(
         except SlideError:
             return None  # marked as failed in the file and counted in the result
 
-    lock = threading.Lock()
+    one_writer = threading.Lock()
     run = _WithinMemory(encoder)
 
     def encode(index: NDArray[np.int64], patches: list[NDArray[np.uint8] | None]) -> int:
@@ -242,7 +218,7 @@ def _fill(
         # A model that overflows on a patch (float16 on odd input) has not encoded it.
         ok &= np.isfinite(values).all(1)
         values[~ok] = 0
-        with lock:  # at once, so that what is finished is kept even when the work is stopped now
+        with one_writer:  # at once, so that what is finished is kept even when the work is stopped now
             rows.append(index, ok, values)
         return len(index)
 

@@ -20,6 +20,8 @@ import safetensors.numpy
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 
+from napari_survpgc.core.files import write_bytes
+
 PROFILE_FILE = "feature_profile.safetensors"
 MIN_SLIDES = 10
 """Fewer training slides do not show how slides differ."""
@@ -90,7 +92,7 @@ def drift(profile: FeatureProfile, features: NDArray[np.floating]) -> Drift:
 def write_profile(profile: FeatureProfile, path: Path) -> None:
     """Write a profile as safetensors."""
     arrays = {"distances": profile.distances, "mean": profile.mean, "sd": profile.sd}
-    safetensors.numpy.save_file(arrays, str(path))
+    write_bytes(path, safetensors.numpy.save(arrays))
 
 
 def parse_profile(raw: bytes, width: int) -> FeatureProfile:

@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_survpgc import __version__
-from napari_survpgc.core.errors import FeatureError, writing
+from napari_survpgc.core.errors import FeatureError
+from napari_survpgc.core.files import atomic
 from napari_survpgc.core.types import PatchFeatures, PatchGrid, SlideInfo
 
 from .attributes import as_text, encoder_of, first_number, geometry_attributes
@@ -32,7 +33,7 @@ _AGAIN = "Make it again with 'survpgc features'"
 def write_features(
     features: PatchFeatures, path: Path, *, extra: Mapping[str, Mapping[str, str]] | None = None
 ) -> None:
-    """Write a feature file under a temporary name, then rename it.
+    """Write a feature file.
 
     Parameters
     ----------
@@ -43,37 +44,28 @@ def write_features(
     OutputError : disk full, no permission.
     """
     grid = features.grid
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.writing")
-        try:
-            with h5py.File(temporary, "w") as file:
-                n = len(grid)
-                rows = file.create_dataset(
-                    "features", data=features.features, chunks=(min(256, n), features.features.shape[1])
-                )
-                rows.attrs["name"] = path.stem
-                rows.attrs["encoder"] = features.encoder or "None"
-                coords = file.create_dataset("coords", data=grid.coords.astype(np.int32))
-                file.create_dataset(
-                    "failed_coords", data=features.failed_coords.astype(np.int32).reshape(-1, 2)
-                )
-                for key, value in geometry_attributes(features, path.stem).items():
-                    coords.attrs[key] = value
-                for dataset, more in (extra or {}).items():
-                    file[dataset].attrs.update(more)
-                file.attrs["survpgc_version"] = __version__
-                file.attrs["encoder"] = features.encoder or "None"
-                file.attrs["mpp"] = grid.mpp
-                file.attrs["patch_px"] = grid.patch_px
-                file.attrs["patch_px_level0"] = grid.patch_px_level0
-                if features.slide_fingerprint:
-                    file.attrs["slide_fingerprint"] = features.slide_fingerprint
-                for key, value in features.attributes.items():
-                    file.attrs[key] = value
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+    with atomic(path) as place, h5py.File(place, "w") as file:
+        n = len(grid)
+        rows = file.create_dataset(
+            "features", data=features.features, chunks=(min(256, n), features.features.shape[1])
+        )
+        rows.attrs["name"] = path.stem
+        rows.attrs["encoder"] = features.encoder or "None"
+        coords = file.create_dataset("coords", data=grid.coords.astype(np.int32))
+        file.create_dataset("failed_coords", data=features.failed_coords.astype(np.int32).reshape(-1, 2))
+        for key, value in geometry_attributes(features, path.stem).items():
+            coords.attrs[key] = value
+        for dataset, more in (extra or {}).items():
+            file[dataset].attrs.update(more)
+        file.attrs["survpgc_version"] = __version__
+        file.attrs["encoder"] = features.encoder or "None"
+        file.attrs["mpp"] = grid.mpp
+        file.attrs["patch_px"] = grid.patch_px
+        file.attrs["patch_px_level0"] = grid.patch_px_level0
+        if features.slide_fingerprint:
+            file.attrs["slide_fingerprint"] = features.slide_fingerprint
+        for key, value in features.attributes.items():
+            file.attrs[key] = value
 
 
 def read_features(

@@ -18,7 +18,7 @@ import h5py
 import numpy as np
 
 from napari_survpgc.core.encoders.catalog import IMAGE_ENCODERS
-from napari_survpgc.core.errors import writing
+from napari_survpgc.core.files import atomic
 from napari_survpgc.core.types import PatchFeatures
 
 from .attributes import geometry_attributes, nominal_magnification
@@ -74,7 +74,7 @@ class TridentPlace:
         write_features(features, path, extra=extra)
 
     def write_patches(self, features: PatchFeatures) -> None:
-        """Write the coordinates apart, under a temporary name first; those of the same patches stay as they are.
+        """Write the coordinates apart; those of the same patches stay as they are.
 
         Raises
         ------
@@ -83,17 +83,10 @@ class TridentPlace:
         coords = features.grid.coords.astype(np.int64)
         if self._has_patches(coords):
             return
-        with writing(self.patches):
-            self.patches.parent.mkdir(parents=True, exist_ok=True)
-            temporary = self.patches.with_name(f".{self.patches.name}.writing")
-            try:
-                with h5py.File(temporary, "w") as file:
-                    dataset = file.create_dataset("coords", data=coords)
-                    dataset.attrs.update(geometry_attributes(features, self.name))
-                    dataset.attrs["savetodir"] = str(self.folder)
-                temporary.replace(self.patches)
-            finally:
-                temporary.unlink(missing_ok=True)
+        with atomic(self.patches) as place, h5py.File(place, "w") as file:
+            dataset = file.create_dataset("coords", data=coords)
+            dataset.attrs.update(geometry_attributes(features, self.name))
+            dataset.attrs["savetodir"] = str(self.folder)
 
     def _has_patches(self, coords: np.ndarray) -> bool:
         try:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_survpgc.core.errors import ExpressionError
+from napari_survpgc.core.files import read_text, write_text
 from napari_survpgc.core.types import GeneSet
 from napari_survpgc.resources import resource_path
 
@@ -22,16 +23,7 @@ def read_gmt(path: Path) -> tuple[GeneSet, ...]:
     ------
     ExpressionError : no GMT file, a line without genes' columns, or a name used twice.
     """
-    try:
-        if path.stat().st_size > _MAX_BYTES:
-            raise ExpressionError(f"{path.name} is too large for gene sets", "Give a GMT file")
-        text = path.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise ExpressionError(
-            f"{path} cannot be read ({error.strerror})", "Check the name and the folder"
-        ) from error
-    except UnicodeDecodeError as error:
-        raise ExpressionError(f"{path.name} is not a text file", "Give a GMT file") from error
+    text = read_text(path, _MAX_BYTES, ExpressionError, "Give a GMT file", "gene sets")
     sets: dict[str, GeneSet] = {}
     for number, line in enumerate(text.splitlines(), start=1):
         if not line.strip():
@@ -49,6 +41,12 @@ def read_gmt(path: Path) -> tuple[GeneSet, ...]:
     if not sets:
         raise ExpressionError(f"{path.name} holds no gene set", "Give a GMT file")
     return tuple(sets.values())
+
+
+def write_gmt(gene_sets: Sequence[GeneSet], path: Path) -> None:
+    """Write gene sets as :func:`read_gmt` reads them; OutputError when the file cannot be written."""
+    lines = ["\t".join((s.name, s.description, *s.genes)) for s in gene_sets]
+    write_text(path, "\n".join(lines) + "\n")
 
 
 def bundled_gene_sets() -> tuple[GeneSet, ...]:

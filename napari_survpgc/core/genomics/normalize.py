@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from napari_survpgc.core.errors import ExpressionError
+from napari_survpgc.core.files import write_table
 from napari_survpgc.core.types import ExpressionProfile, ExpressionUnit
 
 from .genes import current_symbol, gene_table
@@ -261,3 +264,11 @@ def _to_tpm(profile: ExpressionProfile, notes: list[str]) -> dict[str, float]:
     if not total > 0:
         raise ExpressionError(f"{profile.source} holds zeros only", "Check the column that was chosen")
     return {gene: 1e6 * value / total for gene, value in values.items()}
+
+
+def write_genes(reference: GeneReference, path: Path) -> None:
+    """Write the genes with their mean and sd, where known, as CSV; OutputError when the file cannot be written."""
+    table = pd.DataFrame({"gene": reference.genes})
+    if reference.mean is not None and reference.sd is not None:
+        table["mean"], table["sd"] = reference.mean, reference.sd
+    write_table(path, table)

@@ -13,8 +13,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from napari_survpgc.core.bundle.bundle import Bundle
-from napari_survpgc.core.errors import FeatureError, OutputError, SlideError, SurvPGCError, writing
+from napari_survpgc.core.errors import FeatureError, OutputError, SlideError, SurvPGCError
 from napari_survpgc.core.features.joined import join_slides
+from napari_survpgc.core.files import staging, sweep
 from napari_survpgc.core.output.case_file import CASE_FILE, SavedCase, save_case
 from napari_survpgc.core.output.folder import (
     FEATURES,
@@ -137,8 +138,6 @@ class _Job:
             progress=self._progress_of(slide),
         )
         outlines = folder / OUTLINES_FILE
-        with writing(outlines):
-            outlines.parent.mkdir(parents=True, exist_ok=True)
         write_geojson(made.tissue, outlines)
         return _Part(slide, folder, made.features, file, made.warnings, made.tissue)
 
@@ -256,10 +255,6 @@ def _check_writable(out: Path) -> None:
     """Refuse an unusable output folder before minutes of work, not after."""
     if out.exists() and not out.is_dir():
         raise OutputError(f"{out} is a file, not a folder", "Choose another --out folder")
-    with writing(out):
-        out.mkdir(parents=True, exist_ok=True)
-        probe = out / ".survpgc-write-test"
-        try:
-            probe.write_bytes(b"\0" * 4096)
-        finally:
-            probe.unlink(missing_ok=True)
+    with staging(out) as place:  # which also sweeps what a killed run has left
+        (place / "probe").write_bytes(b"\0" * 4096)
+    sweep(out / "features")

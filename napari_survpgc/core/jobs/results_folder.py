@@ -9,7 +9,8 @@ from pathlib import Path
 import pandas as pd
 
 from napari_survpgc.core.cohort.text_table import read_text_table
-from napari_survpgc.core.errors import CohortError, SurvPGCError, writing
+from napari_survpgc.core.errors import CohortError, SurvPGCError
+from napari_survpgc.core.files import write_table
 from napari_survpgc.core.output.case_file import CASE_FILE, SUFFIX
 from napari_survpgc.core.output.prediction_json import PREDICTION_FILE, read_prediction_json
 from napari_survpgc.core.types import (
@@ -133,7 +134,4 @@ def keep_follow_up(patients: Path, out: Path, cases: Collection[str]) -> None:
         earlier = read_text_table(target)
         if "case_id" in earlier.columns:
             frame = pd.concat([earlier[~earlier["case_id"].isin(frame["case_id"])], frame]).fillna("")
-    with writing(target):
-        partial = target.with_name(f".{target.name}.partial")
-        frame.to_csv(partial, index=False)
-        partial.replace(target)
+    write_table(target, frame)

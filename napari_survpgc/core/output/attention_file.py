@@ -10,11 +10,12 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_survpgc.core.files import atomic, write_text
 from napari_survpgc.core.types import Prediction
 
 
 def write_attention(prediction: Prediction, scores: Mapping[str, NDArray[np.float64]], path: Path) -> None:
-    with h5py.File(path, "w") as file:
+    with atomic(path) as place, h5py.File(place, "w") as file:
         coords = file.create_dataset("coords", data=prediction.coords)
         coords.attrs["patch_px_level0"] = prediction.patch_px_level0
         coords.attrs["patch_size_level0"] = round(prediction.patch_px_level0)
@@ -64,4 +65,4 @@ def write_attention_geojson(
             }
         )
     text = json.dumps({"type": "FeatureCollection", "features": features}, allow_nan=False)
-    path.write_text(text, encoding="utf-8")
+    write_text(path, text)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,9 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_survpgc.core.clinical.record import parse_record
-from napari_survpgc.core.errors import FeatureError, SlideError, SurvPGCError, writing
+from napari_survpgc.core.errors import FeatureError, SlideError, SurvPGCError
 from napari_survpgc.core.features.feature_file import read_features
 from napari_survpgc.core.features.joined import join_slides
+from napari_survpgc.core.files import atomic
 from napari_survpgc.core.types import (
     Attribution,
     ClinicalRecord,
@@ -86,17 +86,8 @@ def save_case(case: SavedCase, path: Path, *, features_paths: Sequence[Path] = (
     ------
     OutputError : disk full, no permission; an earlier file is then untouched.
     """
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}-", suffix=".partial", dir=path.parent)
-        os.close(handle)
-        partial = Path(name)
-        try:
-            with h5py.File(partial, "w") as file:
-                _write(case, file, path, features_paths)
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
+    with atomic(path) as place, h5py.File(place, "w") as file:
+        _write(case, file, path, features_paths)
 
 
 def load_case(path: Path, *, features: bool = True) -> SavedCase:

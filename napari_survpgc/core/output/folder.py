@@ -7,8 +7,6 @@ in the list is ever replaced or removed: a user's own file stays, also inside a 
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -19,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_survpgc.core.attention.scores import patch_scores, percentiles, top_k
-from napari_survpgc.core.errors import OutputError, writing
+from napari_survpgc.core.errors import OutputError
+from napari_survpgc.core.files import staging, write_bytes, write_text
 from napari_survpgc.core.slide.slide import Slide
 from napari_survpgc.core.types import Prediction, ProgressCallback
 
@@ -104,9 +103,9 @@ class Output:
             file.unlink()
         remove_if_empty(place)
 
-    def put(self, staging: Path, out: Path) -> list[Path]:
+    def put(self, made: Path, out: Path) -> list[Path]:
         """Move it from one folder to another and return its files; an earlier one goes whole, so that no patch stays."""
-        source, target = staging / self.name, out / self.name
+        source, target = made / self.name, out / self.name
         names = sorted(file.name for file in source.iterdir()) if source.is_dir() else []
         if names:
             self.remove(out)
@@ -145,7 +144,7 @@ def _heatmap(name: str, contents: Contents, path: Path) -> None:
         mpp=slide.info.mpp,
     )
     contents.heatmaps[name] = figure_png(figure, 100)
-    path.write_bytes(contents.heatmaps[name])
+    write_bytes(path, contents.heatmaps[name])
 
 
 def _gallery(name: str, contents: Contents, path: Path) -> None:
@@ -157,7 +156,7 @@ def _gallery(name: str, contents: Contents, path: Path) -> None:
 
 def _report(contents: Contents, path: Path) -> None:
     page = report_html(contents.prediction, contents.heatmaps, contents.galleries, contents.facts)
-    path.write_text(page, encoding="utf-8")
+    write_text(path, page)
 
 
 # --- the list -----------------------------------------------------------------------------------------------
@@ -220,7 +219,7 @@ def write_joint_outputs(prediction: Prediction, out: Path, facts: ReportFacts = 
 
 def remove_outputs(folder: Path) -> None:
     """Remove every output from a folder but features, which took the longest; what is not ours stays."""
-    for output in OUTPUTS:
+    for output in OUTPUTS if folder.is_dir() else ():
         if output.name != FEATURES:
             output.remove(folder)
 
@@ -232,39 +231,33 @@ def remove_if_empty(folder: Path) -> None:
 
 def _write(contents: Contents, out: Path, progress: ProgressCallback | None) -> list[Path]:
     steps = [output for output in OUTPUTS if output.write is not None and output.needs <= contents.there]
-    with _staging(out) as staging:
+    with _new_outputs(out) as made:
         for number, output in enumerate(steps):
             if progress:
                 progress("results", number, len(steps))
             assert output.write is not None
-            output.write(contents, staging / output.name)
+            output.write(contents, made / output.name)
         if progress:
             progress("results", len(steps), len(steps))
         for output in steps:
             place = out / output.name
-            if place.exists() and place.is_dir() != (staging / output.name).is_dir():
+            if place.exists() and place.is_dir() != (made / output.name).is_dir():
                 raise OutputError(f"{place} is in the way", "Move it away, or choose another folder")
         for output in OUTPUTS:
             if not output.needs <= contents.there:
                 output.remove(out)  # of an earlier prediction: a path that this one lacks, or one slide alone
         # By name: of what several slides have in common prediction.json is the last, which says that all is there.
-        return [file for output in sorted(steps, key=lambda o: o.name) for file in output.put(staging, out)]
+        return [file for output in sorted(steps, key=lambda o: o.name) for file in output.put(made, out)]
 
 
 @contextmanager
-def _staging(out: Path) -> Iterator[Path]:
+def _new_outputs(out: Path) -> Iterator[Path]:
     """Yield a hidden folder in ``out`` that goes at the end, and a new ``out`` with it when the end is a bad one."""
     new = not out.exists()
-    with writing(out):
-        out.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix=".writing-", dir=out))
+    with staging(out) as place:
         try:
-            yield staging
+            yield place
         except BaseException:
             if new:
                 remove_outputs(out)
             raise
-        finally:
-            shutil.rmtree(staging, ignore_errors=True)
-            if new:
-                remove_if_empty(out)

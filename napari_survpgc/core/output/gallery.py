@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import csv
-import shutil
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from napari_survpgc.core.errors import OutputError, writing
+from napari_survpgc.core.errors import OutputError
+from napari_survpgc.core.files import atomic_folder
 from napari_survpgc.core.slide.slide import Slide
 from napari_survpgc.core.types import Prediction
 
@@ -42,29 +41,21 @@ def write_gallery(
     OutputError : disk full, no permission; an earlier folder is then untouched.
     """
     images, shown = [], []
-    with writing(folder):
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-        try:
-            with (staging / "patches.csv").open("w", encoding="utf-8", newline="") as stream:
-                table = csv.writer(stream, lineterminator="\n")
-                table.writerow(["rank", "x", "y", "score", "percentile"])
-                for number, index in enumerate(indices):
-                    rank = ranks[number] if ranks is not None else number + 1
-                    x, y = (int(v) for v in prediction.coords[index])
-                    pixels = slide.read_square(x, y, prediction.patch_px_level0, PATCH_PX)
-                    Image.fromarray(pixels).save(staging / f"rank_{rank:02d}_x{x}_y{y}.png")
-                    table.writerow([rank, x, y, repr(float(scores[index])), repr(float(percentile[index]))])
-                    if number < IN_REPORT:
-                        images.append(pixels)
-                        shown.append(float(percentile[index]))
-            staging.chmod(0o755)
-            if folder.is_dir():
-                _only_patches(folder)
-                shutil.rmtree(folder)
-            staging.replace(folder)
-        finally:
-            shutil.rmtree(staging, ignore_errors=True)
+    with atomic_folder(folder) as place:
+        with (place / "patches.csv").open("w", encoding="utf-8", newline="") as stream:
+            table = csv.writer(stream, lineterminator="\n")
+            table.writerow(["rank", "x", "y", "score", "percentile"])
+            for number, index in enumerate(indices):
+                rank = ranks[number] if ranks is not None else number + 1
+                x, y = (int(v) for v in prediction.coords[index])
+                pixels = slide.read_square(x, y, prediction.patch_px_level0, PATCH_PX)
+                Image.fromarray(pixels).save(place / f"rank_{rank:02d}_x{x}_y{y}.png")
+                table.writerow([rank, x, y, repr(float(scores[index])), repr(float(percentile[index]))])
+                if number < IN_REPORT:
+                    images.append(pixels)
+                    shown.append(float(percentile[index]))
+        if folder.is_dir():
+            _only_patches(folder)
     return Gallery(images, shown)
 
 

@@ -118,7 +118,7 @@ def write_prediction_json(
 ) -> None:
     """Write prediction.json; strict JSON without NaN."""
     document = prediction_document(prediction, record, sentences)
-    path.write_text(documents.dump(document), encoding="utf-8")
+    files.write_text(path, documents.dump(document))
 
 
 def read_prediction_json(path: Path) -> PredictionDocument:

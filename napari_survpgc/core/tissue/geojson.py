@@ -190,7 +190,8 @@ def read_annotations(path: Path) -> tuple[Annotation, ...]:
     ------
     TissueError : the file is missing, too large, no GeoJSON, or has rings that are no lists of points.
     """
-    document = read_json(path, _MAX_GEOJSON_BYTES, TissueError, _EXPORT)
+    # QuPath writes NaN where a measurement has no value.
+    document = read_json(path, _MAX_GEOJSON_BYTES, TissueError, _EXPORT, "tissue outlines", nan=True)
     try:
         return tuple(_annotation(feature) for feature in _features(document))
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError) as error:

@@ -45,15 +45,8 @@ class RiskSets:
         last = np.searchsorted(-ordered, -ordered, side="right") - 1
         return cls(order, np.asarray(event, np.float64)[order], last)
 
-    def log_likelihood(self, eta: NDArray[np.float64]) -> float:
-        """Return Cox's log partial likelihood of (n,) linear predictors."""
-        own = eta[self.order]
-        top = own.max()
-        risk = np.cumsum(np.exp(own - top))[self.last]
-        return float(self.event @ (own - top - np.log(risk)))
-
     def derivatives(self, eta: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return the gradient of the log partial likelihood in eta and minus the diagonal of its Hessian, (n,)."""
+        """Return the gradient of Cox's log partial likelihood in eta and minus the diagonal of its Hessian, (n,)."""
         own = eta[self.order]
         hazard = np.exp(own - own.max())
         risk = np.cumsum(hazard)[self.last]

@@ -31,7 +31,7 @@ from qtpy.QtWidgets import (
 
 from napari_survpgc.app.later import later
 from napari_survpgc.app.workers import Job, Latest
-from napari_survpgc.core.errors import writing
+from napari_survpgc.core.files import write_bytes
 from napari_survpgc.core.output.plots import recolor, suit
 from napari_survpgc.core.types import ProgressCallback
 
@@ -286,10 +286,7 @@ class FigureView(QWidget):
 
         def work(progress: ProgressCallback) -> None:
             content = self._encoded(path.suffix[1:].lower())
-            with writing(path):
-                partial = path.with_name(f".{path.name}.partial")
-                partial.write_bytes(content)
-                partial.replace(path)
+            write_bytes(path, content)
 
         return self._start(work, lambda _: None)
 

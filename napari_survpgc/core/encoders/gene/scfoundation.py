@@ -15,7 +15,6 @@ import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -73,51 +72,28 @@ _IGNORED = (
 )  # they restore expression; no embedding needs them
 
 
-class SampleKind(StrEnum):
-    """What was sequenced."""
-
-    BULK = "bulk"
-    SINGLE_CELL = "single cell"
-
-
 def pool_all(tokens: Tensor) -> Tensor:
     """(L, H) -> (4, H): S, T, maximum over the genes, mean over the genes (pool_type all)."""
     genes = tokens[:-2]
     return torch.stack([tokens[-1], tokens[-2], genes.amax(0), genes.mean(0)])
 
 
-def pool_max(tokens: Tensor) -> Tensor:
-    """(L, H) -> (H,): maximum over all tokens, T and S among them (pool_type max)."""
-    return tokens.amax(0)
-
-
-def input_row(
-    expression: NDArray[np.floating],
-    *,
-    kind: SampleKind = SampleKind.BULK,
-    pre_normalized: bool = False,
-    total: float | None = None,
-    target: str = "t4",
-) -> NDArray[np.float64]:
-    """Return what the network is shown: expression of every gene of the list, then T, then S.
+def input_row(expression: NDArray[np.floating], total: float | None = None) -> NDArray[np.float64]:
+    """Return what the network is shown of a bulk sample: expression of every gene of the list, then T, then S.
 
     Parameters
     ----------
-    expression : (n,) of the list's genes in its order, 0 where absent; counts or TPM, unless ``pre_normalized``.
-    pre_normalized : bulk values that are to be taken as they are.
-    total : of a bulk sample of the reference cohort (the median); None takes the sample's own, as the authors' script
+    expression : (n,) of the list's genes in its order, 0 where absent; counts or TPM.
+    total : of a sample of the reference cohort (the median); None takes the sample's own, as the authors' script
         does for a file of one sample.
-    target : depth that T asks for, single cells only: "t4" is T = 4; "a1" is T = S + 1; "f5" is five times the total.
 
     Returns
     -------
-    (n + 2,). Bulk: x = log1p(expression * total / own total), T = S = log10(sum of x), the sum of *logarithms* as
-    published; pre-normalized: T = S = plain sum. Single cell: x = log1p(1e4 * expression / own total),
-    S = log10(own total).
+    (n + 2,): x = log1p(expression * total / own total), T = S = log10(sum of x), the sum of *logarithms* as published.
 
     Raises
     ------
-    ExpressionError : nothing is expressed.   ValueError : an unknown ``target``, or pre-normalized single cells.
+    ExpressionError : nothing is expressed.
     """
     values = np.asarray(expression, np.float64)
     own = float(values.sum())
@@ -125,20 +101,9 @@ def input_row(
         raise ExpressionError(
             "None of scFoundation's genes is expressed in the sample", "Check the file and the column"
         )
-    if kind is SampleKind.BULK:
-        if pre_normalized:
-            return np.concatenate([values, [own, own]])
-        x = np.log1p(values * ((own if total is None else total) / own))
-        depth = math.log10(x.sum())
-        return np.concatenate([x, [depth, depth]])
-    if pre_normalized:
-        raise ValueError("single cells are given as counts")
-    depth = math.log10(own)
-    letter, number = target[:1], float(target[1:])
-    depths = {"t": number, "a": depth + number, "f": math.log10(own * number) if number > 0 else 0.0}
-    if letter not in depths:
-        raise ValueError(f"target {target} does not begin with t, a or f")
-    return np.concatenate([np.log1p(values / own * 1e4), [depths[letter], depth]])
+    x = np.log1p(values * ((own if total is None else total) / own))
+    depth = math.log10(x.sum())
+    return np.concatenate([x, [depth, depth]])
 
 
 def gather(row: NDArray[np.floating]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:

@@ -8,7 +8,6 @@ refused.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -30,6 +29,7 @@ from napari_survpgc.core.encoders.weights.weights import (
     state_dict_of,
 )
 from napari_survpgc.core.errors import EncoderError
+from napari_survpgc.core.files import read_json
 from napari_survpgc.core.types import EncoderKind
 
 from .vision_transformer import ImageSpec, PixelEncoder, Pooling, TransformerEncoder, wrap
@@ -188,14 +188,10 @@ def read_config(path: Path) -> dict[str, Any]:
     ------
     EncoderError : it is not one.
     """
-    try:
-        if path.stat().st_size > _MAX_CONFIG_BYTES:
-            raise ValueError("too large")
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(content, dict):
-            raise ValueError("not an object")
-    except (OSError, ValueError) as error:
-        raise EncoderError(f"{path.name} is damaged", "Get it again from the page of the encoder") from error
+    step = "Get it again from the page of the encoder"
+    content = read_json(path, _MAX_CONFIG_BYTES, EncoderError, step, "a configuration", nan=True)
+    if not isinstance(content, dict):
+        raise EncoderError(f"{path.name} is damaged", step)
     return content
 
 

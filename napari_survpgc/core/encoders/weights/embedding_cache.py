@@ -7,13 +7,12 @@ tells nothing of the patient, and the folder belongs to the user's own cache.
 from __future__ import annotations
 
 import hashlib
-import tempfile
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_survpgc.core.errors import writing
+from napari_survpgc.core.files import atomic, sweep
 from napari_survpgc.core.user_folder import user_folder
 
 
@@ -29,6 +28,7 @@ class EmbeddingCache:
 
     def __init__(self, encoder_id: str, weights: str, shape: tuple[int, ...]) -> None:
         self._encoder_id, self._weights, self._shape = encoder_id, weights, shape
+        self._swept = False
 
     def _path(self, content: bytes) -> Path:
         name = hashlib.sha256(
@@ -50,10 +50,8 @@ class EmbeddingCache:
     def put(self, content: bytes, row: NDArray[np.float32]) -> None:
         """Keep an entry; OutputError when the folder cannot be written."""
         path = self._path(content)
-        with writing(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile(
-                dir=path.parent, prefix=".", suffix=".partial", delete=False
-            ) as stream:
-                np.save(stream, np.asarray(row, np.float32), allow_pickle=False)
-            Path(stream.name).replace(path)
+        if not self._swept:
+            sweep(path.parent)
+            self._swept = True
+        with atomic(path, swept=True) as place, place.open("wb") as stream:
+            np.save(stream, np.asarray(row, np.float32), allow_pickle=False)
