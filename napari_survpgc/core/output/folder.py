@@ -262,7 +262,8 @@ def _staging(out: Path) -> Iterator[Path]:
             yield staging
         except BaseException:
             if new:
-                remove_outputs(out)
+                with suppress(OSError):
+                    remove_outputs(out)
             raise
         finally:
             shutil.rmtree(staging, ignore_errors=True)
