@@ -228,11 +228,14 @@ def test_a_folder_without_permission_is_named(
     assert "no permission" in capsys.readouterr().err
 
 
-def test_a_full_disk_is_named_and_leaves_nothing(files: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("size", "left"), [("100k", []), ("300k", ["out/features/slide.h5"])])
+def test_a_full_disk_is_named_and_leaves_nothing_but_finished_features(
+    files: Path, tmp_path: Path, size: str, left: list[str]
+) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()
     mounted = shutil.which("mount") and subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", str(disk)], capture_output=True, check=False
+        ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(disk)], capture_output=True, check=False
     )
     if not mounted or mounted.returncode != 0:
         pytest.skip("mounting a small disk needs root")
@@ -247,7 +250,8 @@ def test_a_full_disk_is_named_and_leaves_nothing(files: Path, tmp_path: Path) ->
         assert done.returncode == 2, done.stderr
         assert "disk is full" in done.stderr
         assert len(done.stderr.strip().splitlines()) == 1
-        assert list(disk.iterdir()) == []
+        assert [path.relative_to(disk).as_posix() for path in disk.rglob("*") if path.is_file()] == left
+        assert left or list(disk.iterdir()) == []
     finally:
         subprocess.run(["umount", str(disk)], check=True)
 

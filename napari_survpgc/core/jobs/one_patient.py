@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -241,7 +241,8 @@ def _kept_only_when_good(case: Case, out: Path, folders: Sequence[Path]) -> Iter
             for slide in case.slides:
                 shutil.rmtree(out / f"{_features_name(slide)}.partial", ignore_errors=True)
             for folder in (*folders, out):
-                remove_outputs(folder)
+                with suppress(OSError):  # the refusal is what the user must read
+                    remove_outputs(folder)
             for folder in (*folders, out / "features", out):
                 remove_if_empty(folder)
         raise

@@ -259,5 +259,6 @@ def _new_outputs(out: Path) -> Iterator[Path]:
             yield place
         except BaseException:
             if new:
-                remove_outputs(out)
+                with suppress(OSError):
+                    remove_outputs(out)
             raise
