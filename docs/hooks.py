@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).resolve().parents[1]
 PICTURES = ROOT / "tests" / "screenshots"
+_TABLE = re.compile(r'^See the table "(.+)" of the \[README\]\(\.\./README\.md\)\.$', re.MULTILINE)
 _FETCHED = re.compile(r"<(?:script|img|iframe)[^>]+src=\"?https?://|<link[^>]+(?:stylesheet|preconnect)[^>]*https?://")
 
 
@@ -22,8 +24,16 @@ def on_files(files: Files, config: Any) -> Files:
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    # The pages show their pictures on GitHub, too, where they lie with the tests.
-    return markdown.replace("](../tests/screenshots/", "](pictures/")
+    # On GitHub the pages show pictures and tables, too, from where each stands once.
+    return _TABLE.sub(_table, markdown).replace("](../tests/screenshots/", "](pictures/")
+
+
+def _table(named: re.Match[str]) -> str:
+    lines = iter((ROOT / "README.md").read_text(encoding="utf-8").splitlines())
+    head = next((line for line in lines if line.startswith(f"| {named[1]} |")), None)
+    if head is None:
+        raise PluginError(f"README.md has no table {named[1]}")
+    return "\n".join([head, *itertools.takewhile(lambda line: line.startswith("|"), lines)])
 
 
 def on_post_page(output: str, page: Any, **_: Any) -> str:
