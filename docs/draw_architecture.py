@@ -53,7 +53,7 @@ _COLORS = {"app": "#dbe9f6", "training": "#e6e0f2", "simulation": "#f3ead7", "co
 
 def room_edges(part: str) -> dict[str, set[str]]:
     """Return room -> rooms of the same part that its modules import."""
-    edges: dict[str, set[str]] = {room: set() for layer in house.LAYERS[part] for room in layer}
+    edges: dict[str, set[str]] = {room: set() for layer in house.LAYERS[part] for room in sorted(layer)}
     for name, path in house.MODULES.items():
         if name.startswith(f"{house.PACKAGE}.{part}."):
             mine = house._room(name)
