@@ -151,7 +151,7 @@ def _line(above: tuple[float, float, float], below: tuple[float, float, float]) 
 
 
 def _box(room: str, x: float, y: float, width: float) -> list[str]:
-    text = f'<tspan font-weight="bold">{room}</tspan><tspan fill="#555555" dx="6">{_SAYS.get(room, "")}</tspan>'
+    text = f'<tspan font-weight="bold">{room}</tspan><tspan fill="#555555">\u00a0 {_SAYS.get(room, "")}</tspan>'
     return [
         f'<rect x="{x:.0f}" y="{y:.0f}" width="{width:.0f}" height="{_BOX}" rx="5" fill="#ffffff" stroke="#9aa5a0"/>',
         f'<text x="{x + width / 2:.0f}" y="{y + 20:.0f}" text-anchor="middle" font-size="12">{text}</text>',
