@@ -2,7 +2,53 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
 from docs.draw_architecture import DRAWING, drawing, without_implied
+from napari_survpgc.core.encoders import load_image_encoder
+from napari_survpgc.core.features.compute import compute_features
+from napari_survpgc.core.slide import open_slide
+from napari_survpgc.core.tissue import find_tissue, patch_grid
+from napari_survpgc.simulation.cohort import DEMO_INDEX, DEMO_SEED, simulate_case
+
+DOCS = DRAWING.parent
+
+
+@pytest.fixture
+def demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What `survpgc demo` leaves, as far as the examples need it, of a smaller section."""
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "survpgc-demo"
+    case = simulate_case(folder / "patient", seed=DEMO_SEED, index=DEMO_INDEX, slide_px=(1536, 1536))
+    with open_slide(case.slide) as slide:
+        grid = patch_grid(find_tissue(slide), slide.info, patch_px=256, mpp=0.5)
+        encoder = load_image_encoder("efficientnet-lite0", "cpu")
+        compute_features(slide, grid, encoder, folder / "result" / "features" / "slide.h5")
+    return folder
+
+
+def test_the_examples_run_in_one_go(demo: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    page = (DOCS / "python.md").read_text(encoding="utf-8")
+    names: dict[str, Any] = {}
+    for block in re.finditer(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL):
+        # Line numbers of a traceback are those of the page.
+        code = "\n" * (page[: block.start(1)].count("\n")) + block[1]
+        exec(compile(code, "python.md", "exec"), names)
+    assert names["older"].risk != names["result"].risk
+    assert (names["again"].grid.coords == names["features"].grid.coords).all()
+    assert "There is no file nobody.json" in capsys.readouterr().out
+
+
+def test_the_example_of_the_readme_runs(demo: Path) -> None:
+    page = (DOCS.parent / "README.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(compile(code, "README.md", "exec"), names)
+    assert names["older"].risk_percentile >= names["result"].risk_percentile
 
 
 def test_the_drawing_shows_the_imports_as_they_are() -> None:
