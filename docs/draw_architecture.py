@@ -33,7 +33,8 @@ _SAYS = {
     "models": "one file a system",
     "attention": "scores, maps",
     "entry": "napari.yaml, survpgc view",
-    "dock": "the panels in their order",
+    "dock": "the sections and the banner",
+    "views/panels": "the panels in their order",
     "views/patient": "one file a panel",
     "views/cohort": "table, curves, comparison",
     "canvas": "layers of napari",
@@ -48,7 +49,13 @@ _SAYS = {
     "systems": "networks, Cox models",
     "tables": "plan, scores, CSV and HTML",
 }
-_COLORS = {"app": "#dbe9f6", "training": "#e6e0f2", "simulation": "#f3ead7", "core": "#dff0e3", "commands": "#eeeeee"}
+_COLORS = {
+    "app": "#dbe9f6",
+    "training": "#e6e0f2",
+    "simulation": "#f3ead7",
+    "core": "#dff0e3",
+    "commands": "#eeeeee",
+}
 
 
 def room_edges(part: str) -> dict[str, set[str]]:
@@ -57,7 +64,11 @@ def room_edges(part: str) -> dict[str, set[str]]:
     for name, path in house.MODULES.items():
         if name.startswith(f"{house.PACKAGE}.{part}."):
             mine = house._room(name)
-            its = {house._room(one.module) for one in house._imports(name, path) if house._part(one.module) == part}
+            its = {
+                house._room(one.module)
+                for one in house._imports(name, path)
+                if house._part(one.module) == part
+            }
             edges[mine] |= its - {mine}
     return edges
 
@@ -78,7 +89,9 @@ def without_implied(edges: Edges) -> dict[str, set[str]]:
     def below(room: str) -> set[str]:
         return {far for near in edges[room] for far in {near, *below(near)}}
 
-    return {room: {to for to in its if not any(to in below(via) for via in its)} for room, its in edges.items()}
+    return {
+        room: {to for to in its if not any(to in below(via) for via in its)} for room, its in edges.items()
+    }
 
 
 def drawing() -> str:
@@ -132,14 +145,18 @@ def _layers(layers: Layers, edges: Edges, band: tuple[int, int, int, int]) -> li
         start = left + (width - wide * len(rooms) - _GAP * (len(rooms) - 1)) / 2
         for place, room in enumerate(rooms):
             boxes[room] = (start + place * (wide + _GAP), top + 34 + number * _ROW, wide)
-    lines = [_line(boxes[room], boxes[to]) for room, its in without_implied(edges).items() for to in sorted(its)]
+    lines = [
+        _line(boxes[room], boxes[to]) for room, its in without_implied(edges).items() for to in sorted(its)
+    ]
     return [*lines, *(text for room, box in boxes.items() for text in _box(room, *box))]
 
 
 def _list(rooms: Iterable[str], band: tuple[int, int, int, int]) -> list[str]:
     left, top, width, _ = band
     each = enumerate(rooms)
-    return [text for n, room in each for text in _box(room, left + 12, top + 34 + n * (_BOX + 14), width - 24)]
+    return [
+        text for n, room in each for text in _box(room, left + 12, top + 34 + n * (_BOX + 14), width - 24)
+    ]
 
 
 def _line(above: tuple[float, float, float], below: tuple[float, float, float]) -> str:
@@ -151,7 +168,9 @@ def _line(above: tuple[float, float, float], below: tuple[float, float, float]) 
 
 
 def _box(room: str, x: float, y: float, width: float) -> list[str]:
-    text = f'<tspan font-weight="bold">{room}</tspan><tspan fill="#555555">\u00a0 {_SAYS.get(room, "")}</tspan>'
+    text = (
+        f'<tspan font-weight="bold">{room}</tspan><tspan fill="#555555">\u00a0 {_SAYS.get(room, "")}</tspan>'
+    )
     return [
         f'<rect x="{x:.0f}" y="{y:.0f}" width="{width:.0f}" height="{_BOX}" rx="5" fill="#ffffff" stroke="#9aa5a0"/>',
         f'<text x="{x + width / 2:.0f}" y="{y + 20:.0f}" text-anchor="middle" font-size="12">{text}</text>',

@@ -13,7 +13,9 @@ from mkdocs.structure.files import File, Files
 ROOT = Path(__file__).resolve().parents[1]
 PICTURES = ROOT / "tests" / "screenshots"
 _TABLE = re.compile(r'^See the table "(.+)" of the \[README\]\(\.\./README\.md\)\.$', re.MULTILINE)
-_FETCHED = re.compile(r"<(?:script|img|iframe)[^>]+src=\"?https?://|<link[^>]+(?:stylesheet|preconnect)[^>]*https?://")
+_FETCHED = re.compile(
+    r"<(?:script|img|iframe)[^>]+src=\"?https?://|<link[^>]+(?:stylesheet|preconnect)[^>]*https?://"
+)
 
 
 def on_files(files: Files, config: Any) -> Files:

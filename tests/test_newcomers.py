@@ -21,7 +21,35 @@ pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[1]
 
 PAGE = ROOT / "docs" / "adding.md"
-_EXAMPLE = re.compile(r'^```python title="([\w/.]+)"\n(.*?)^```$', re.MULTILINE | re.DOTALL)
+_EXAMPLE = re.compile(
+    r'^```python title="(?:into (\w+) of )?([\w/.]+)"\n(.*?)^```$', re.MULTILINE | re.DOTALL
+)
+HAS_DISPLAY = sys.platform in ("win32", "darwin") or bool(
+    os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+)
+
+OUTPUT_TEST = """
+from napari_survpgc.core.output.folder import write_outputs
+from napari_survpgc.core.slide.slide import open_slide
+from tests.core.test_predict import bundle_dir, prediction, tiff  # noqa: F401
+
+
+def test_an_output_is_written_with_the_others(prediction, tiff, tmp_path):
+    with open_slide(tiff) as slide:
+        files = write_outputs(prediction, slide, tmp_path / "out", k=3)
+    assert {file.name for file in files} >= {"risk.txt", "report.html"}
+    assert float((tmp_path / "out" / "risk.txt").read_text()) == round(prediction.risk, 3)
+"""
+
+PANEL_TEST = """
+from napari_survpgc.core.types import ClinicalRecord
+
+
+def test_a_panel_is_a_section_with_a_button_and_follows_the_session(dock):
+    assert next(iter(dock.sections)) == next(iter(dock.signposts)) == "Toy"
+    dock.session.set_record(ClinicalRecord(age=61.0, sex="female"))
+    assert dock.toy.label.text() == "female, 61.0"
+"""
 
 
 @pytest.fixture(scope="module")
@@ -35,14 +63,25 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> Counter[str]:
     (package / "resources").symlink_to(ROOT / "resources", target_is_directory=True)
     shutil.copytree(ROOT / "tests", home / "tests", ignore=leave)
     shutil.copy(ROOT / "pyproject.toml", home)
-    for name, text in _EXAMPLE.findall(PAGE.read_text(encoding="utf-8")):
+    for table, name, text in _EXAMPLE.findall(PAGE.read_text(encoding="utf-8")):
         file = package / name.removeprefix("napari_survpgc/")
-        assert not file.exists()
+        if table:
+            statement, _, entry = text.partition("\n\n")
+            whole = file.read_text(encoding="utf-8")
+            head = re.search(rf"^{table}\b.* = \(\n", whole, re.MULTILINE)
+            assert head, f"{name} has no list {table}"
+            whole = whole[: head.end()] + entry + whole[head.end() :]
+            text = whole.replace("\nfrom .", f"\n{statement}\nfrom .", 1)
+        else:
+            assert not file.exists()
         file.write_text(text, encoding="utf-8")
-    files = (
+    (home / "tests" / "core" / "test_toy_output.py").write_text(OUTPUT_TEST, encoding="utf-8")
+    (home / "tests" / "app" / "test_toy_panel.py").write_text(PANEL_TEST, encoding="utf-8")
+    files = [
         "core/test_models.py", "core/test_encoders.py", "core/test_features.py", "core/test_cohort_sources.py",
-        "training/test_systems.py", "training/test_robust.py",
-    )  # fmt: skip
+        "core/test_toy_output.py", "training/test_systems.py", "training/test_robust.py",
+        *(["app/test_toy_panel.py"] if HAS_DISPLAY else []),
+    ]  # fmt: skip
     report = home / "report.xml"
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "toy",
@@ -88,3 +127,12 @@ def test_a_source_of_cohorts_is_found_by_the_contract_of_the_sources(outcomes: C
         "test_a_cohort_folder_is_recognised_by_its_own_source_only",
     ):
         assert outcomes[name] == 1, name
+
+
+def test_an_output_is_a_function_and_an_entry_of_the_list(outcomes: Counter[str]) -> None:
+    assert outcomes["test_an_output_is_written_with_the_others"] == 1
+
+
+@pytest.mark.skipif(not HAS_DISPLAY, reason="no display: run the tests with 'make test' or xvfb-run")
+def test_a_panel_is_a_file_and_a_line_of_the_list(outcomes: Counter[str]) -> None:
+    assert outcomes["test_a_panel_is_a_section_with_a_button_and_follows_the_session"] == 1
