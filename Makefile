@@ -12,12 +12,13 @@ SYSTEM_PACKAGES := python3-venv xvfb libgl1 libegl1 libgl1-mesa-dri libxkbcommon
 DISPLAYED = $(if $(DISPLAY)$(WAYLAND_DISPLAY),,$(if $(shell command -v xvfb-run),xvfb-run -a -s "-screen 0 1600x1000x24"))
 
 .PHONY: screenshots typed mypy
-.PHONY: demo demo-bundle test benchmark lint system install clean help
+.PHONY: demo demo-bundle test benchmark lint docs system install clean help
 
 help:
 	@echo "make demo    set everything up, then run the whole job on a simulated patient"
 	@echo "make test    set everything up, then run all tests and linters"
-	@echo "make lint    ruff and mypy"
+	@echo "make lint    ruff, mypy and the documentation"
+	@echo "make docs    the documentation, into build/docs"
 	@echo "make demo-bundle  simulate the cohort and train the demonstration model anew"
 	@echo "make clean   remove the virtual environment and caches"
 
@@ -47,9 +48,13 @@ benchmark: install
 screenshots: install
 	$(DISPLAYED) $(BIN)/python -m tests.screenshots.take
 
-lint: install mypy
+lint: install mypy docs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+# Strict: a link or a reference to nothing fails. The variable is for a notice of the theme that is not about these pages.
+docs: install
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
 # The installed layout as a tree of links, so that mypy sees the trainer under the name that commands import it by.
 TYPED := build/typed/napari_survpgc

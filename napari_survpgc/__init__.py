@@ -1,3 +1,3 @@
 """napari-survpgc: see what a multimodal cancer survival model looks at. Research use only."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

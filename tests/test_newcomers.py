@@ -1,11 +1,12 @@
-"""A network, another system and an encoder are one new file each: the contract tests find them, and no other file is edited.
+"""What docs/adding.md calls one new file is one: the contract tests find it, and no other file is edited.
 
-They are added to a copy of the program, whose own tests run on them in a process of their own.
+The examples of the page are added to a copy of the program, whose own tests run on them in a process of their own.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -19,104 +20,36 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[1]
 
-NETWORK = '''"""A newcomer: the mean patch and the mean sentence, one layer."""
-
-from __future__ import annotations
-
-from typing import ClassVar
-
-import torch
-from torch import Tensor, nn
-
-from napari_survpgc.core.models.base import GenomicInput, ModelOutput, SurvivalModel
-from napari_survpgc.core.models.parts.pooling import masked_mean
-from napari_survpgc.core.types import Modality
-
-
-class ToyNetwork(SurvivalModel):
-    REQUIRES: ClassVar = frozenset({Modality.PATHOLOGY, Modality.CLINIC})
-    SMALL: ClassVar = {}
-
-    def __init__(self, n_bins: int = 4, pathology_dim: int = 1024, clinic_dim: int = 512) -> None:
-        super().__init__()
-        self.head = nn.Linear(pathology_dim + clinic_dim, n_bins)
-
-    def forward(
-        self,
-        pathology: Tensor,
-        clinic: Tensor,
-        genomic: GenomicInput | None = None,
-        patch_mask: Tensor | None = None,
-        return_attention: bool = False,
-    ) -> ModelOutput:
-        embedding = torch.cat([masked_mean(pathology, patch_mask), clinic.mean(1)], -1)
-        return ModelOutput(self.head(embedding), embedding)
-
-
-Model = ToyNetwork
-'''
-
-SYSTEM = '''"""A newcomer: Cox on the age alone."""
-
-from __future__ import annotations
-
-import dataclasses
-
-from ..settings import Settings
-from .cox_clinic import CoxClinic
-
-
-class ToySystem(CoxClinic):
-    def __init__(self, settings: Settings) -> None:
-        super().__init__(dataclasses.replace(settings, model_config={"fields": ["age"]}))
-
-
-def build(settings: Settings) -> ToySystem:
-    return ToySystem(settings)
-'''
-
-ENCODER = '''"""A newcomer: mean and spread of the three colours."""
-
-from __future__ import annotations
-
-import numpy as np
-import torch
-from numpy.typing import NDArray
-
-from napari_survpgc.core.encoders.base import resolve_device
-from napari_survpgc.core.encoders.card import EncoderCard
-from napari_survpgc.core.types import EncoderKind, Resampling
-
-CARD = EncoderCard(
-    id="toy-encoder",
-    kind=EncoderKind.IMAGE,
-    title="Colours",
-    licence="BSD-3-Clause",
-    dim=6,
-    patch_px=256,
-    mpp=0.5,
-    weights_mb=0,
-    embedded=True,
+PAGE = ROOT / "docs" / "adding.md"
+_EXAMPLE = re.compile(
+    r'^```python title="(?:into (\w+) of )?([\w/.]+)"\n(.*?)^```$', re.MULTILINE | re.DOTALL
+)
+HAS_DISPLAY = sys.platform in ("win32", "darwin") or bool(
+    os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
 )
 
-
-class ToyEncoder:
-    id, dim, patch_px, mpp = CARD.id, CARD.dim, CARD.patch_px, CARD.mpp
-    input_px = 32
-    resampling: Resampling = "bilinear"
-    weights = ""
-
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
-
-    def encode(self, patches: NDArray[np.uint8]) -> NDArray[np.float32]:
-        pixels = patches.reshape(len(patches), -1, 3) / np.float32(255)
-        return np.concatenate([pixels.mean(1), pixels.std(1)], 1).astype(np.float32)
+OUTPUT_TEST = """
+from napari_survpgc.core.output.folder import write_outputs
+from napari_survpgc.core.slide.slide import open_slide
+from tests.core.test_predict import bundle_dir, prediction, tiff  # noqa: F401
 
 
-def load(device: str = "auto") -> ToyEncoder:
-    return ToyEncoder(resolve_device(device))
-'''
+def test_an_output_is_written_with_the_others(prediction, tiff, tmp_path):
+    with open_slide(tiff) as slide:
+        files = write_outputs(prediction, slide, tmp_path / "out", k=3)
+    assert {file.name for file in files} >= {"risk.txt", "report.html"}
+    assert float((tmp_path / "out" / "risk.txt").read_text()) == round(prediction.risk, 3)
+"""
+
+PANEL_TEST = """
+from napari_survpgc.core.types import ClinicalRecord
+
+
+def test_a_panel_is_a_section_with_a_button_and_follows_the_session(dock):
+    assert next(iter(dock.sections)) == next(iter(dock.signposts)) == "Toy"
+    dock.session.set_record(ClinicalRecord(age=61.0, sex="female"))
+    assert dock.toy.label.text() == "female, 61.0"
+"""
 
 
 @pytest.fixture(scope="module")
@@ -130,17 +63,25 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> Counter[str]:
     (package / "resources").symlink_to(ROOT / "resources", target_is_directory=True)
     shutil.copytree(ROOT / "tests", home / "tests", ignore=leave)
     shutil.copy(ROOT / "pyproject.toml", home)
-    for file, text in (
-        ("core/models/toy_network.py", NETWORK),
-        ("training/systems/toy_system.py", SYSTEM),
-        ("core/encoders/image/toy_encoder.py", ENCODER),
-    ):
-        assert not (package / file).exists()
-        (package / file).write_text(text, encoding="utf-8")
-    files = (
-        "core/test_models.py", "core/test_encoders.py", "core/test_features.py", "training/test_systems.py",
-        "training/test_robust.py",
-    )  # fmt: skip
+    for table, name, text in _EXAMPLE.findall(PAGE.read_text(encoding="utf-8")):
+        file = package / name.removeprefix("napari_survpgc/")
+        if table:
+            statement, _, entry = text.partition("\n\n")
+            whole = file.read_text(encoding="utf-8")
+            head = re.search(rf"^{table}\b.* = \(\n", whole, re.MULTILINE)
+            assert head, f"{name} has no list {table}"
+            whole = whole[: head.end()] + entry + whole[head.end() :]
+            text = whole.replace("\nfrom .", f"\n{statement}\nfrom .", 1)
+        else:
+            assert not file.exists()
+        file.write_text(text, encoding="utf-8")
+    (home / "tests" / "core" / "test_toy_output.py").write_text(OUTPUT_TEST, encoding="utf-8")
+    (home / "tests" / "app" / "test_toy_panel.py").write_text(PANEL_TEST, encoding="utf-8")
+    files = [
+        "core/test_models.py", "core/test_encoders.py", "core/test_features.py", "core/test_cohort_sources.py",
+        "core/test_toy_output.py", "training/test_systems.py", "training/test_robust.py",
+        *(["app/test_toy_panel.py"] if HAS_DISPLAY else []),
+    ]  # fmt: skip
     report = home / "report.xml"
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "toy",
@@ -178,3 +119,20 @@ def test_an_encoder_is_found_by_the_contract_of_the_encoders(outcomes: Counter[s
         "test_every_image_encoder_keeps_its_promises",
     ):
         assert outcomes[name] == 1, name
+
+
+def test_a_source_of_cohorts_is_found_by_the_contract_of_the_sources(outcomes: Counter[str]) -> None:
+    for name in (
+        "test_a_source_recognises_by_names_and_reads_with_the_same_options",
+        "test_a_cohort_folder_is_recognised_by_its_own_source_only",
+    ):
+        assert outcomes[name] == 1, name
+
+
+def test_an_output_is_a_function_and_an_entry_of_the_list(outcomes: Counter[str]) -> None:
+    assert outcomes["test_an_output_is_written_with_the_others"] == 1
+
+
+@pytest.mark.skipif(not HAS_DISPLAY, reason="no display: run the tests with 'make test' or xvfb-run")
+def test_a_panel_is_a_file_and_a_line_of_the_list(outcomes: Counter[str]) -> None:
+    assert outcomes["test_a_panel_is_a_section_with_a_button_and_follows_the_session"] == 1

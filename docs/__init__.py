@@ -1,0 +1,1 @@
+"""Pages of the documentation, and the little code that draws and builds them."""
