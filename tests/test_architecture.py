@@ -57,6 +57,7 @@ GROUND = {
         "errors",
         "files",
         "documents",
+        "tables",
         "notice",
         "threads",
         "user_folder",

@@ -161,7 +161,7 @@ def test_the_published_protocol_is_marked_wherever_a_number_stands(place: Path, 
     for name in ("table1", "fig3"):
         files = _make(place, name, tmp_path, systems=("mlp_genomic",), protocol="published", epochs=11)
         assert OPTIMISTIC in files[f"{name}.md"].decode()
-        assert OPTIMISTIC.replace("'", "&#x27;") in files[f"{name}.html"].decode()
+        assert OPTIMISTIC.replace("'", "&#39;") in files[f"{name}.html"].decode()
         frame = pd.read_csv(tmp_path / f"{name}.csv")
         assert set(frame["protocol"]) == {"published (optimistic)"}
         head = next(line for line in files[f"{name}.md"].decode().splitlines() if line.startswith("| "))
