@@ -311,3 +311,31 @@ def test_an_interrupt_ends_with_130_and_keeps_what_is_done(
     monkeypatch.undo()
     assert _predict(files, tmp_path / "out") == 0
     assert not (tmp_path / "out" / "features" / "slide.h5.partial").exists()
+
+
+def test_of_several_classes_of_outlines_the_tissue_is_said(
+    files: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    def square(x: int, name: str) -> dict[str, object]:
+        ring = [[x, 0], [x + 600, 0], [x + 600, 900], [x, 900], [x, 0]]
+        said = {"objectType": "annotation", "classification": {"name": name}}
+        return {"type": "Feature", "geometry": {"type": "Polygon", "coordinates": [ring]}, "properties": said}
+
+    outlines = tmp_path / "o.geojson"
+    outlines.write_text(
+        json.dumps({"features": [square(0, "Tumor"), square(600, "Stroma")], "type": "FeatureCollection"})
+    )
+    line = [
+        "features",
+        str(files / "slide.tiff"),
+        "--out",
+        str(tmp_path / "f"),
+        "--device",
+        "cpu",
+        "--tissue",
+        str(outlines),
+    ]
+    assert run(line) == 2
+    assert "classes Stroma, Tumor" in capsys.readouterr().err
+    assert run([*line, "--tissue-class", "tumor"]) == 0
+    assert "Outlines of the class Tumor are the tissue" in capsys.readouterr().out

@@ -61,9 +61,8 @@ def run(options: argparse.Namespace) -> int:
         start = time.monotonic()
         place = trident_place(options.out, path, encoder.id, patch_px=patch_px, mpp=mpp)
         out = place.features if trident else options.out / f"{name}.h5"
-        recipe = FeatureRecipe(
-            patch_px, mpp, options.tissue, place.write_features if trident else write_features
-        )
+        write = place.write_features if trident else write_features
+        recipe = FeatureRecipe(patch_px, mpp, options.tissue, write, tuple(options.tissue_class))
         try:
             with open_slide(path, mpp=options.mpp_override) as slide:
                 result = featurize(slide, encoder, out, recipe, job_options(options), progress)

@@ -45,6 +45,13 @@ def slide_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--tissue", type=Path, metavar="F.geojson", help="tissue outlines to use (QuPath GeoJSON)"
     )
+    parser.add_argument(
+        "--tissue-class",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="class of the outlines that is tissue, where they have several; may be given again; all takes every one",
+    )
     parser.add_argument("--workers", type=positive_int, help="threads that read patches (default: chosen)")
     parser.add_argument("--batch-size", type=positive_int, help="patches a batch (default: by memory)")
     parser.add_argument(

@@ -89,6 +89,7 @@ def run(options: argparse.Namespace) -> int:
         coords=options.coords,
         patch_px_level0=options.patch_px_level0,
         tissue=options.tissue,
+        tissue_classes=tuple(options.tissue_class),
         mpp=options.mpp_override,
     )
     with ProgressBar() as progress:

@@ -276,6 +276,7 @@ class Case:
     features : made before, by us, CLAM, TRIDENT or STAMP: one file a slide, in their order; () has them made.
     coords, patch_px_level0 : the file of the coordinates and the patch side, where the only slide's features lack them.
     tissue : outlines on the only slide, or a GeoJSON file of them, instead of the automatic ones.
+    tissue_classes : which of QuPath's classes in that file are tissue; needed when it has several.
     mpp : µm per level-0 px of the slides, given by a person.
     missing_slides : ids of slides that belong to the patient and were not found.
     """
@@ -288,6 +289,7 @@ class Case:
     coords: Path | None = None
     patch_px_level0: float | None = None
     tissue: TissueMask | Path | None = None
+    tissue_classes: tuple[str, ...] = ()
     mpp: float | None = None
     missing_slides: tuple[str, ...] = ()
 

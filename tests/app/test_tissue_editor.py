@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from qtpy.QtWidgets import QInputDialog
 
 from napari_survpgc.app.dock import SurvPGCDock
 from napari_survpgc.core.tissue.outlines import rasterize
@@ -105,3 +107,23 @@ def test_discard_keeps_the_outline_and_the_maps_come_back(finished: SurvPGCDock)
     assert finished.layers.tools.brush is None
     shown = {name for name, layer in finished.layers.maps.items() if layer.visible}
     assert shown == {"clinic", "genomic"}
+
+
+def test_of_several_classes_in_a_file_the_user_is_asked(
+    empty: SurvPGCDock, qtbot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def outline(x: int, name: str) -> dict[str, object]:
+        ring = [[x, 0], [x + 300, 0], [x + 300, 300], [x, 300], [x, 0]]
+        said = {"objectType": "annotation", "classification": {"name": name}}
+        return {"type": "Feature", "geometry": {"type": "Polygon", "coordinates": [ring]}, "properties": said}
+
+    (tmp_path / "o.geojson").write_text(json.dumps([outline(0, "Tumor"), outline(300, "Stroma")]))
+    asked = []
+    monkeypatch.setattr(QInputDialog, "getItem", lambda *a: asked.append(a[3]) or ("Tumor", True))
+    empty.slide.import_outlines(tmp_path / "o.geojson")
+    qtbot.waitUntil(
+        lambda: empty.session.tissue is not None and empty.session.tissue.method == "imported",
+        timeout=WAIT_MS,
+    )
+    assert asked == [["Stroma", "Tumor", "all"]]
+    assert len(empty.session.tissue.polygons) == 1

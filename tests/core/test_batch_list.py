@@ -46,7 +46,9 @@ def test_the_files_of_a_list_are_read_once(folder: Path, name: str, monkeypatch:
     read: list[str] = []
     parsed: list[list[int]] = []
     opened = tables.read_bytes
-    monkeypatch.setattr(tables, "read_bytes", lambda path, *more: read.append(path.name) or opened(path, *more))
+    monkeypatch.setattr(
+        tables, "read_bytes", lambda path, *more: read.append(path.name) or opened(path, *more)
+    )
     parse = expression_file.parse_columns
     monkeypatch.setattr(
         expression_file, "parse_columns",

@@ -34,6 +34,7 @@ class FeatureRecipe:
     ----------
     patch_px, mpp : how patches are cut; None as the encoder wants them.
     tissue : outlines, or a GeoJSON file of them, to use instead of the automatic ones.
+    tissue_classes : which classes of that file are tissue; needed when it has several.
     write : for another layout than ours, see :mod:`napari_survpgc.core.features.trident`.
     """
 
@@ -41,6 +42,7 @@ class FeatureRecipe:
     mpp: float | None = None
     tissue: TissueMask | Path | None = None
     write: WriteFeatures = write_features
+    tissue_classes: tuple[str, ...] = ()
 
 
 def featurize(
@@ -66,7 +68,7 @@ def featurize(
     patch_px, mpp = recipe.patch_px or encoder.patch_px, recipe.mpp or encoder.mpp
     mask = recipe.tissue
     if isinstance(mask, Path):
-        mask = read_geojson(mask, slide.info.size)
+        mask = read_geojson(mask, slide.info.size, recipe.tissue_classes)
     elif mask is None:
         mask = find_tissue(slide, progress=progress)
     if progress:
@@ -85,7 +87,7 @@ def featurize(
         write=recipe.write,
         progress=progress,
     )
-    return SlideFeatures(slide.info, mask, features, _warnings(slide.info, features, mpp))
+    return SlideFeatures(slide.info, mask, features, (*mask.notes, *_warnings(slide.info, features, mpp)))
 
 
 def _warnings(info: SlideInfo, features: PatchFeatures, mpp: float) -> tuple[str, ...]:

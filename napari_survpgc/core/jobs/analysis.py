@@ -97,7 +97,7 @@ class Analyzer:
             progress("model", 0, 1)
         tissue = case.tissue
         if isinstance(tissue, Path):
-            tissue = read_geojson(tissue, slide.info.size)
+            tissue = read_geojson(tissue, slide.info.size, case.tissue_classes)
         spec = self.bundle.config.encoders.get("pathology")
         target = features_file(slide.info, spec.id if spec else "", tissue)
         return bundle_features(

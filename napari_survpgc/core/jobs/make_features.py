@@ -19,6 +19,7 @@ def bundle_features(
     out: Path,
     *,
     tissue: TissueMask | Path | None = None,
+    tissue_classes: tuple[str, ...] = (),
     options: JobOptions = JobOptions(),
     progress: ProgressCallback | None = None,
 ) -> SlideFeatures:
@@ -44,7 +45,12 @@ def bundle_features(
         slide,
         encoder,
         out,
-        FeatureRecipe(spec.patch_px or encoder.patch_px, spec.mpp or encoder.mpp, tissue),
+        FeatureRecipe(
+            spec.patch_px or encoder.patch_px,
+            spec.mpp or encoder.mpp,
+            tissue,
+            tissue_classes=tissue_classes,
+        ),
         options,
         progress,
     )

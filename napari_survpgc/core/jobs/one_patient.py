@@ -134,6 +134,7 @@ class _Job:
             self.bundle,
             file,
             tissue=case.tissue,
+            tissue_classes=case.tissue_classes,
             options=self.options,
             progress=self._progress_of(slide),
         )

@@ -12,6 +12,7 @@ from qtpy.QtWidgets import (
     QCheckBox,
     QDoubleSpinBox,
     QFileDialog,
+    QInputDialog,
     QLabel,
     QPushButton,
     QSizePolicy,
@@ -25,8 +26,13 @@ from napari_survpgc.app.views.widgets.minimap import MINIMAP_PX, Minimap
 from napari_survpgc.app.views.widgets.parts import note, panel, push, row
 from napari_survpgc.core.errors import SurvPGCError
 from napari_survpgc.core.slide.formats import DIALOG_FILTER
-from napari_survpgc.core.tissue.geojson import read_geojson, write_geojson
-from napari_survpgc.core.types import MppSource
+from napari_survpgc.core.tissue.geojson import (
+    ALL_CLASSES,
+    TissueClassNeededError,
+    read_geojson,
+    write_geojson,
+)
+from napari_survpgc.core.types import MppSource, TissueMask
 
 from .tissue_editor import TissueEditor
 
@@ -253,14 +259,38 @@ class SlidePanel(QWidget):
 
     def _import(self) -> None:
         name, _ = QFileDialog.getOpenFileName(self, "Read outlines", "", "GeoJSON (*.geojson *.json)")
-        if name and self.session.opened is not None:
-            size = self.session.opened.slide.info.size
-            self.session.start(
-                lambda progress: read_geojson(Path(name), size),
-                "outlines",
-                self.session.set_tissue,
-                shown=False,
+        if name:
+            self.import_outlines(Path(name))
+
+    def import_outlines(self, path: Path, classes: tuple[str, ...] = ()) -> None:
+        """Take the tissue from a file of outlines; of several classes the user says which is tissue."""
+        if self.session.opened is None:
+            return
+        size = self.session.opened.slide.info.size
+
+        def taken(mask: TissueMask) -> None:
+            self.session.set_tissue(mask)
+            if mask.notes:
+                self.session.say(" ".join(mask.notes))
+
+        def failed(error: Exception) -> None:
+            if not isinstance(error, TissueClassNeededError):
+                self.session.report(error)
+                return
+            name, chosen = QInputDialog.getItem(
+                self,
+                "Which outlines are tissue?",
+                f"Class in {path.name}",
+                [*error.classes, ALL_CLASSES],
+                0,
+                False,
             )
+            if chosen:
+                self.import_outlines(path, (name,))
+
+        self.session.start(
+            lambda progress: read_geojson(path, size, classes), "outlines", taken, failed, shown=False
+        )
 
     def _export(self) -> None:
         mask, opened = self.session.tissue, self.session.opened
