@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -78,6 +79,12 @@ def demo_bundle() -> Path:
     from napari_survpgc.resources import resource_path
 
     return resource_path("demo_bundle")
+
+
+def print_notes(notes: Sequence[str]) -> None:
+    """Say what was found out on the way, apart from the results."""
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)
 
 
 class ProgressBar:

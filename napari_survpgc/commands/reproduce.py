@@ -7,7 +7,7 @@ from pathlib import Path
 
 from napari_survpgc.training.experiments import EXPERIMENTS, find_experiment
 
-from .options import ProgressBar, positive_int
+from .options import ProgressBar, positive_int, print_notes
 
 HELP = "a table or figure of the paper: cohort folder -> CSV, Markdown, HTML, figures"
 
@@ -47,10 +47,12 @@ def run(options: argparse.Namespace) -> int:
     from napari_survpgc.training.reproduce import reproduce
 
     find_experiment(options.experiment)  # a wrong name is said before the cohort is read
+    cohort = read_cohort(options.cohort, open_features=True)
+    print_notes(cohort.notes)
     with ProgressBar() as progress:
         product, files = reproduce(
             options.experiment,
-            read_cohort(options.cohort, open_features=True),
+            cohort,
             options.out,
             settings_file=options.settings,
             runs=options.runs,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from napari_survpgc.core.errors import OutputError, SurvPGCError
 
-from .options import ProgressBar, positive_int
+from .options import ProgressBar, positive_int, print_notes
 
 HELP = "cohort folder -> cross-validated fold models (a run folder)"
 
@@ -107,6 +107,7 @@ def run(options: argparse.Namespace) -> int:
     for settings in plans:
         build_system(settings)  # a wrong name is said before anything is trained
     cohort = read_cohort(options.cohort, endpoint=options.endpoint or "survival", open_features=True)
+    print_notes(cohort.notes)
     failed = 0
     for name, settings in zip(names, plans, strict=True):
         progress = ProgressBar()

@@ -229,13 +229,18 @@ def lacks_corner(first: str, ids: Sequence[str], text: str, delimiter: str) -> b
     return delimiter != "," or text.split("\n", 2)[1].lstrip().startswith('"')
 
 
+def is_decimal_comma(cell: str) -> bool:
+    """Whether a cell is a number with a comma for the decimal sign."""
+    return _DECIMAL_COMMA.fullmatch(cell) is not None
+
+
 def find_decimal(cells: Iterable[str], delimiter: str) -> str:
     """Return "," when numbers are written with a decimal comma and none with a point, else "."."""
     comma = False
     for cell in cells:
         if _DECIMAL_POINT.fullmatch(cell):
             return "."
-        comma = comma or _DECIMAL_COMMA.fullmatch(cell) is not None
+        comma = comma or is_decimal_comma(cell)
     return "," if comma else "."
 
 

@@ -57,6 +57,8 @@ class OpenCohort:
     def _take(self, folder: Path, cases: tuple[CaseResult, ...], cohort: Cohort | None) -> None:
         self.folder, self.cases, self.cohort = folder, cases, cohort
         self._opened()
+        if cohort is not None and cohort.notes:
+            self.session.say(" ".join(cohort.notes))
 
     def predict_case(self) -> PredictCase | None:
         """Return what predicts a patient of the cohort with the model of now, for a thread; None where nothing can."""

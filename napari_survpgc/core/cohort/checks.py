@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import itertools
 import re
 import zlib
 from collections import Counter
@@ -20,9 +21,13 @@ from napari_survpgc.core.errors import (
     some,
 )
 from napari_survpgc.core.features.feature_file import summarize_features
+from napari_survpgc.core.slide.formats import without_suffix
+from napari_survpgc.core.tables import find_decimal, find_delimiter
 
 from .cohort import SPLITS, Fold
 from .text_table import read_text_table
+
+_LOOKED_AT = 20  # lines of an expression table, which may have 20,000 cells each
 
 
 def find_outcome(
@@ -67,14 +72,15 @@ def find_features(
     for c, text in zip(case, patients["slide_ids"], strict=True):
         files = []
         for slide in filter(None, (part.strip() for part in text.split(";"))):
-            if owner.setdefault(slide, c) != c:
-                shared.append(f"slide {slide} belongs to the patients {owner[slide]} and {c}")
             # Slide ids come with or without the slide's own extension.
+            name_alone = without_suffix(slide)
+            if owner.setdefault(name_alone, c) != c:
+                shared.append(f"slide {slide} belongs to the patients {owner[name_alone]} and {c}")
             file = next(
                 (
                     sub / f"{name}.{kind}"
                     for sub, kind in places
-                    for name in (slide, Path(slide).stem)
+                    for name in dict.fromkeys((slide, name_alone))
                     if (sub / f"{name}.{kind}").is_file()
                 ),
                 None,
@@ -82,6 +88,8 @@ def find_features(
             if file is None:
                 missing.append(f"patient {c} has no features for slide {slide}")
                 continue
+            if file in files:
+                continue  # named twice, with and without its ending
             files.append(file)
             if open_files:
                 try:
@@ -98,9 +106,29 @@ def find_expression(folder: Path, cases: set[str], problems: list[str]) -> pd.Da
     if path is None:
         return None
     try:
-        twice = _repeated(_header(path)[1:])
+        first = _first_lines(path)
+        delimiter = find_delimiter(first, _LOOKED_AT)
+        header, *rows = [cells for cells in csv.reader(first.splitlines(), delimiter=delimiter) if any(cells)]
+        while header and not header[-1].strip():
+            header.pop()
+        longer = [len(cells) for cells in rows if any(cell.strip() for cell in cells[len(header) :])]
+        if longer or len(header) < 2:
+            problems.append(
+                f"{path.name} has rows of {longer[0]} cells where the header has {len(header)}"
+                if longer
+                else f"{path.name} has one column"
+            )
+            return None
+        twice = _repeated(header[1:])
         # A converter keeps ids as text; with dtype= pandas makes a Series of every column, a second for 20,000.
-        frame = pd.read_csv(path, index_col=0, converters={0: str}, low_memory=False)
+        frame = pd.read_csv(
+            path,
+            sep=delimiter,
+            decimal=find_decimal((cell for cells in rows for cell in cells[1:]), delimiter),
+            index_col=0,
+            converters={0: str},
+            low_memory=False,
+        ).iloc[:, : len(header) - 1]
     except (OSError, ValueError, EOFError, csv.Error, zlib.error) as error:
         problems.append(f"{path.name} is damaged or not a table ({' '.join(str(error).split())[:80]})")
         return None
@@ -142,11 +170,11 @@ def find_expression(folder: Path, cases: set[str], problems: list[str]) -> pd.Da
     return frame
 
 
-def _header(path: Path) -> list[str]:
-    """Return the cells of the first line, as they stand there; pandas needs a second for 20,000 of them."""
+def _first_lines(path: Path) -> str:
+    """Return the first lines of a table, as they stand there; pandas needs a second for a header of 20,000 cells."""
     opener = gzip.open if path.suffix == ".gz" else open
     with opener(path, "rt", encoding="utf-8-sig", newline="") as lines:
-        return next(filter(None, csv.reader(lines)), [])
+        return "".join(itertools.islice(lines, _LOOKED_AT))
 
 
 def _repeated(names: Sequence[str]) -> set[str]:

@@ -39,13 +39,17 @@ FORMAT_NAMES = ", ".join(each.name for each in FORMATS)
 DIALOG_FILTER = f"Slides ({' '.join(f'*{suffix}' for suffix in SLIDE_SUFFIXES)});;All files (*)"
 
 
+def without_suffix(slide_id: str) -> str:
+    """Return an id without the ending of a slide file; a dot in an id (A.1) is no ending."""
+    lower = slide_id.lower()
+    return next((slide_id[: -len(s)] for s in SLIDE_SUFFIXES if lower.endswith(s)), slide_id)
+
+
 def find_slide(folder: Path, slide_id: str) -> Path | None:
     """Return the slide file of that id in a folder, whatever its format, or None."""
     if not folder.is_dir():
         return None
-    stem = slide_id
-    for suffix in SLIDE_SUFFIXES:
-        stem = stem.removesuffix(suffix)
+    stem = without_suffix(slide_id)
     for path in sorted(folder.iterdir()):
         if path.suffix.lower() in SLIDE_SUFFIXES and path.stem == stem:
             return path

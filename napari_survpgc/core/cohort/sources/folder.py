@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from napari_survpgc.core.clinical.fields import field_of_column
 from napari_survpgc.core.clinical.record import parse_record
 from napari_survpgc.core.cohort.checks import (
     find_expression,
@@ -24,6 +27,7 @@ from napari_survpgc.core.errors import (
     too_many,
 )
 from napari_survpgc.core.genomics.gene_sets import read_gmt
+from napari_survpgc.core.tables import CASE_COLUMNS, plain
 from napari_survpgc.core.types import CLINICAL_FIELDS, ClinicalRecord, GeneSet
 
 
@@ -39,10 +43,13 @@ def read(place: Path, *, endpoint: str = "survival", open_features: bool = False
             f"{place} is not a cohort folder: it has no patients.csv", "See the README for its files"
         )
     patients = read_text_table(table)
-    if "case_id" not in patients.columns:
+    ids = [column for column in patients.columns if plain(column) in CASE_COLUMNS]
+    if not ids:
         raise CohortError(
             f"{table} has no column case_id", "Name the column with the patients' ids like that"
         )
+    patients = patients.rename(columns={ids[0]: "case_id"})
+    notes = [*patients.attrs["notes"]]
     months_column = "survival_months" if endpoint == "survival" else f"{endpoint}_months"
     event_column = "event" if endpoint == "survival" else f"{endpoint}_event"
     problems: list[str] = []
@@ -56,11 +63,17 @@ def read(place: Path, *, endpoint: str = "survival", open_features: bool = False
         problems.append("patients.csv has no patients")
     months, event = find_outcome(patients, case, months_column, event_column, problems)
     records: dict[str, ClinicalRecord] = {}
-    columns = [c for c in CLINICAL_FIELDS if c in patients.columns]
+    fields = {c: field.name for c in patients.columns if (field := field_of_column(c))}
+    for name in CLINICAL_FIELDS:
+        columns = [c for c, of in fields.items() if of == name]
+        if len(columns) > 1:
+            problems.append(f"patients.csv has several columns for {name} ({', '.join(columns)}); keep one")
+            fields = {c: of for c, of in fields.items() if of != name}
+    notes += _notes(list(patients.columns), fields)
     unusable = []
-    for c, row in zip(case, patients[columns].to_dict("records"), strict=True):
+    for row, c in enumerate(case):
         try:
-            records[c] = parse_record({str(k): v for k, v in row.items()})
+            records[c] = parse_record({column: patients.at[row, column] for column in fields})
         except ClinicalError as error:
             unusable.append(f"patient {c}: {error.problem}")
     problems += some(unusable)
@@ -91,4 +104,20 @@ def read(place: Path, *, endpoint: str = "survival", open_features: bool = False
         gene_sets=gene_sets,
         folds=folds,
         endpoint=endpoint,
+        notes=tuple(notes),
     )
+
+
+def _notes(columns: Sequence[str], fields: Mapping[str, str]) -> list[str]:
+    """Say which columns were read by another name, and which look like a field but are none."""
+    notes = [f"The column {column} was read as {name}." for column, name in fields.items() if column != name]
+    absent = [name for name in CLINICAL_FIELDS if name not in fields.values()]
+    if absent:
+        notes.append(f"patients.csv has no column for {', '.join(absent)}: unknown for every patient.")
+    for column in columns:
+        near = difflib.get_close_matches(plain(column), [plain(name) for name in absent], 1, 0.75)
+        if column not in fields and near:
+            notes.append(
+                f"The column {column} was not used; name it {near[0].replace(' ', '_')} if it is that."
+            )
+    return notes
