@@ -9,7 +9,7 @@ from contextlib import suppress
 import napari
 import pint
 from napari.settings import get_settings
-from qtpy.QtCore import QEvent, QObject, Qt, QTimer
+from qtpy.QtCore import QEvent, QObject, Qt
 from qtpy.QtWidgets import (
     QApplication,
     QHBoxLayout,
@@ -27,7 +27,7 @@ from napari_survpgc.core.notice import RESEARCH_NOTICE
 from napari_survpgc.core.types import ProgressCallback
 
 from .canvas.case_layers import CaseLayers
-from .later import later
+from .later import delayed, later
 from .session.session import Session
 from .views.cohort.cohort_panel import CohortPanel
 from .views.cohort.compare import Side, load_side, open_comparison
@@ -126,10 +126,7 @@ class SurvPGCDock(QWidget):
         self.setMinimumWidth(NARROWEST)
         self._ended = False
         self._wanted = ("", 0)  # the section that was asked for, and where that scrolled to
-        self._late = QTimer(self)
-        self._late.setSingleShot(True)
-        self._late.setInterval(_LATE_MS)
-        self._late.timeout.connect(self._scroll_again)
+        self._late = delayed(self, _LATE_MS, self._scroll_again)
         self._guard = _CloseGuard(self)
         self._shortcuts = make_shortcuts(
             self,

@@ -11,13 +11,20 @@ from qtpy.QtCore import QObject, QTimer
 T = TypeVar("T")
 
 
-def later(owner: QObject, milliseconds: int, action: Callable[[], object]) -> None:
-    """Call ``action`` once; neither it nor what it holds outlives ``owner``, unlike with QTimer.singleShot."""
+def delayed(owner: QObject, milliseconds: int, action: Callable[[], object]) -> QTimer:
+    """Return a timer that calls ``action`` once, that long after it was started last."""
     timer = QTimer(owner)
     timer.setSingleShot(True)
+    timer.setInterval(milliseconds)
     timer.timeout.connect(action)
+    return timer
+
+
+def later(owner: QObject, milliseconds: int, action: Callable[[], object]) -> None:
+    """Call ``action`` once; neither it nor what it holds outlives ``owner``, unlike with QTimer.singleShot."""
+    timer = delayed(owner, milliseconds, action)
     timer.timeout.connect(timer.deleteLater)
-    timer.start(milliseconds)
+    timer.start()
 
 
 def soon(thing: T, action: Callable[[T], object]) -> None:

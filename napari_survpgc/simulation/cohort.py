@@ -118,7 +118,14 @@ def simulate_cohort(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def simulate_case(out: Path, *, seed: int, index: int, slide_px: tuple[int, int] = SLIDE_PX) -> SimulatedCase:
+def simulate_case(
+    out: Path,
+    *,
+    seed: int,
+    index: int,
+    slide_px: tuple[int, int] = SLIDE_PX,
+    progress: ProgressCallback | None = None,
+) -> SimulatedCase:
     """Write the files of one patient: the slide (kept if it is there), the record and the expression.
 
     With ``slide_px=SLIDE_PX`` they are the same, bit for bit, as in the cohort of that seed.
@@ -135,14 +142,21 @@ def simulate_case(out: Path, *, seed: int, index: int, slide_px: tuple[int, int]
     rows = [f"{gene},{value:.4f}" for gene, value in zip(GENES, patient.expression, strict=True)]
     write_text(case.expression, "\n".join(["gene,z-score", *rows]) + "\n")
     if not (case.slide.is_file() and case.regions.is_file()):
-        _draw(case.slide, case.regions, seed, index, slide_px)
+        _draw(case.slide, case.regions, seed, index, slide_px, progress)
     return case
 
 
-def _draw(slide: Path, regions: Path, seed: int, index: int, slide_px: tuple[int, int]) -> None:
+def _draw(
+    slide: Path,
+    regions: Path,
+    seed: int,
+    index: int,
+    slide_px: tuple[int, int],
+    progress: ProgressCallback | None = None,
+) -> None:
     """Draw one slide; module-level so that a process pool can call it."""
     patient = simulate_patient(seed, index)
-    section = draw_section(patient.histology, slide_px, patient_generator(seed, index, "slide"))
+    section = draw_section(patient.histology, slide_px, patient_generator(seed, index, "slide"), progress)
     with atomic(regions) as place:
         Image.fromarray(section.regions).save(place, format="PNG")
     write_slide(section, slide)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -17,7 +19,9 @@ def draw_nuclei(
     eosin: NDArray[np.float32],
     hema: NDArray[np.float32],
     rng: np.random.Generator,
+    step: Callable[[], object],
 ) -> None:
+    """Draw them into both stains; ``step`` is called four times."""
     grade = histology.grade
     tumor = labels == Region.TUMOR
     size = 7.4 + 5.0 * grade
@@ -55,6 +59,7 @@ def draw_nuclei(
                 stamp = library[rng.integers(len(library))]
             put_stamp(hema, eosin, stamp, row, column)
 
+    step()
     lymphoid = [
         nucleus(rng.uniform(5.8, 7.4), rng.uniform(5.4, 6.8), rng.uniform(0.62, 0.82), 0, rng, texture=0.16)
         for _ in range(80)
@@ -67,6 +72,7 @@ def draw_nuclei(
     for row, column in points[rng.random(len(points)) < 0.25 + 0.6 * histology.lymphocytes]:
         put_stamp(hema, eosin, lymphoid[rng.integers(len(lymphoid))], row, column)
 
+    step()
     stromal = (labels == Region.STROMA) | (labels == Region.NORMAL_GLANDS)
     points = cell_centers(stromal, 44, 0.30, rng)
     angles = np.arange(0, 16) * np.pi / 16
@@ -85,6 +91,7 @@ def draw_nuclei(
         angle = np.arctan2(across_c, -across_r) + rng.normal(0, 0.15)
         put_stamp(hema, eosin, spindles[round(angle / (np.pi / 16)) % 16][rng.integers(6)], row, column)
 
+    step()
     ghosts = [
         nucleus(rng.uniform(5, 9), rng.uniform(4, 8), rng.uniform(0.06, 0.16), 0, rng, irregular=0.15)
         for _ in range(40)
@@ -99,3 +106,4 @@ def draw_nuclei(
     points = cell_centers(dead, 21, 0.4, rng)
     for row, column in points[rng.random(len(points)) < 0.45]:
         put_stamp(hema, eosin, dust[rng.integers(len(dust))], row, column)
+    step()

@@ -21,7 +21,7 @@ from napari_survpgc.app.entry import reader, samples
 from napari_survpgc.app.window import drop as drop_module
 from napari_survpgc.app.window.drop import prefer_for_slides
 from napari_survpgc.core.slide.backends import is_slide
-from napari_survpgc.simulation.cohort import simulate_case
+from napari_survpgc.simulation.cohort import DEMO_SEED, simulate_case
 from tests.builders import tissue_image, write_tiff
 
 from .conftest import WAIT_MS
@@ -181,8 +181,8 @@ def _actions(menu: QMenu) -> Iterator[QAction]:
 def test_a_sample_is_opened_from_the_file_menu(
     dock: SurvPGCDock, cache: Path, bundle_folder: Path, qtbot
 ) -> None:
-    folder = cache / "samples" / f"simulated_{samples.SEED}_{samples.HIGH_RISK}"
-    case = simulate_case(folder, seed=samples.SEED, index=samples.HIGH_RISK, slide_px=(1536, 1280))
+    folder = cache / "samples" / f"simulated_{DEMO_SEED}_{samples.HIGH_RISK}"
+    case = simulate_case(folder, seed=DEMO_SEED, index=samples.HIGH_RISK, slide_px=(1536, 1280))
     session = dock.session
     session.load_bundle(bundle_folder)
     (action,) = (a for a in _actions(dock.viewer.window.file_menu) if "high risk" in a.text())

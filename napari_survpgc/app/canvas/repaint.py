@@ -13,7 +13,9 @@ from weakref import WeakSet
 import numpy as np
 from napari.layers import Image, Layer
 from numpy.typing import NDArray
-from qtpy.QtCore import QObject, QTimer
+from qtpy.QtCore import QObject
+
+from napari_survpgc.app.later import delayed
 
 _SETTLED_MS = 200
 
@@ -46,10 +48,7 @@ class ListEntries(QObject):
     def __init__(self) -> None:
         super().__init__()
         self._late: WeakSet[Layer] = WeakSet()
-        self._timer = QTimer(self)
-        self._timer.setSingleShot(True)
-        self._timer.setInterval(_SETTLED_MS)
-        self._timer.timeout.connect(self._renew)
+        self._timer = delayed(self, _SETTLED_MS, self._renew)
 
     def expect(self, layer: Layer) -> None:
         """The look of this layer has changed, or it was shown or hidden."""

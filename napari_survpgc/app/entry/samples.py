@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-import time
-from pathlib import Path
 from typing import Any
 
 import napari
@@ -13,14 +9,12 @@ import numpy as np
 
 from napari_survpgc.app.dock import SurvPGCDock, dock_of
 from napari_survpgc.app.later import soon
-from napari_survpgc.core.clinical.record_file import read_record
-from napari_survpgc.core.errors import CancelledError, OutputError
 from napari_survpgc.core.genomics.expression_file import read_expression
 from napari_survpgc.core.types import Case, ProgressCallback
 from napari_survpgc.core.user_folder import user_folder
+from napari_survpgc.simulation.cohort import DEMO_INDEX, DEMO_SEED, DEMO_SLIDE_PX, simulate_case
 
-SEED = 7
-HIGH_RISK, LOW_RISK = 45, 20
+HIGH_RISK, LOW_RISK = DEMO_INDEX, 20
 
 
 LayerData = tuple[Any, dict[str, Any], str]
@@ -57,49 +51,12 @@ def _open(index: int) -> list[LayerData]:
 
 def open_sample(dock: SurvPGCDock, index: int) -> None:
     """Draw (or find) the simulated patient and open it with record and expression."""
-    folder = user_folder() / "samples" / f"simulated_{SEED}_{index}"
+    folder = user_folder() / "samples" / f"simulated_{DEMO_SEED}_{index}"
 
     def work(progress: ProgressCallback) -> Case:
-        if not (folder / "expression.csv").is_file() or not list(folder.glob("*.tiff")):
-            _draw(folder, index, progress)
-        (slide,) = folder.glob("*.tiff")
+        made = simulate_case(folder, seed=DEMO_SEED, index=index, slide_px=DEMO_SLIDE_PX, progress=progress)
         return Case(
-            slides=(slide,),
-            record=read_record(folder / "clinical.json"),
-            profile=read_expression(folder / "expression.csv"),
+            slides=(made.slide,), record=made.patient.record, profile=read_expression(made.expression)
         )
 
     dock.session.start(work, "sample", dock.session.open_patient)
-
-
-def _draw(folder: Path, index: int, progress: ProgressCallback) -> None:
-    """Run the command line's simulator: the window imports nothing of the trainer, and can stop the drawing."""
-    line = [
-        sys.executable,
-        "-m",
-        "napari_survpgc.cli",
-        "simulate",
-        "--out",
-        str(folder),
-        "--seed",
-        str(SEED),
-        "--only",
-        str(index),
-    ]
-    process = subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    try:
-        began = time.monotonic()
-        while process.poll() is None:
-            # About half a minute; the bar tells that something happens, not how much.
-            progress("drawing a simulated slide", min(95, round(3 * (time.monotonic() - began))), 100)
-            time.sleep(0.2)
-    except CancelledError:
-        process.terminate()
-        process.wait()
-        raise
-    if process.returncode:
-        reason = (process.stderr.read() if process.stderr else "").strip().splitlines()
-        raise OutputError(
-            f"The simulated slide could not be drawn ({reason[-1] if reason else process.returncode})",
-            "Check that there is space in the cache folder",
-        )

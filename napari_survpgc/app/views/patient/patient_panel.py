@@ -6,9 +6,10 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from qtpy.QtCore import Qt, QTimer
+from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QComboBox, QFileDialog, QFormLayout, QInputDialog, QLabel, QLineEdit, QWidget
 
+from napari_survpgc.app.later import delayed
 from napari_survpgc.app.session.session import Session
 from napari_survpgc.app.views.widgets.parts import note, panel, push, row
 from napari_survpgc.core.clinical.fields import FIELDS, ClinicalField
@@ -77,10 +78,7 @@ class PatientPanel(QWidget):
         self.expression = note()
         layout.addWidget(self.expression)
 
-        self._soon = QTimer(self)
-        self._soon.setSingleShot(True)
-        self._soon.setInterval(250)
-        self._soon.timeout.connect(self._take)
+        self._soon = delayed(self, 250, self._take)
         session.patient_changed.connect(self.refresh)
         session.bundle_changed.connect(self._vocabulary)
         self.refresh()

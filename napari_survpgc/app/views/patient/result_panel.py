@@ -7,9 +7,9 @@ from collections.abc import Callable
 from functools import partial
 
 from matplotlib.figure import Figure
-from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QLabel, QTabWidget, QWidget
 
+from napari_survpgc.app.later import delayed
 from napari_survpgc.app.session.session import Session
 from napari_survpgc.app.session.state import Result
 from napari_survpgc.app.views.widgets.figure_view import FigureView
@@ -56,10 +56,7 @@ class ResultPanel(QWidget):
         for widget in (self.headline, self.detail, self.tabs, self.warnings, self.notice):
             layout.addWidget(widget)
         # Contributions take seconds: only of what somebody looks at, and not while a slider moves.
-        self._soon = QTimer(self)
-        self._soon.setSingleShot(True)
-        self._soon.setInterval(_SETTLED_MS)
-        self._soon.timeout.connect(session.explain)
+        self._soon = delayed(self, _SETTLED_MS, session.explain)
         self.tabs.currentChanged.connect(self._draw)
         session.attribution_changed.connect(self.refresh)
         session.result_changed.connect(self.refresh)

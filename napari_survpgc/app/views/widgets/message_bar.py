@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QFrame, QHBoxLayout, QMessageBox, QToolButton
 
+from napari_survpgc.app.later import delayed
 from napari_survpgc.app.session.session import Session
 from napari_survpgc.app.session.state import Message, Severity
 
@@ -39,9 +39,7 @@ class MessageBar(QFrame):
         layout.addWidget(self.text, 1)
         layout.addWidget(self.details_button)
         layout.addWidget(self.close_button)
-        self._timer = QTimer(self)
-        self._timer.setSingleShot(True)
-        self._timer.timeout.connect(self.hide)
+        self._timer = delayed(self, _SECONDS * 1000, self.hide)
         session.message.connect(self.show_message)
         session.job_started.connect(lambda job: self.hide())
         self.hide()
@@ -55,7 +53,7 @@ class MessageBar(QFrame):
         self.details_button.setVisible(bool(message.details))
         self._timer.stop()
         if message.severity is not Severity.ERROR:
-            self._timer.start(_SECONDS * 1000)
+            self._timer.start()
         self.show()
 
     def details_dialog(self) -> QMessageBox | None:
