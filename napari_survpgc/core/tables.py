@@ -49,6 +49,12 @@ def plain(name: str) -> str:
     return " ".join(re.sub(r"[\s_.\-]+", " ", name).lower().split())
 
 
+def case_column(columns: Iterable[str]) -> str | None:
+    """Return the column with the patients' ids: case_id, or the first that other tables name like that."""
+    found = [column for column in columns if plain(column) in CASE_COLUMNS]
+    return next((column for column in found if plain(column) == "case id"), found[0] if found else None)
+
+
 def is_missing(value: object) -> bool:
     """Whether a cell says that there is no value, in any of the words that tables use for it; brackets do not count."""
     if value is None or (isinstance(value, float) and value != value):
@@ -102,7 +108,8 @@ def read_table(path: Path, error: type[SurvPGCError], step: str, limit: int = 25
     if not read:
         raise error(f"{path.name} is empty", step)
     header, rows = list(read[0][1]), read[1:]
-    corner = rows and header[-1] and all(len(cells) == len(header) + 1 for _, cells in rows)
+    # A delimiter at the end of each line makes rows longer, too: then the last cell is empty.
+    corner = rows and header[-1] and all(len(cells) == len(header) + 1 and cells[-1] for _, cells in rows)
     if corner and lacks_corner(header[0], [cells[0] for _, cells in rows], text, delimiter):
         header.insert(0, "")  # as R's write.table leaves it out
         notes.append(f"The first column of {path.name} has no name, as R writes it; it was read as the ids.")
@@ -235,7 +242,12 @@ def is_decimal_comma(cell: str) -> bool:
 
 
 def find_decimal(cells: Iterable[str], delimiter: str) -> str:
-    """Return "," when numbers are written with a decimal comma and none with a point, else "."."""
+    """Return "," when numbers are written with a decimal comma and none with a point, else ".".
+
+    Between commas it is ".": a quoted 1,234 is rather a thousand, so that whoever wants a number refuses it.
+    """
+    if delimiter == ",":
+        return "."
     comma = False
     for cell in cells:
         if _DECIMAL_POINT.fullmatch(cell):

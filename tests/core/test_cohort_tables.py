@@ -42,9 +42,17 @@ def test_genes_alone_are_a_cohort(tmp_path: Path) -> None:
     assert any("no column for age, sex, stage" in note for note in cohort.notes)
 
 
-def test_several_columns_of_one_field_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(CohortError, match=r"several columns for sex \(sex, gender\)"):
-        _cohort(tmp_path, "case_id,sex,gender,survival_months,event", ["A,f,f,3,1", "B,m,m,5,1"])
+def test_the_own_name_of_a_field_or_of_the_ids_goes_before_other_names(tmp_path: Path) -> None:
+    header = "submitter_id,case_id,sex,gender,age,days_to_birth,survival_months,event"
+    cohort = _cohort(tmp_path, header, ["u1,A,f,m,58,-100,3,1", "u2,B,m,f,60,-100,5,1"])
+    assert list(cohort.patients.index) == ["A", "B"]
+    assert (cohort.records["A"].sex, cohort.records["A"].age) == ("female", 58.0)
+    assert "The column gender was not used, since there is a column sex." in cohort.notes
+
+
+def test_several_other_names_of_one_field_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(CohortError, match=r"several columns for sex \(gender, is_female\)"):
+        _cohort(tmp_path, "case_id,gender,is_female,survival_months,event", ["A,f,1,3,1", "B,m,0,5,1"])
 
 
 def test_a_dot_in_a_slide_id_is_no_ending(tmp_path: Path) -> None:

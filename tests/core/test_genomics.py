@@ -306,3 +306,16 @@ def test_the_tumor_is_taken_and_normal_tissue_only_by_its_whole_name(tmp_path: P
     assert read_expression(both, sample="TCGA-AB-1234-11A").values["TP53"] == 1.0
     with pytest.raises(ExpressionError, match="only the normal tissue TCGA-AB-1234-11A"):
         read_expression(_matrix(tmp_path, "TCGA-AB-1234-11A", "X"), sample="TCGA-AB-1234")
+
+
+def test_a_single_column_of_another_patient_is_not_taken(tmp_path: Path) -> None:
+    alone = _matrix(tmp_path, "TCGA-AB-1234-01A")
+    assert read_expression(alone, sample="TCGA-AB-1234").sample == "TCGA-AB-1234-01A"
+    with pytest.raises(ExpressionError, match="no sample TCGA-ZZ-9999"):
+        read_expression(alone, sample="TCGA-ZZ-9999")
+    assert read_expression(_matrix(tmp_path, "tpm"), sample="TCGA-ZZ-9999").values["TP53"] == 1.0
+
+
+def test_a_file_of_normal_tissue_alone_says_so(tmp_path: Path) -> None:
+    profile = read_expression(_matrix(tmp_path, "TCGA-AB-1234-11A"))
+    assert profile.notes[0] == "TCGA-AB-1234-11A of m.tsv is normal tissue, not the tumor."

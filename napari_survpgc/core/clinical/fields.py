@@ -6,7 +6,7 @@ Values are read leniently in spelling and strictly in meaning: a range of stages
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -226,6 +226,25 @@ FIELDS = (
     ),
 )  # fmt: skip
 """In the order of the paper, which is that of the clinical tokens."""
+
+
+def columns_of_fields(columns: Sequence[str]) -> tuple[dict[str, str], dict[str, tuple[str, ...]]]:
+    """Find the columns of a table that hold the fields; a field's own name goes before those of other tables.
+
+    Returns
+    -------
+    column -> field, and of the fields that several columns hold equally well: field -> these columns.
+    """
+    chosen: dict[str, str] = {}
+    doubtful: dict[str, tuple[str, ...]] = {}
+    for one in FIELDS:
+        found = tuple(column for column in columns if field_of_column(column) is one)
+        named = tuple(column for column in found if plain(column) == plain(one.name)) or found
+        if len(named) > 1:
+            doubtful[one.name] = named
+        elif named:
+            chosen[named[0]] = one.name
+    return chosen, doubtful
 
 
 def field_of_column(column: str) -> ClinicalField | None:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from napari_survpgc.core.errors import ClinicalError
 from napari_survpgc.core.files import read_json
-from napari_survpgc.core.tables import CASE_COLUMNS, TextTable, plain, read_table
+from napari_survpgc.core.tables import CASE_COLUMNS, TextTable, case_column, plain, read_table
 from napari_survpgc.core.types import CLINICAL_FIELDS, ClinicalRecord
 
-from .fields import field_of_column
+from .fields import columns_of_fields
 from .record import parse_record
 
 _MAX_BYTES = 64 << 20
@@ -44,17 +44,18 @@ class RecordFile:
         table = _patients_table(path)
         columns = table.header
         self._rows = [dict(zip(columns, row, strict=True)) for row in table.rows]
-        self._fields = {column: field.name for column in columns if (field := field_of_column(column))}
-        names = list(self._fields.values())
-        if not names:
+        self._fields, doubtful = columns_of_fields(columns)
+        if doubtful:
+            name, several = next(iter(doubtful.items()))
+            raise ClinicalError(
+                f"{path.name} has several columns for {name} ({', '.join(several)})", "Keep one of them"
+            )
+        if not self._fields:
             raise ClinicalError(
                 f"{path.name} has none of the columns {', '.join(CLINICAL_FIELDS)}",
                 "Name the columns like that",
             )
-        twice = sorted({n for n in names if names.count(n) > 1})
-        if twice:
-            raise ClinicalError(f"{path.name} has several columns for {twice[0]}", "Keep one of them")
-        self._id_column = _id_column(columns)
+        self._id_column = case_column(columns)
         self._rows_of: dict[str, list[dict[str, str]]] = {}
         if self._id_column is not None:
             for row in self._rows:
@@ -127,15 +128,11 @@ def list_cases(path: Path) -> tuple[str, ...]:
     if _is_object(path):
         return ()
     table = _patients_table(path)
-    column = _id_column(table.header)
+    column = case_column(table.header)
     if column is None or len(table.rows) < 2:
         return ()
     place = table.header.index(column)
     return tuple(dict.fromkeys(row[place] for row in table.rows))
-
-
-def _id_column(columns: Sequence[str]) -> str | None:
-    return next((c for c in columns if plain(c) in CASE_COLUMNS), None)
 
 
 def _named(path: Path, values: Mapping[str, object]) -> ClinicalRecord:

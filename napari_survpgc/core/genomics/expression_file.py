@@ -88,6 +88,8 @@ class ExpressionFile:
         """Read one sample, see :func:`read_expression`."""
         profile = self._profile(sample, unit)
         chosen: tuple[str, ...] = ()
+        if sample is None and _is_normal(profile.sample):
+            chosen = (f"{profile.sample} of {self.path.name} is normal tissue, not the tumor.",)
         if sample is not None and profile.sample != sample and sample != self.path.name:
             chosen = (f"{sample} was read from the sample {profile.sample} of {self.path.name}.",)
         return replace(profile, notes=(*self._read.notes, *chosen, *profile.notes))
@@ -149,12 +151,14 @@ class ExpressionFile:
             samples.insert(0, header[0])
         if not samples:
             raise ExpressionError(f"{path.name} has no column with values", EXAMPLE)
-        name = samples[0] if len(samples) == 1 else _choose(path, samples, sample)
+        # A single column may be named for its unit; named for a patient, it must be the one who was asked for.
+        alone = len(samples) == 1 and (sample is None or not _is_barcode(samples[0]))
+        name = samples[0] if alone else _choose(path, samples, sample)
         column = list(header).index(name)
         if column not in self._parsed:
             self._parse(gene_column, column, samples)
         hint = name if len(samples) == 1 else ""
-        shown = path.name.split(".")[0] if len(samples) == 1 else name
+        shown = path.name.split(".")[0] if alone and not _is_barcode(name) else name
         genes, values = self._parsed[gene_column], self._parsed[column]
         return _mapped(
             path, genes, self._in_points(values), shown, unit, hint, merge="entrez_gene_id" in lower
@@ -253,6 +257,11 @@ def _matching(names: Sequence[str], sample: str) -> list[str]:
 
 def _dashed(name: str) -> str:
     return re.sub(r"[._]", "-", name)
+
+
+def _is_barcode(name: str) -> bool:
+    """Whether a name is that of a patient or sample of TCGA."""
+    return re.match(r"TCGA-\w\w-\w{4}", _dashed(name)) is not None
 
 
 def _is_normal(name: str) -> bool:

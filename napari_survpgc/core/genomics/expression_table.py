@@ -82,8 +82,6 @@ def open_text(path: Path) -> ExpressionText:
     cells = [cell.strip() for cell in next(csv.reader([first], delimiter=delimiter))]
     while len(cells) > 2 and cells[-1] == "":
         cells.pop()
-    if "#" + cells[0].lstrip("#") == cells[0]:
-        cells[0] = cells[0].lstrip("#").strip()
     body = text[len(first) + 1 :]
     second = next((line for line in body.split("\n", 20) if line.strip()), "")
     width = len(next(csv.reader([second], delimiter=delimiter), []))

@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from napari_survpgc.core.clinical.fields import field_of_column
+from napari_survpgc.core.clinical.fields import columns_of_fields, field_of_column
 from napari_survpgc.core.clinical.record import parse_record
 from napari_survpgc.core.cohort.checks import (
     find_expression,
@@ -27,7 +27,7 @@ from napari_survpgc.core.errors import (
     too_many,
 )
 from napari_survpgc.core.genomics.gene_sets import read_gmt
-from napari_survpgc.core.tables import CASE_COLUMNS, plain
+from napari_survpgc.core.tables import case_column, plain
 from napari_survpgc.core.types import CLINICAL_FIELDS, ClinicalRecord, GeneSet
 
 
@@ -43,12 +43,12 @@ def read(place: Path, *, endpoint: str = "survival", open_features: bool = False
             f"{place} is not a cohort folder: it has no patients.csv", "See the README for its files"
         )
     patients = read_text_table(table)
-    ids = [column for column in patients.columns if plain(column) in CASE_COLUMNS]
-    if not ids:
+    id_column = case_column(patients.columns)
+    if id_column is None:
         raise CohortError(
             f"{table} has no column case_id", "Name the column with the patients' ids like that"
         )
-    patients = patients.rename(columns={ids[0]: "case_id"})
+    patients = patients.rename(columns={id_column: "case_id"})
     notes = [*patients.attrs["notes"]]
     months_column = "survival_months" if endpoint == "survival" else f"{endpoint}_months"
     event_column = "event" if endpoint == "survival" else f"{endpoint}_event"
@@ -63,12 +63,11 @@ def read(place: Path, *, endpoint: str = "survival", open_features: bool = False
         problems.append("patients.csv has no patients")
     months, event = find_outcome(patients, case, months_column, event_column, problems)
     records: dict[str, ClinicalRecord] = {}
-    fields = {c: field.name for c in patients.columns if (field := field_of_column(c))}
-    for name in CLINICAL_FIELDS:
-        columns = [c for c, of in fields.items() if of == name]
-        if len(columns) > 1:
-            problems.append(f"patients.csv has several columns for {name} ({', '.join(columns)}); keep one")
-            fields = {c: of for c, of in fields.items() if of != name}
+    fields, doubtful = columns_of_fields(list(patients.columns))
+    problems += [
+        f"patients.csv has several columns for {name} ({', '.join(columns)}); keep one"
+        for name, columns in doubtful.items()
+    ]
     notes += _notes(list(patients.columns), fields)
     unusable = []
     for row, c in enumerate(case):
@@ -115,6 +114,9 @@ def _notes(columns: Sequence[str], fields: Mapping[str, str]) -> list[str]:
     if absent:
         notes.append(f"patients.csv has no column for {', '.join(absent)}: unknown for every patient.")
     for column in columns:
+        if column not in fields and (other := field_of_column(column)):
+            notes.append(f"The column {column} was not used, since there is a column {other.name}.")
+            continue
         near = difflib.get_close_matches(plain(column), [plain(name) for name in absent], 1, 0.75)
         if column not in fields and near:
             notes.append(
