@@ -34,6 +34,8 @@ _OURS = re.compile(
 )
 # Of version 0.1.0, which did not say whose it was.
 _EARLIER = re.compile(r"\..+\.(partial|writing)|\.writing-\w{8}")
+# Of these none but us makes any: what else in a folder has such a name may be a user's own download.
+_SURELY_EARLIER = re.compile(r"\..+\.survpgc-\w+\.partial|\.writing-\w{8}")
 _DAY = 24 * 3600
 _LONGEST_NAME = 180  # bytes; a name has at most 255, and what is added takes up to 40
 _WHERE = "Check the name and the folder"
@@ -148,11 +150,16 @@ def _new_folder(parent: Path, name: str, path: Path) -> Iterator[Path]:
         _remove(place)
 
 
-def sweep(folder: Path, name: str | None = None) -> None:
+def sweep(folder: Path, name: str | None = None, *, only_ours: bool = False) -> None:
     """Remove what killed processes left of their writing: of ``name``, or of everything in a folder.
 
     Where :func:`atomic_folder` was killed between its renames, the earlier folder comes back. Whatever cannot be read
     or removed stays: it is nobody's task to mend.
+
+    Parameters
+    ----------
+    only_ours : nobody else writes into the folder. Elsewhere a hidden ``.partial`` that does not say whose it is may be
+        a user's own download, and goes only with ``name``.
     """
     try:
         with os.scandir(folder) as entries:
@@ -173,12 +180,15 @@ def sweep(folder: Path, name: str | None = None) -> None:
                         place.replace(target)
                     continue
             _remove(place)
-        elif (
-            _EARLIER.fullmatch(found)
-            and (name is None or found.startswith((f".{name}.", f".{name}-")))
-            and _age(place) > _DAY
-        ):
+        elif _is_earlier(found, name, only_ours) and _age(place) > _DAY:
             _remove(place)
+
+
+def _is_earlier(found: str, name: str | None, only_ours: bool) -> bool:
+    """Whether a hidden file is one that version 0.1.0 was writing."""
+    if name is not None:
+        return _EARLIER.fullmatch(found) is not None and found.startswith((f".{name}.", f".{name}-"))
+    return (_EARLIER if only_ours else _SURELY_EARLIER).fullmatch(found) is not None
 
 
 def write_bytes(path: Path, content: bytes) -> None:

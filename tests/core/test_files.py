@@ -288,11 +288,22 @@ def test_places_of_version_0_1_0_are_swept_after_a_day(tmp_path: Path, name: str
     place = tmp_path / name
     place.mkdir()
     (place / "risk").touch()
-    sweep(tmp_path)
+    sweep(tmp_path, only_ours=True)
     assert place.exists()
     _make_old(place, days=2)
-    sweep(tmp_path)
+    sweep(tmp_path, only_ours=True)
     assert not place.exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "swept"),
+    [(".download.csv.partial", False), (".case.survpgc-k2_x9abc.partial", True), (".writing-k2_x9abc", True)],
+)
+def test_in_a_users_folder_only_what_is_surely_ours_is_swept(tmp_path: Path, name: str, swept: bool) -> None:
+    (tmp_path / name).touch()
+    _make_old(tmp_path / name, days=400)
+    sweep(tmp_path)
+    assert (tmp_path / name).exists() != swept
 
 
 def test_a_writer_sweeps_the_earlier_places_of_its_own_target_only(tmp_path: Path) -> None:

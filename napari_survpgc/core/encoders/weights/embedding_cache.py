@@ -51,7 +51,7 @@ class EmbeddingCache:
         """Keep an entry; OutputError when the folder cannot be written."""
         path = self._path(content)
         if not self._swept:
-            sweep(path.parent)
+            sweep(path.parent, only_ours=True)
             self._swept = True
         with atomic(path, swept=True) as place, place.open("wb") as stream:
             np.save(stream, np.asarray(row, np.float32), allow_pickle=False)
