@@ -147,7 +147,8 @@ def _epoch(optimizer: torch.optim.Optimizer, feed: Feed, split: FoldSplit, epoch
     event = patients["event"].to_numpy(int)
     bin_of = split.bins.assign(patients["survival_months"].to_numpy(float))
     order = _order(bin_of, event, settings.weighted_sampling, rng)
-    bins, events = torch.from_numpy(bin_of).to(device), torch.from_numpy(event).to(device)
+    # By copying: what pandas hands out may be read-only, which from_numpy warns about.
+    bins, events = torch.tensor(bin_of, device=device), torch.tensor(event, device=device)
     feed.model.train()
     total = torch.zeros((), dtype=torch.float64, device=device)
     steps = -(-len(order) // settings.batch_size)

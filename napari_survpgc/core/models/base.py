@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import abc
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -86,19 +87,30 @@ class SurvivalModel(nn.Module):
         raise NotImplementedError(f"{type(self).__name__} has no published counterpart")
 
 
-@runtime_checkable
-class TwoPathModel(Protocol):
-    """A model with a clinic and a genomic path over the same patches; each path can be recomputed alone."""
+class TwoPathModel(SurvivalModel, abc.ABC):
+    """A model with a clinic and a genomic path over the same patches; each path can be recomputed alone.
 
+    To be derived from: a protocol would not find ``head`` from Python 3.12 on, since a module keeps its parts where
+    ``inspect.getattr_static`` does not look.
+
+    Attributes
+    ----------
+    head : embedding -> (b, n_bins) logits.
+    """
+
+    head: nn.Module
+
+    @abc.abstractmethod
     def encode_pathology(self, pathology: Tensor, patch_mask: Tensor | None = None) -> PatchState: ...
 
+    @abc.abstractmethod
     def clinic_path(self, patches: PatchState, clinic: Tensor | None) -> PathOutput: ...
 
+    @abc.abstractmethod
     def genomic_path(self, patches: PatchState, genomic: GenomicInput | None) -> PathOutput: ...
 
+    @abc.abstractmethod
     def embed(self, clinic: PathOutput, genomic: PathOutput) -> Tensor: ...
-
-    def head(self, embedding: Tensor) -> Tensor: ...
 
 
 def rename(state: Mapping[str, Tensor], prefixes: Mapping[str, str]) -> dict[str, Tensor]:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from napari_survpgc.core.types import InputForm, Modality
 
-from .base import GenomicInput, ModelOutput, PatchState, PathOutput, SurvivalModel, rename
+from .base import GenomicInput, ModelOutput, PatchState, PathOutput, TwoPathModel, rename
 from .parts.group_attention import (
     PUBLISHED_FEED_FORWARD,
     FeedForward,
@@ -26,7 +26,7 @@ from .parts.group_attention import (
 )
 
 
-class SurvPGC(SurvivalModel):
+class SurvPGC(TwoPathModel):
     """SurvPGC on the tokens of foundation models.
 
     A modality that a patient lacks (``clinic=None`` or ``genomic=None``) leaves its path out: that path's two pooled
