@@ -22,9 +22,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from filelock import FileLock, Timeout
-
-from .errors import OutputError, SurvPGCError, writing
+from .errors import SurvPGCError, writing
+from .locks import LOCK
+from .locks import lock as lock
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -184,6 +184,18 @@ def sweep(folder: Path, name: str | None = None, *, only_ours: bool = False) -> 
             _remove(place)
 
 
+def is_vacant(folder: Path) -> bool:
+    """Whether a folder is not there, or holds nothing but empty folders, locks and what killed processes left."""
+    if not folder.is_dir():
+        return not folder.exists()
+    return all(
+        is_vacant(place)
+        if place.is_dir() and not place.is_symlink() and not _OURS.fullmatch(place.name)
+        else place.name == LOCK or _OURS.fullmatch(place.name) is not None
+        for place in folder.iterdir()
+    )
+
+
 def _is_earlier(found: str, name: str | None, only_ours: bool) -> bool:
     """Whether a hidden file is one that version 0.1.0 was writing."""
     if name is not None:
@@ -198,8 +210,11 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file (UTF-8, line ends as they are) whole or not at all; OutputError as :func:`atomic`."""
-    write_bytes(path, text.encode())
+    """Write a text file (UTF-8, line ends as they are) whole or not at all; OutputError as :func:`atomic`.
+
+    The bytes of a file's name that are no UTF-8 are written as ``\\udcff``, so that the text stays one.
+    """
+    write_bytes(path, text.encode("utf-8", "backslashreplace"))
 
 
 def write_json(path: Path, document: Any, *, indent: int | None = 1) -> None:
@@ -263,33 +278,6 @@ def read_json(
 
 def _no_number(name: str) -> NoReturn:
     raise ValueError(f"{name} is no number")
-
-
-@contextmanager
-def lock(file: Path, doing: str) -> Iterator[None]:
-    """Hold a lock file for this process alone; the system frees what a killed process held.
-
-    Parameters
-    ----------
-    doing : what another process that holds it is doing, e.g. "computing slide.h5".
-
-    Raises
-    ------
-    OutputError : another process holds it; disk full, no permission.
-    """
-    with writing(file):
-        file.parent.mkdir(parents=True, exist_ok=True)
-        held = FileLock(file, timeout=0, thread_local=False)
-        try:
-            held.acquire()
-        except Timeout as problem:
-            raise OutputError(
-                f"Another process is {doing} at this moment", "Wait for it, or choose another folder"
-            ) from problem
-    try:
-        yield
-    finally:
-        held.release()
 
 
 def _short(name: str) -> str:

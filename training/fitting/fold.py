@@ -17,7 +17,7 @@ from torch import Tensor
 
 from napari_survpgc.core.cohort.cohort import Fold
 from napari_survpgc.core.errors import CohortError
-from napari_survpgc.core.files import atomic, write_table
+from napari_survpgc.core.files import atomic, write_bytes, write_table
 from napari_survpgc.core.metrics import c_index
 from napari_survpgc.core.survival import TimeBins, cut_bins, risk, survival
 
@@ -187,8 +187,7 @@ def finish_fold(data: Dataset, split: FoldSplit, model: FoldModel, out: Path) ->
     score = c_index(tested["survival_months"], tested["event"], tested["risk"])
     if model.state is not None:
         tensors = {key: model.state[key].detach().cpu().contiguous() for key in sorted(model.state)}
-        with atomic(out / "weights.safetensors") as place:
-            safetensors.torch.save_file(tensors, str(place))
+        write_bytes(out / "weights.safetensors", safetensors.torch.save(tensors))
     if model.log:
         write_log(out / "log.csv", model.log)
     write_table(out / "predictions.csv", predictions)
@@ -200,7 +199,7 @@ def finish_fold(data: Dataset, split: FoldSplit, model: FoldModel, out: Path) ->
 def write_log(path: Path, log: Sequence[Mapping[str, float]]) -> None:
     """Write a row an epoch."""
     names = list(dict.fromkeys(name for row in log for name in row))
-    with atomic(path) as place, place.open("w", encoding="utf-8", newline="") as stream:
+    with atomic(path) as place, place.open("w", encoding="utf-8", errors="backslashreplace", newline="") as stream:
         writer = csv.DictWriter(stream, names, lineterminator="\n")
         writer.writeheader()
         writer.writerows(log)

@@ -59,7 +59,7 @@ def write_bundle(
         for index, state in enumerate(fold_states):
             # Sorted and metadata-free, so that the same weights give the same bytes.
             tensors = {key: state[key].detach().cpu().contiguous() for key in sorted(state)}
-            safetensors.torch.save_file(tensors, str(place / f"fold_{index}.safetensors"))
+            (place / f"fold_{index}.safetensors").write_bytes(safetensors.torch.save(tensors))
         columns = [c for c in ("fold", "risk", "survival_months", "event") if c in reference.columns]
         write_table(place / "reference.csv", reference[columns].sort_values(columns, kind="stable"))
         if gene_reference is not None:

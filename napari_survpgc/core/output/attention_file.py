@@ -6,16 +6,16 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_survpgc.core.files import atomic, write_text
+from napari_survpgc.core.files import write_text
+from napari_survpgc.core.hdf5 import new_hdf5
 from napari_survpgc.core.types import Prediction
 
 
 def write_attention(prediction: Prediction, scores: Mapping[str, NDArray[np.float64]], path: Path) -> None:
-    with atomic(path) as place, h5py.File(place, "w") as file:
+    with new_hdf5(path) as file:
         coords = file.create_dataset("coords", data=prediction.coords)
         coords.attrs["patch_px_level0"] = prediction.patch_px_level0
         coords.attrs["patch_size_level0"] = round(prediction.patch_px_level0)

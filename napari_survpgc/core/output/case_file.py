@@ -21,7 +21,7 @@ from napari_survpgc.core.clinical.record import parse_record
 from napari_survpgc.core.errors import FeatureError, SlideError, SurvPGCError
 from napari_survpgc.core.features.feature_file import read_features
 from napari_survpgc.core.features.joined import join_slides
-from napari_survpgc.core.files import atomic
+from napari_survpgc.core.hdf5 import new_hdf5, open_hdf5, unreachable
 from napari_survpgc.core.types import (
     Attribution,
     ClinicalRecord,
@@ -75,19 +75,22 @@ class SavedCase:
     settings: Mapping[str, Any] = field(default_factory=dict)
 
 
-def save_case(case: SavedCase, path: Path, *, features_paths: Sequence[Path] = ()) -> None:
+def save_case(
+    case: SavedCase, path: Path, *, features_paths: Sequence[Path] = (), folder: Path | None = None
+) -> None:
     """Write a case file.
 
     Parameters
     ----------
     features_paths : feature files beside it, one a slide, referred to instead of copying the features into the case file.
+    folder : where the file will lie, when that is not where it is written; those names are relative to it.
 
     Raises
     ------
     OutputError : disk full, no permission; an earlier file is then untouched.
     """
-    with atomic(path) as place, h5py.File(place, "w") as file:
-        _write(case, file, path, features_paths)
+    with new_hdf5(path) as file:
+        _write(case, file, folder or path.parent, features_paths)
 
 
 def load_case(path: Path, *, features: bool = True) -> SavedCase:
@@ -102,13 +105,17 @@ def load_case(path: Path, *, features: bool = True) -> SavedCase:
     CaseFileError : missing, damaged, too new, or not a case file.
     """
     try:
-        with h5py.File(path, "r") as file:
+        with open_hdf5(path) as file:
             return _read(file, path, features)
     except CaseFileError:
         raise
     except FileNotFoundError as error:
         raise CaseFileError(f"There is no file {path}", "Check the name and the folder") from error
-    except (OSError, KeyError, ValueError, TypeError, SurvPGCError) as error:
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError, SurvPGCError) as error:
+        if reason := unreachable(error):
+            raise CaseFileError(
+                f"{path} cannot be read ({reason})", "Check its drive and that you may read it"
+            ) from error
         raise CaseFileError(f"{path.name} is not a readable case file", _AGAIN) from error
 
 
@@ -135,9 +142,9 @@ def find_case_slide(case: SavedCase, path: Path) -> Path:
 _ARRAYS = ("hazards", "survival", "fold_hazards", "fold_survival", "fold_risks", "bin_edges_months", "coords")
 
 
-def _write(case: SavedCase, file: h5py.File, path: Path, features_paths: Sequence[Path]) -> None:
+def _write(case: SavedCase, file: h5py.File, folder: Path, features_paths: Sequence[Path]) -> None:
     prediction = case.prediction
-    names = [_relative(place, path.parent) for place in features_paths]
+    names = [_relative(place, folder) for place in features_paths]
     document = {
         "format": FORMAT,
         "name": case.name,
