@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from napari_survpgc.core.clinical.encoding import ClinicalEncoding, fit_encoding
 from napari_survpgc.core.encoders.base import resolve_device, tune_allocator
 from napari_survpgc.core.errors import CohortError, writing
-from napari_survpgc.core.streams import atomic_stream
 from napari_survpgc.core.models import build_model
 from napari_survpgc.core.models.base import SurvivalModel
+from napari_survpgc.core.streams import atomic_stream
 from napari_survpgc.core.survival import cosine_loss, hazards, nll_loss
 from napari_survpgc.core.types import InputForm, ProgressCallback
 

@@ -199,7 +199,10 @@ def finish_fold(data: Dataset, split: FoldSplit, model: FoldModel, out: Path) ->
 def write_log(path: Path, log: Sequence[Mapping[str, float]]) -> None:
     """Write a row an epoch."""
     names = list(dict.fromkeys(name for row in log for name in row))
-    with atomic(path) as place, place.open("w", encoding="utf-8", errors="backslashreplace", newline="") as stream:
+    with (
+        atomic(path) as place,
+        place.open("w", encoding="utf-8", errors="backslashreplace", newline="") as stream,
+    ):
         writer = csv.DictWriter(stream, names, lineterminator="\n")
         writer.writeheader()
         writer.writerows(log)

@@ -93,7 +93,7 @@ def find_features(
             files.append(file)
             if open_files:
                 try:
-                    summarize_features(file)
+                    summarize_features(file).check_finished()
                 except FeatureError as error:
                     damaged.append(f"patient {c}: {error.problem}")
         found[c] = tuple(files)

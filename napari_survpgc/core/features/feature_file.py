@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from napari_survpgc import __version__
 from napari_survpgc.core.errors import FeatureError
-from napari_survpgc.core.files import atomic
+from napari_survpgc.core.hdf5 import new_hdf5, open_hdf5, unreachable
 from napari_survpgc.core.types import PatchFeatures, PatchGrid, SlideInfo
 
 from .attributes import as_text, encoder_of, first_number, geometry_attributes
@@ -27,6 +27,11 @@ from .attributes import as_text, encoder_of, first_number, geometry_attributes
 _MAX_BYTES = 32 << 30
 _TENSORS = (".pt", ".pth")
 _FEATURES = ("features", "feats")
+FAILED = "failed_patches"
+"""Attribute: how many patches could not be read; files of version 0.1.0 lack it."""
+MAX_FAILED = 0.02
+"""Share of patches that may fail before a file does not count as finished."""
+_REACH = "Check its drive, and that you may read it"
 _AGAIN = "Make it again with 'survpgc features'"
 
 
@@ -44,7 +49,7 @@ def write_features(
     OutputError : disk full, no permission.
     """
     grid = features.grid
-    with atomic(path) as place, h5py.File(place, "w") as file:
+    with new_hdf5(path) as file:
         n = len(grid)
         rows = file.create_dataset(
             "features", data=features.features, chunks=(min(256, n), features.features.shape[1])
@@ -66,6 +71,7 @@ def write_features(
             file.attrs["slide_fingerprint"] = features.slide_fingerprint
         for key, value in features.attributes.items():
             file.attrs[key] = value
+        file.attrs[FAILED] = len(features.failed_coords)
 
 
 def read_features(
@@ -187,14 +193,14 @@ def _rows(path: Path, known: bool = False) -> tuple[NDArray[np.floating], dict[s
 
 
 def _has_coords(path: Path) -> bool:
-    with h5py.File(path, "r") as file:
+    with open_hdf5(path) as file:
         return "coords" in file
 
 
 def _has_geometry(path: Path) -> bool:
     """Whether an HDF5 file says how large its patches are; a damaged one is told of by those who read it."""
     try:
-        with h5py.File(path, "r") as file:
+        with open_hdf5(path) as file:
             if "coords" not in file:
                 return False
             attributes = {*file.attrs, *file["coords"].attrs}
@@ -234,6 +240,7 @@ class FeatureSummary:
     Attributes
     ----------
     patches, width : of the features.   encoder : None when the file does not say.   patch_px : 0, mpp : NaN then.
+    failed : patches that could not be read, as far as the file says.
     """
 
     path: Path
@@ -242,6 +249,12 @@ class FeatureSummary:
     encoder: str | None
     patch_px: int
     mpp: float
+    failed: int = 0
+
+    def check_finished(self) -> None:
+        """Raise FeatureError where more than MAX_FAILED of the patches could not be read."""
+        if problem := unfinished(self.failed, self.patches, self.path.name):
+            raise FeatureError(problem, FINISH)
 
 
 def summarize_features(path: Path) -> FeatureSummary:
@@ -271,7 +284,40 @@ def summarize_features(path: Path) -> FeatureSummary:
     )
     patch_px = grid.patch_px or (int(side_px) if math.isfinite(side_px) else 0)
     mpp = grid.mpp if math.isfinite(grid.mpp) else side_um / side_px
-    return FeatureSummary(path, shape[0], shape[1], encoder_of(attributes), patch_px, mpp)
+    failed = first_number(attributes.get(FAILED))
+    return FeatureSummary(
+        path,
+        shape[0],
+        shape[1],
+        encoder_of(attributes),
+        patch_px,
+        mpp,
+        int(failed) if math.isfinite(failed) else 0,
+    )
+
+
+def check_finished(features: PatchFeatures, name: str) -> None:
+    """Raise FeatureError for features that lack more than MAX_FAILED of the patches because these could not be read."""
+    failed = int(features.attributes.get(FAILED, 0))
+    problem = unfinished(failed, len(features.grid), name)
+    if problem:
+        raise FeatureError(problem, FINISH)
+
+
+def unfinished(failed: int, patches: int, name: str) -> str:
+    """Return what is said of features that lack too many patches; "" for those that count as finished."""
+    if failed <= MAX_FAILED * (failed + patches):
+        return ""
+    return (
+        f"The features of {name} are not finished: {failed} of {failed + patches} patches could not be read"
+        f" (at most {100 * MAX_FAILED:g} % may be missing)"
+    )
+
+
+FINISH = (
+    "Copy the slide again and run 'survpgc features' once more, which tries these patches again, or leave the damaged part"
+    " out of the outlines (--tissue)"
+)
 
 
 def check_within(features: PatchFeatures, info: SlideInfo) -> None:
@@ -317,7 +363,7 @@ def _read_h5(path: Path, *names: str, header: bool = False) -> tuple[Any, dict[s
     if not path.is_file():
         raise FeatureError(f"There is no file {path}", "Check the name and the folder")
     try:
-        with h5py.File(path, "r") as file:
+        with open_hdf5(path) as file:
             attributes = dict(file.attrs)
             name = next((n for n in names if n in file), names[0])
             data, own = _dataset(file, name, path, header)
@@ -332,6 +378,8 @@ def _read_h5(path: Path, *names: str, header: bool = False) -> tuple[Any, dict[s
                         attributes.setdefault("encoder", encoder)
             return data, attributes
     except (OSError, RuntimeError, KeyError, TypeError, ValueError) as error:
+        if reason := unreachable(error):
+            raise FeatureError(f"{path} cannot be read ({reason})", _REACH) from error
         raise FeatureError(f"{path.name} is not an HDF5 file or is damaged", _AGAIN) from error
 
 

@@ -10,7 +10,12 @@ import numpy as np
 from napari_survpgc.core.attention.maps import AttentionMaps
 from napari_survpgc.core.bundle.bundle import Bundle
 from napari_survpgc.core.errors import FeatureError
-from napari_survpgc.core.features.feature_file import check_within, read_features, with_geometry
+from napari_survpgc.core.features.feature_file import (
+    check_finished,
+    check_within,
+    read_features,
+    with_geometry,
+)
 from napari_survpgc.core.features.featurize import SlideFeatures
 from napari_survpgc.core.predict.cache import PredictorCache
 from napari_survpgc.core.predict.predictor import Predictor
@@ -121,6 +126,7 @@ def features_of_slide(
     bag = read_features(path, coords=coords, slide_mpp=info.mpp)
     if patch_px_level0 is not None:
         bag = with_geometry(bag, patch_px_level0)
+    check_finished(bag, path.name)
     check_within(bag, info)
     _check_geometry(bag, info, path)
     return bag

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from napari_survpgc.core.cohort.cohort import Cohort
 from napari_survpgc.core.errors import CohortError, SurvPGCError
-from napari_survpgc.core.features.feature_file import read_features
+from napari_survpgc.core.features.feature_file import check_finished, read_features
 from napari_survpgc.core.features.joined import join_slides
 from napari_survpgc.core.predict.predictor import Predictor
 from napari_survpgc.core.slide.formats import find_slide
@@ -79,7 +79,10 @@ def predict_cohort(
 
 def _bags(files: Sequence[Path]) -> tuple[list[PatchFeatures], list[str]]:
     """Return the features of the slides of a patient, and the names of their files."""
-    return [read_features(file) for file in files], [file.name for file in files]
+    bags = [read_features(file) for file in files]
+    for bag, file in zip(bags, files, strict=True):
+        check_finished(bag, file.name)
+    return bags, [file.name for file in files]
 
 
 def cohort_patient(cohort: Cohort, case: str, slide: Path | None = None) -> Case:

@@ -23,8 +23,16 @@ from napari_survpgc.core.types import Resampling, SlideInfo
 
 from .backends import Handle, open_handle
 from .describe import COARSEST_PX, describe
+from .reachable import check_reachable
 
 _STRIP_PX = 16 << 20  # source pixels read at once for a virtual level: 64 MB
+
+
+class _ReadError(Exception):
+    """A read of a handle failed; the library's own error is the cause."""
+
+    def __init__(self, handle: Handle) -> None:
+        self.handle = handle
 
 
 def open_slide(path: Path | str, *, mpp: float | None = None) -> Slide:
@@ -183,26 +191,55 @@ class Slide:
         return np.asarray(image)
 
     def _read_stored(self, x: int, y: int, stored: int, size: tuple[int, int]) -> Image.Image:
-        with self._in_use() as handle:
-            return self._read_with(handle, x, y, stored, size)
+        try:
+            with self._in_use() as handle:
+                image = self._read_with(handle, x, y, stored, size)
+        except _ReadError as failure:
+            image = self._read_alone(failure, x, y, stored, size)
+        return self._over_background(image)
 
     def _read_with(self, handle: Handle, x: int, y: int, stored: int, size: tuple[int, int]) -> Image.Image:
         try:
-            image = handle.slide.read_region((int(x), int(y)), stored, (int(size[0]), int(size[1])))
-        except Exception as error:
-            self._reopen(handle)
-            raise SlideError(
-                f"{self.info.path.name} is damaged at x={x}, y={y} ({str(error).splitlines()[0][:80] if str(error) else type(error).__name__})",
-                "Copy or download it again, or go on without this part",
-            ) from error
-        return self._over_background(image)
+            return handle.slide.read_region((int(x), int(y)), stored, (int(size[0]), int(size[1])))
+        except Exception as error:  # the libraries and their codecs raise anything at all on damaged files
+            raise _ReadError(handle) from error
+
+    def _read_alone(
+        self, failure: _ReadError, x: int, y: int, stored: int, size: tuple[int, int]
+    ) -> Image.Image:
+        """Read once more, with a handle that nobody else uses.
+
+        OpenSlide refuses every read after an error, also those of other threads: only a read that fails on its own has
+        met damage. A file that is gone is another thing, and is said first.
+        """
+        error = failure.__cause__
+        check_reachable(self.info, error)
+        try:
+            alone = open_handle(self.info.path)
+            try:
+                image = self._read_with(alone, x, y, stored, size)
+                self._reopen(failure.handle)
+                return image
+            finally:
+                alone.slide.close()
+        except (_ReadError, SlideError) as again:
+            error = again.__cause__ or again
+            check_reachable(self.info, error)
+            self._reopen(failure.handle)
+        said = (str(error).splitlines() or [""])[0][:80] or type(error).__name__
+        raise SlideError(
+            f"{self.info.path.name} is damaged at x={x}, y={y} ({said})",
+            "Copy or download it again, or go on without this part",
+        ) from error
 
     def _reopen(self, failed: Handle) -> None:
-        """OpenSlide refuses every read after an error; a fresh handle goes on with the parts that are sound."""
+        """Let a fresh handle go on with the parts that are sound."""
         with self._lock:
             if self._handle is failed:
                 self._handle = open_handle(self.info.path)
                 self._to_close[id(failed)] = failed  # by its last reader: other threads may be inside it
+                if not self._reading.get(id(failed), 0):
+                    self._to_close.pop(id(failed)).slide.close()
 
     def _over_background(self, image: Image.Image) -> Image.Image:
         """Return RGB; unscanned (transparent) pixels get the slide's background color."""
