@@ -95,7 +95,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     ------
     OutputError : disk full, no permission, a name in the way.
     """
-    with _new_folder(path.parent, path.name, path) as place:
+    with new_folder(path.parent, path.name, path) as place:
         folder_mode = _mode(place)
         probe = place / ".mode"
         probe.touch()
@@ -127,7 +127,7 @@ def staging(folder: Path) -> Iterator[Path]:
     """
     new = not folder.exists()
     try:
-        with _new_folder(folder, "staging", folder) as place:
+        with new_folder(folder, "staging", folder) as place:
             sweep(folder)
             yield place
     finally:
@@ -137,7 +137,13 @@ def staging(folder: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def _new_folder(parent: Path, name: str, path: Path) -> Iterator[Path]:
+def new_folder(parent: Path, name: str, path: Path) -> Iterator[Path]:
+    """Yield a hidden folder in ``parent``, which goes at the end where it has not taken a name of its own.
+
+    Parameters
+    ----------
+    name : whose partial it is, for :func:`sweep`.   path : for the message of an OutputError.
+    """
     with writing(path):
         parent.mkdir(parents=True, exist_ok=True)
         sweep(parent, name)
@@ -182,6 +188,11 @@ def sweep(folder: Path, name: str | None = None, *, only_ours: bool = False) -> 
             _remove(place)
         elif _is_earlier(found, name, only_ours) and _age(place) > _DAY:
             _remove(place)
+
+
+def is_partial(name: str) -> bool:
+    """Whether a name is that of something that a process of ours is writing, or was when it was killed."""
+    return _OURS.fullmatch(name) is not None
 
 
 def is_vacant(folder: Path) -> bool:

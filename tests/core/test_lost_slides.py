@@ -80,9 +80,10 @@ class _Failing:
 
 @pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.EACCES, errno.ENOENT])
 def test_what_the_system_cannot_read_is_no_failed_patch(tiff: Path, tmp_path: Path, number: int) -> None:
-    with open_slide(tiff) as slide, pytest.raises(SlideGoneError, match=r"cannot be read any more"):
+    with open_slide(tiff) as slide:
         failing = _Failing(slide, {256}, OSError(number, "refused"))
-        compute_features(failing, _grid(), FakeEncoder(), tmp_path / "x.h5")
+        with pytest.raises(SlideGoneError, match=r"cannot be read any more"):
+            compute_features(failing, _grid(), FakeEncoder(), tmp_path / "x.h5")
     assert not (tmp_path / "x.h5").exists()
 
 
@@ -121,7 +122,8 @@ def test_features_that_lack_too_many_patches_are_not_finished(tiff: Path, tmp_pa
 
 def test_a_cohort_names_features_that_are_not_finished(tiff: Path, tmp_path: Path) -> None:
     (tmp_path / "patients.csv").write_text(
-        "case_id,slide_ids,age,sex,survival_months,event\nA,made,50,male,12,1\n", encoding="utf-8"
+        "case_id,slide_ids,age,sex,survival_months,event\nA,made,50,male,12,1\nB,,60,male,9,1\n",
+        encoding="utf-8",
     )
     with open_slide(tiff) as slide:
         compute_features(_Failing(slide, {256}), _grid(), FakeEncoder(), tmp_path / "features" / "made.h5")

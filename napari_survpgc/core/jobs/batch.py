@@ -13,6 +13,7 @@ from napari_survpgc.core.cohort.text_table import read_text_table
 from napari_survpgc.core.errors import CohortError, SurvPGCError
 from napari_survpgc.core.genomics.expression_file import ExpressionFile
 from napari_survpgc.core.output.prediction_json import PREDICTION_FILE, read_prediction_json
+from napari_survpgc.core.output.swap import is_being_moved
 from napari_survpgc.core.slide.formats import find_slide
 from napari_survpgc.core.types import Case, JobOptions, ProgressCallback
 
@@ -115,6 +116,8 @@ def predict_batch(
 
 def _is_done(item: Case, target: Path) -> bool:
     """Whether the results in a folder are those of the patient's slides; an earlier list may have had fewer."""
+    if is_being_moved(target):
+        return False
     try:
         document = read_prediction_json(target / PREDICTION_FILE)
     except SurvPGCError:
