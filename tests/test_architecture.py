@@ -55,6 +55,7 @@ GROUND = {
     "core": {
         "types",
         "errors",
+        "exchange",
         "files",
         "hdf5",
         "locks",

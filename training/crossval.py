@@ -29,9 +29,10 @@ from napari_survpgc.core.cohort.folds import make_folds, write_folds
 from napari_survpgc.core.cohort.read import read_cohort
 from napari_survpgc.core.errors import CancelledError, CohortError, writing
 from napari_survpgc.core.features.drift import PROFILE_FILE, feature_profile, write_profile
-from napari_survpgc.core.files import sweep, write_bytes, write_table, write_text
+from napari_survpgc.core.files import is_vacant, sweep, write_bytes, write_table, write_text
 from napari_survpgc.core.genomics.gene_sets import write_gmt
 from napari_survpgc.core.genomics.normalize import write_genes
+from napari_survpgc.core.locks import claim
 from napari_survpgc.core.metrics import c_index
 from napari_survpgc.core.types import CLINICAL_FIELDS, ProgressCallback
 
@@ -98,15 +99,23 @@ def train(
     Raises
     ------
     CohortError : the folder holds a run with other settings, or the cohort cannot feed the model.
+    OutputError : another process trains into it; disk full, no permission.
     """
     if settings.endpoint != "survival" and cohort.endpoint != settings.endpoint:
         cohort = read_cohort(cohort.path, endpoint=settings.endpoint)
+    with claim(out, f"training into {out}"):
+        return _train(cohort, settings, out, processes, progress)
+
+
+def _train(
+    cohort: Cohort, settings: Settings, out: Path, processes: int, progress: ProgressCallback | None
+) -> RunSummary:
     system = build_system(settings)
     text = settings_toml(settings)
     kept = out / "settings.toml"
     if kept.is_file() and not same_settings(kept, text):
         raise CohortError(f"{out} holds a run with other settings", "Choose a new --out folder")
-    if not kept.is_file() and out.is_dir() and any(out.iterdir()):
+    if not kept.is_file() and not is_vacant(out):
         raise CohortError(f"{out} is not empty and holds no run", "Choose a new --out folder")
     folds = choose_folds(cohort, settings)
     data = load_dataset(cohort, settings, system.forms, progress)
@@ -163,10 +172,11 @@ def fit_fold(
     progress: ProgressCallback | None = None,
 ) -> FoldResult:
     """Fit and predict one fold into ``out``; a finished fold is read back, a stopped one goes on."""
+    sweep(out)
     if (out / FOLD_FILE).is_file():
+        (out / "checkpoint.pt").unlink(missing_ok=True)
         return read_fold(out, fold.number)
     split = split_fold(data, fold, system.settings, n_bins)
-    sweep(out)
     with writing(out):
         out.mkdir(parents=True, exist_ok=True)
     model = system.fit(data, split, config, out, progress)

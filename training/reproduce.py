@@ -9,6 +9,7 @@ from typing import Any
 
 from napari_survpgc.core.cohort.cohort import Cohort
 from napari_survpgc.core.errors import CohortError
+from napari_survpgc.core.locks import claim
 from napari_survpgc.core.types import ProgressCallback
 
 from .experiments import find_experiment
@@ -65,8 +66,9 @@ def reproduce(
     )
     for model in by_system or ("mlp_clinic",):
         plan.settings(model)  # a wrong value is said before anything is trained
-    product = make(plan)
-    return product, write_product(product, name, out, optimistic=plan.optimistic)
+    with claim(out, f"writing {name} into {out}"):
+        product = make(plan)
+        return product, write_product(product, name, out, optimistic=plan.optimistic)
 
 
 def read_plan_settings(path: Path | None) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:

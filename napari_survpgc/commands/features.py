@@ -40,7 +40,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     from napari_survpgc.core.encoders.catalog import load_image_encoder
-    from napari_survpgc.core.features.feature_file import check_finished, write_features
+    from napari_survpgc.core.features.failed import check_finished
+    from napari_survpgc.core.features.feature_file import write_features
     from napari_survpgc.core.features.featurize import FeatureRecipe, featurize
     from napari_survpgc.core.features.trident import trident_place, trident_slide_name
     from napari_survpgc.core.files import sweep

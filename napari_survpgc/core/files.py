@@ -22,6 +22,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from . import exchange
 from .errors import SurvPGCError, writing
 from .locks import LOCK
 from .locks import lock as lock
@@ -88,8 +89,8 @@ def atomic(path: Path, *, swept: bool = False) -> Iterator[Path]:
 def atomic_folder(path: Path) -> Iterator[Path]:
     """Yield a new folder that becomes ``path`` when the block ends well, and is removed otherwise.
 
-    A folder that stands there is replaced as a whole; whether it may be is for the caller to check. A kill between the
-    two renames leaves the earlier folder aside, and no other: :func:`sweep` puts it back.
+    A folder that stands there is replaced as a whole, at once; whether it may be is for the caller to check. Where a drive
+    takes two renames for it, a kill between them leaves the earlier folder aside, and :func:`sweep` puts it back.
 
     Raises
     ------
@@ -104,14 +105,26 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         yield place
         for item in place.rglob("*"):
             _set_mode(item, folder_mode if item.is_dir() else file_mode)
-        aside = _beside(path, "old")
-        try:
-            if path.is_dir():
-                path.replace(aside)
-            place.replace(path)
-        finally:
-            _open_here.discard(aside.name)
-            sweep(path.parent, path.name)
+        if not (path.is_dir() and _exchanged(place, path)):
+            aside = _beside(path, "old")
+            try:
+                if path.is_dir():
+                    path.replace(aside)
+                place.replace(path)
+            finally:
+                _open_here.discard(aside.name)
+                sweep(path.parent, path.name)
+
+
+def _exchanged(place: Path, path: Path) -> bool:
+    """Let a new folder take the place of another in one step; False where the drive cannot do it."""
+    if exchange.exchange is None:
+        return False
+    try:
+        exchange.exchange(place, path)
+    except OSError:
+        return False
+    return True
 
 
 @contextmanager

@@ -47,9 +47,14 @@ def open_hdf5(path: Path) -> h5py.File:
         return h5py.File(path, "r", locking=False)
 
 
+def readable(name: str) -> str:
+    """Return a name as text that HDF5 takes: the bytes of a file's name that are no UTF-8 as ``\\udcff``."""
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
 def unreachable(error: BaseException) -> str:
     """Return what the system says of a file that it cannot get at; "" for a file that is damaged."""
     number = getattr(error, "errno", None)
     if number is None and (found := _NUMBER.search(str(error))):
         number = int(found[1])
-    return os.strerror(number) if number in UNREACHABLE else ""
+    return os.strerror(number) if number is not None and number in UNREACHABLE else ""

@@ -9,10 +9,11 @@ from __future__ import annotations
 import dataclasses
 import gzip
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,6 +22,7 @@ from PIL import Image
 from napari_survpgc.core.errors import OutputError
 from napari_survpgc.core.files import (
     atomic,
+    is_vacant,
     read_json,
     sweep,
     write_bytes,
@@ -29,6 +31,7 @@ from napari_survpgc.core.files import (
     write_text,
 )
 from napari_survpgc.core.genomics.gene_sets import write_gmt
+from napari_survpgc.core.locks import claim
 from napari_survpgc.core.types import CLINICAL_FIELDS, ProgressCallback
 
 from .histology import Region
@@ -82,8 +85,22 @@ def simulate_cohort(
     marker = out / "truth" / "settings.json"
     if marker.is_file() and read_json(marker, 1 << 20, OutputError, "Choose a new folder") != settings:
         raise OutputError(f"{out} holds a cohort simulated with other settings", "Choose a new folder")
-    if not marker.is_file() and out.is_dir() and any(out.iterdir()):
+    if not marker.is_file() and not is_vacant(out):
         raise OutputError(f"{out} is not empty", "Choose a new folder")
+    with claim(out, f"simulating into {out}"):
+        _simulate(out, patients, seed, slide_px, settings, workers, progress)
+
+
+def _simulate(
+    out: Path,
+    patients: int,
+    seed: int,
+    slide_px: tuple[int, int],
+    settings: Mapping[str, Any],
+    workers: int,
+    progress: ProgressCallback | None,
+) -> None:
+    marker = out / "truth" / "settings.json"
     cohort = [simulate_patient(seed, index) for index in range(patients)]
     for folder in (out, *(out / name for name in ("slides", "folds", "truth", "truth/regions"))):
         sweep(folder)

@@ -15,7 +15,7 @@ from napari_survpgc import cli
 from napari_survpgc.core.cohort.read import read_cohort
 from napari_survpgc.core.errors import CohortError, FeatureError, OutputError, SlideError, SlideGoneError
 from napari_survpgc.core.features.compute import compute_features
-from napari_survpgc.core.features.feature_file import FAILED, check_finished
+from napari_survpgc.core.features.failed import FAILED, check_finished
 from napari_survpgc.core.jobs.analysis import features_of_slide
 from napari_survpgc.core.slide.slide import Slide, open_slide
 from tests.builders import tissue_image, write_tiff

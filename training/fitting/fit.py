@@ -6,7 +6,7 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 import numpy as np
 import torch
@@ -225,4 +225,4 @@ class _Checkpoint:
             "best": best,
         }
         with atomic_stream(self.path) as stream:
-            torch.save(state, stream)
+            torch.save(state, cast(IO[bytes], stream))

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import io
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import safetensors.torch
+import torch
 
 from napari_survpgc.core.bundle.bundle import Bundle
 from napari_survpgc.core.bundle.config import BundleConfig
 from napari_survpgc.core.bundle.write import write_bundle
 from napari_survpgc.core.errors import BundleError
 from napari_survpgc.core.features.drift import PROFILE_FILE, FeatureProfile, parse_profile
+from napari_survpgc.core.files import read_bytes
 from napari_survpgc.core.genomics.gene_sets import read_gmt
 from napari_survpgc.core.genomics.normalize import GeneReference
 from napari_survpgc.core.models import MODELS
@@ -20,6 +24,9 @@ from napari_survpgc.core.models import MODELS
 from .record import RUN_FILE, read_fold_record, read_run_record
 
 _REPORTED = ("protocol", "c_index", "c_index_pooled", "epochs_kept", "n_patients", "n_events")
+
+_MAX_WEIGHTS, _MAX_TABLE = 16 << 30, 256 << 20
+_TORN = "Finish the run with 'survpgc train', or train again into a new folder"
 
 
 def make_bundle(run: Path, out: Path, *, name: str | None = None) -> Bundle:
@@ -47,15 +54,18 @@ def make_bundle(run: Path, out: Path, *, name: str | None = None) -> Bundle:
             "Train the run again",
         )
     folds = [read_fold_record(run / "folds" / str(fold), BundleError) for fold in record.folds]
-    states = [
-        safetensors.torch.load_file(str(run / "folds" / str(fold) / "weights.safetensors"))
-        for fold in record.folds
-    ]
+    states = [_weights(run / "folds" / str(fold) / "weights.safetensors") for fold in record.folds]
     edges = np.array(record.edges, float)
-    test = pd.read_csv(run / "predictions.csv")
+    test = _table(run / "predictions.csv", ("fold", "risk", "survival_months", "event"))
+    lacking = sorted(set(record.folds) - set(test["fold"]))
+    if lacking:
+        raise BundleError(
+            f"The run {run} is torn: predictions.csv has no patient of fold {lacking[0]}",
+            "Finish it with 'survpgc train'",
+        )
     reference: GeneReference | None = None
     if (run / "genes.csv").is_file():
-        genes = pd.read_csv(run / "genes.csv", keep_default_na=False)
+        genes = _table(run / "genes.csv", ("gene",))
         known = "mean" in genes.columns
         reference = GeneReference(
             tuple(genes["gene"]),
@@ -94,11 +104,38 @@ def make_bundle(run: Path, out: Path, *, name: str | None = None) -> Bundle:
     )
 
 
+def _weights(path: Path) -> dict[str, torch.Tensor]:
+    raw = read_bytes(path, _MAX_WEIGHTS, BundleError, _TORN, "a fold model")
+    try:
+        return safetensors.torch.load(raw)
+    except Exception as error:  # safetensors' own error, and what its headers lead to
+        raise BundleError(f"{path} is damaged or not whole", _TORN) from error
+
+
+def _table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
+    raw = read_bytes(path, _MAX_TABLE, BundleError, _TORN, "a run")
+    try:
+        table = pd.read_csv(io.BytesIO(raw), keep_default_na=False, na_values=[""])
+    except ValueError as error:
+        raise BundleError(f"{path} is not a readable table", _TORN) from error
+    missing = [column for column in columns if column not in table.columns]
+    if missing or table.empty or not _are_numbers(table, columns):
+        raise BundleError(f"{path} is damaged or not whole", _TORN)
+    return table
+
+
+def _are_numbers(table: pd.DataFrame, columns: Sequence[str]) -> bool:
+    numbers = [column for column in (*columns, "mean", "sd") if column in table.columns and column != "gene"]
+    return all(pd.api.types.is_numeric_dtype(table[c]) and table[c].notna().all() for c in numbers)
+
+
 def _profile(run: Path, config: BundleConfig) -> FeatureProfile | None:
     path = run / PROFILE_FILE
     if not path.is_file():
         return None
     try:
-        return parse_profile(path.read_bytes(), config.encoders["pathology"].dim)
+        return parse_profile(
+            read_bytes(path, _MAX_TABLE, BundleError, _TORN, "a run"), config.encoders["pathology"].dim
+        )
     except ValueError as error:
         raise BundleError(f"{path} is damaged ({error})", "Train again into a new folder") from error

@@ -16,6 +16,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from napari_survpgc.core.files import write_bytes
 from napari_survpgc.core.notice import RESEARCH_NOTICE
 from napari_survpgc.core.output.page import Picture, render
+from napari_survpgc.core.output.swap import Place, new_set
 
 OPTIMISTIC = "Protocol 'published': the epoch was chosen on the test fold, so these numbers are optimistic."
 _DPI = 150
@@ -69,7 +70,7 @@ class Product:
 
 
 def write_product(product: Product, name: str, out: Path, *, optimistic: bool) -> list[Path]:
-    """Write all files of an experiment as ``<name>[_<suffix>].<kind>``; each is whole or not there.
+    """Write all files of an experiment as ``<name>[_<suffix>].<kind>``, all of them or none.
 
     Parameters
     ----------
@@ -99,8 +100,9 @@ def write_product(product: Product, name: str, out: Path, *, optimistic: bool) -
     files[f"{name}.html"] = html_page(product, pictures, optimistic).encode()
     files[f"{name}.csv"] = _csv(product.table.frame)
     files |= {f"{name}_{suffix}.csv": _csv(frame) for suffix, frame in product.frames.items()}
-    for file, content in files.items():
-        write_bytes(out / file, content)
+    with new_set(out, lambda: [Place(file) for file in files]) as made:
+        for file, content in files.items():
+            write_bytes(made / file, content)
     order = sorted(files, key=lambda file: (not file.endswith(".html"), file))
     return [out / file for file in order]
 

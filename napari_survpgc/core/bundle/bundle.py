@@ -140,7 +140,16 @@ def load_bundle(folder: Path | str) -> Bundle:
     ------
     BundleError : the folder is no bundle, a file is missing or was changed, or a value makes no sense.
     """
-    folder = Path(folder)
+    try:
+        return _load(Path(folder))
+    except OSError as error:
+        raise BundleError(
+            f"The bundle {folder} cannot be read ({error.strerror or error})",
+            "Check its drive, and that you may read all of its files",
+        ) from error
+
+
+def _load(folder: Path) -> Bundle:
     if not folder.is_dir():
         sweep(folder.parent, folder.name)  # a kill while it was replaced has left the earlier one aside
     if not folder.is_dir():

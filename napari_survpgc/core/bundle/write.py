@@ -15,9 +15,10 @@ from napari_survpgc.core import documents
 from napari_survpgc.core.errors import BundleError
 from napari_survpgc.core.features.drift import PROFILE_FILE as _PROFILE
 from napari_survpgc.core.features.drift import FeatureProfile, write_profile
-from napari_survpgc.core.files import atomic_folder, write_table, write_text
+from napari_survpgc.core.files import atomic_folder, is_vacant, write_table, write_text
 from napari_survpgc.core.genomics.gene_sets import write_gmt
 from napari_survpgc.core.genomics.normalize import GeneReference, write_genes
+from napari_survpgc.core.locks import claim
 from napari_survpgc.core.types import GeneSet
 
 if TYPE_CHECKING:
@@ -53,9 +54,13 @@ def write_bundle(
 
     if not fold_states:
         raise BundleError("There is no fold model to put into a bundle", "Train at least one fold first")
-    if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / "bundle.json").is_file())):
+    if out.exists() and (not out.is_dir() or (not is_vacant(out) and not (out / "bundle.json").is_file())):
         raise BundleError(f"{out} exists and is not a bundle", "Choose a new folder")
-    with atomic_folder(out) as place:
+    # Beside it: the folder goes as a whole.
+    with (
+        claim(out.parent, f"writing the bundle {out}", name=f".{out.name[:100]}.lock"),
+        atomic_folder(out) as place,
+    ):
         for index, state in enumerate(fold_states):
             # Sorted and metadata-free, so that the same weights give the same bytes.
             tensors = {key: state[key].detach().cpu().contiguous() for key in sorted(state)}

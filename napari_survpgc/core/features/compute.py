@@ -31,7 +31,8 @@ from napari_survpgc.core.locks import lock
 from napari_survpgc.core.slide.reachable import check_reachable
 from napari_survpgc.core.types import PatchFeatures, PatchGrid, ProgressCallback, Resampling, SlideInfo
 
-from .feature_file import FAILED, read_features, write_features
+from .failed import FAILED
+from .feature_file import read_features, write_features
 from .rows import Rows, remove_without_rows
 
 CPU_BATCH = 8  # larger batches only move activations out of the cache

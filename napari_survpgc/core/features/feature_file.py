@@ -19,18 +19,15 @@ from numpy.typing import NDArray
 
 from napari_survpgc import __version__
 from napari_survpgc.core.errors import FeatureError
-from napari_survpgc.core.hdf5 import new_hdf5, open_hdf5, unreachable
+from napari_survpgc.core.hdf5 import new_hdf5, open_hdf5, readable, unreachable
 from napari_survpgc.core.types import PatchFeatures, PatchGrid, SlideInfo
 
 from .attributes import as_text, encoder_of, first_number, geometry_attributes
+from .failed import FAILED, check_share
 
 _MAX_BYTES = 32 << 30
 _TENSORS = (".pt", ".pth")
 _FEATURES = ("features", "feats")
-FAILED = "failed_patches"
-"""Attribute: how many patches could not be read; files of version 0.1.0 lack it."""
-MAX_FAILED = 0.02
-"""Share of patches that may fail before a file does not count as finished."""
 _REACH = "Check its drive, and that you may read it"
 _AGAIN = "Make it again with 'survpgc features'"
 
@@ -54,14 +51,14 @@ def write_features(
         rows = file.create_dataset(
             "features", data=features.features, chunks=(min(256, n), features.features.shape[1])
         )
-        rows.attrs["name"] = path.stem
+        rows.attrs["name"] = readable(path.stem)
         rows.attrs["encoder"] = features.encoder or "None"
         coords = file.create_dataset("coords", data=grid.coords.astype(np.int32))
         file.create_dataset("failed_coords", data=features.failed_coords.astype(np.int32).reshape(-1, 2))
-        for key, value in geometry_attributes(features, path.stem).items():
+        for key, value in geometry_attributes(features, readable(path.stem)).items():
             coords.attrs[key] = value
         for dataset, more in (extra or {}).items():
-            file[dataset].attrs.update(more)
+            file[dataset].attrs.update({key: readable(value) for key, value in more.items()})
         file.attrs["survpgc_version"] = __version__
         file.attrs["encoder"] = features.encoder or "None"
         file.attrs["mpp"] = grid.mpp
@@ -70,7 +67,7 @@ def write_features(
         if features.slide_fingerprint:
             file.attrs["slide_fingerprint"] = features.slide_fingerprint
         for key, value in features.attributes.items():
-            file.attrs[key] = value
+            file.attrs[key] = readable(value) if isinstance(value, str) else value
         file.attrs[FAILED] = len(features.failed_coords)
 
 
@@ -253,8 +250,7 @@ class FeatureSummary:
 
     def check_finished(self) -> None:
         """Raise FeatureError where more than MAX_FAILED of the patches could not be read."""
-        if problem := unfinished(self.failed, self.patches, self.path.name):
-            raise FeatureError(problem, FINISH)
+        check_share(self.failed, self.patches, self.path.name)
 
 
 def summarize_features(path: Path) -> FeatureSummary:
@@ -294,30 +290,6 @@ def summarize_features(path: Path) -> FeatureSummary:
         mpp,
         int(failed) if math.isfinite(failed) else 0,
     )
-
-
-def check_finished(features: PatchFeatures, name: str) -> None:
-    """Raise FeatureError for features that lack more than MAX_FAILED of the patches because these could not be read."""
-    failed = int(features.attributes.get(FAILED, 0))
-    problem = unfinished(failed, len(features.grid), name)
-    if problem:
-        raise FeatureError(problem, FINISH)
-
-
-def unfinished(failed: int, patches: int, name: str) -> str:
-    """Return what is said of features that lack too many patches; "" for those that count as finished."""
-    if failed <= MAX_FAILED * (failed + patches):
-        return ""
-    return (
-        f"The features of {name} are not finished: {failed} of {failed + patches} patches could not be read"
-        f" (at most {100 * MAX_FAILED:g} % may be missing)"
-    )
-
-
-FINISH = (
-    "Copy the slide again and run 'survpgc features' once more, which tries these patches again, or leave the damaged part"
-    " out of the outlines (--tissue)"
-)
 
 
 def check_within(features: PatchFeatures, info: SlideInfo) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from napari_survpgc.core.encoders.catalog import IMAGE_ENCODERS
-from napari_survpgc.core.hdf5 import new_hdf5, open_hdf5
+from napari_survpgc.core.hdf5 import new_hdf5, open_hdf5, readable
 from napari_survpgc.core.types import PatchFeatures
 
 from .attributes import geometry_attributes, nominal_magnification
@@ -84,8 +84,8 @@ class TridentPlace:
             return
         with new_hdf5(self.patches) as file:
             dataset = file.create_dataset("coords", data=coords)
-            dataset.attrs.update(geometry_attributes(features, self.name))
-            dataset.attrs["savetodir"] = str(self.folder)
+            dataset.attrs.update(geometry_attributes(features, readable(self.name)))
+            dataset.attrs["savetodir"] = readable(str(self.folder))
 
     def _has_patches(self, coords: np.ndarray) -> bool:
         try:

@@ -10,8 +10,8 @@ import numpy as np
 from napari_survpgc.core.attention.maps import AttentionMaps
 from napari_survpgc.core.bundle.bundle import Bundle
 from napari_survpgc.core.errors import FeatureError
+from napari_survpgc.core.features.failed import check_finished
 from napari_survpgc.core.features.feature_file import (
-    check_finished,
     check_within,
     read_features,
     with_geometry,

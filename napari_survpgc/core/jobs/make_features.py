@@ -8,7 +8,7 @@ from napari_survpgc.core.bundle.bundle import Bundle
 from napari_survpgc.core.bundle.config import UNKNOWN_ENCODER
 from napari_survpgc.core.encoders.catalog import load_image_encoder
 from napari_survpgc.core.errors import BundleError
-from napari_survpgc.core.features.feature_file import check_finished
+from napari_survpgc.core.features.failed import check_finished
 from napari_survpgc.core.features.featurize import FeatureRecipe, SlideFeatures, featurize
 from napari_survpgc.core.slide.slide import Slide
 from napari_survpgc.core.types import JobOptions, ProgressCallback, TissueMask

@@ -43,8 +43,21 @@ class CaseResult:
     case_files: tuple[Path, ...] = ()  # one a slide, ``case_file`` first
 
 
+@dataclass(frozen=True)
+class FolderResults:
+    """What a folder of results holds: patients, and the damaged ones among them, in one sentence each."""
+
+    cases: tuple[CaseResult, ...]
+    damaged: tuple[str, ...] = ()
+
+
 def read_results(folder: Path, patients: Path | None = None) -> tuple[CaseResult, ...]:
-    """Read every prediction.json of a folder and its subfolders.
+    """Read every result of a folder that can be read; see :func:`results_in`."""
+    return results_in(folder, patients).cases
+
+
+def results_in(folder: Path, patients: Path | None = None) -> FolderResults:
+    """Read every prediction.json of a folder and its subfolders; a damaged one is named and hides no other.
 
     Parameters
     ----------
@@ -61,18 +74,25 @@ def read_results(folder: Path, patients: Path | None = None) -> tuple[CaseResult
             continue  # of one slide of a patient with several: the patient's own lies above
         try:
             found.append(_result(path))
-        except SurvPGCError:
-            problems.append(path.parent.name)
+        except SurvPGCError as error:
+            problems.append(f"{path.parent.name}: {error}")
+        except OSError as error:
+            problems.append(f"{path.parent.name}: it cannot be read ({error.strerror}).")
     if not found:
-        spoilt = f" that can be read (damaged: {', '.join(problems[:3])})" if problems else ""
+        spoilt = f" that can be read ({problems[0].rstrip('.')})" if problems else ""
         raise CohortError(
             f"{folder} holds no result{spoilt}",
             "Choose a folder with the results of 'survpgc predict' or of a batch, or a cohort folder",
         )
     table = patients or folder / "patients.csv"
     if table.is_file():
-        found = _with_follow_up(found, table)
-    return tuple(found)
+        try:
+            found = _with_follow_up(found, table)
+        except CohortError as error:
+            if patients is not None:
+                raise
+            problems.append(f"The follow-up is not known: {error}")
+    return FolderResults(tuple(found), tuple(problems))
 
 
 def _result(path: Path) -> CaseResult:

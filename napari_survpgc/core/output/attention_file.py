@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_survpgc.core.files import write_text
-from napari_survpgc.core.hdf5 import new_hdf5
+from napari_survpgc.core.hdf5 import new_hdf5, readable
 from napari_survpgc.core.types import Prediction
 
 
@@ -25,7 +25,7 @@ def write_attention(prediction: Prediction, scores: Mapping[str, NDArray[np.floa
             numbers = file.create_dataset(
                 "slide", data=np.repeat(np.arange(len(slides), dtype=np.int32), counts)
             )
-            numbers.attrs["names"] = [slide["name"] for slide in slides]
+            numbers.attrs["names"] = [readable(slide["name"]) for slide in slides]
             numbers.attrs["patch_px_level0"] = [slide["patch_px_level0"] for slide in slides]
         for name, matrix in prediction.attention.items():
             data = file.create_dataset(name, data=np.asarray(matrix, np.float32))

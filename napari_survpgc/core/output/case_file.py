@@ -21,7 +21,7 @@ from napari_survpgc.core.clinical.record import parse_record
 from napari_survpgc.core.errors import FeatureError, SlideError, SurvPGCError
 from napari_survpgc.core.features.feature_file import read_features
 from napari_survpgc.core.features.joined import join_slides
-from napari_survpgc.core.hdf5 import new_hdf5, open_hdf5, unreachable
+from napari_survpgc.core.hdf5 import new_hdf5, open_hdf5, readable, unreachable
 from napari_survpgc.core.types import (
     Attribution,
     ClinicalRecord,
@@ -180,8 +180,8 @@ def _write(case: SavedCase, file: h5py.File, folder: Path, features_paths: Seque
         group.attrs.update(
             unit=str(case.profile.unit),
             declared=case.profile.unit_declared,
-            sample=case.profile.sample,
-            source=case.profile.source,
+            sample=readable(case.profile.sample),
+            source=readable(case.profile.source),
             notes=json.dumps(case.profile.notes),
         )
         group["genes"] = np.array(list(case.profile.values), dtype=h5py.string_dtype())

@@ -10,16 +10,15 @@ finishes what a killed process has begun.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
 import os
 import shutil
-import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from napari_survpgc.core import exchange as system
 from napari_survpgc.core.errors import OutputError, writing
 from napari_survpgc.core.files import is_partial, new_folder, read_json, sweep, write_json
 
@@ -122,7 +121,7 @@ def _check_free(made: Path, out: Path, places: Sequence[Place]) -> None:
 
 def _can_exchange(out: Path) -> bool:
     """Whether another folder may take the place of ``out`` without anybody noticing."""
-    if _exchange is None:
+    if system.exchange is None:
         return False
     if not out.exists():
         return True
@@ -148,7 +147,7 @@ def _walk(folder: Path) -> Iterator[str]:
 
 def _exchanged(made: Path, out: Path, places: Sequence[Place]) -> bool:
     """Let ``made`` take the place of ``out`` in one step; False where the drive cannot do it."""
-    assert _exchange is not None
+    assert system.exchange is not None
     if not out.exists():
         made.replace(out)
         return True
@@ -167,7 +166,7 @@ def _exchanged(made: Path, out: Path, places: Sequence[Place]) -> bool:
                 (made / file).parent.mkdir(parents=True, exist_ok=True)
                 os.link(out / file, made / file, follow_symlinks=False)
         _remove_empty(made, places)
-        _exchange(made, out)
+        system.exchange(made, out)
     except (OSError, NotImplementedError) as error:
         if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
             raise
@@ -186,35 +185,6 @@ def _exchanged(made: Path, out: Path, places: Sequence[Place]) -> bool:
                 (out / file).parent.mkdir(parents=True, exist_ok=True)
                 (made / file).replace(out / file)
     return True
-
-
-def _exchange_function() -> Callable[[Path, Path], None] | None:
-    try:
-        library = ctypes.CDLL(None, use_errno=True)
-        if sys.platform == "darwin":
-            call, swap = library.renamex_np, 2
-        elif sys.platform == "linux":
-            call, swap = library.renameat2, 2
-        else:
-            return None
-    except (OSError, AttributeError, TypeError):
-        return None
-    current = -100  # AT_FDCWD
-
-    def exchange(one: Path, other: Path) -> None:
-        names = os.fsencode(one), os.fsencode(other)
-        if sys.platform == "darwin":
-            failed = call(*names, swap)
-        else:
-            failed = call(current, names[0], current, names[1], swap)
-        if failed:
-            number = ctypes.get_errno()
-            raise OSError(number, os.strerror(number), str(other))
-
-    return exchange
-
-
-_exchange = _exchange_function()
 
 
 # --- file by file -------------------------------------------------------------------------------------------

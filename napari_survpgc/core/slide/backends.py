@@ -49,7 +49,12 @@ def open_handle(path: Path) -> Handle:
     ------
     SlideError : missing, empty, truncated, or no slide.
     """
-    file = _slide_file(path)
+    try:
+        file = _slide_file(path)
+    except OSError as error:
+        raise SlideError(
+            f"{path} cannot be read ({error.strerror or error})", "Check its drive, and that you may read it"
+        ) from error
     problems = []
     for opener in (_open_openslide, _open_tiffslide):
         try:

@@ -43,7 +43,7 @@ def _said_by_the_system(failure: BaseException | None) -> str:
     seen: set[int] = set()
     while failure is not None and id(failure) not in seen:
         seen.add(id(failure))
-        if isinstance(failure, OSError) and failure.errno in UNREACHABLE:
+        if isinstance(failure, OSError) and failure.errno is not None and failure.errno in UNREACHABLE:
             return os.strerror(failure.errno)
         text = str(failure).lower()
         found = next((said for words, said in _WORDS.items() if words in text), "")

@@ -77,6 +77,12 @@ class Slide:
         except SlideError:
             self.close()
             raise
+        except OSError as error:  # of a file beside it, or of a drive that drops
+            self.close()
+            raise SlideError(
+                f"{path} cannot be read ({error.strerror or error})",
+                "Check its drive, and that you may read it",
+            ) from error
 
     def __enter__(self) -> Slide:
         return self
