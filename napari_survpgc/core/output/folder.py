@@ -289,19 +289,23 @@ def check_ours(out: Path) -> None:
     ------
     OutputError : names the file.
     """
-    there = [
-        out / output.name for output in OUTPUTS if output.name != FEATURES and (out / output.name).exists()
-    ]
     evident = any((out / name).is_file() for name in (PREDICTION_FILE, CASE_FILE, "attention.h5"))
-    for place in there:
+    for output in OUTPUTS:
+        place = out / output.name
+        if output.name == FEATURES or not place.exists():
+            continue
+        if place.is_dir() != bool(output.files):
+            raise OutputError(f"{place} is in the way", "Move it away, or choose another folder")
         ours = evident
-        if place.name == OUTLINES_FILE:  # a kill of version 0.1.0 left it alone with the features
+        if output.files:
+            ours = evident or not any(next(place.glob(pattern), None) for pattern in output.files)
+        elif place.name == OUTLINES_FILE:  # a kill of version 0.1.0 left it alone with the features
             ours = evident or (out / FEATURES).parent.is_dir()
-        if place.name == "report.html" and place.is_file():
+        elif place.name == "report.html":
             ours = _says(place, _MARK)
-        if place.name == PREDICTION_FILE and place.is_file():
-            ours = _says(place, '"risk"') or place.stat().st_size == 0
-        if not ours and (place.is_file() or any(place.iterdir())):
+        elif place.name == PREDICTION_FILE:
+            ours = place.stat().st_size == 0 or _says(place, '"risk"')
+        if not ours:
             raise OutputError(
                 f"{place} is not of a prediction and would be replaced",
                 "Move it away, or choose another folder",
