@@ -248,30 +248,38 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def run_all(
-    names: list[str], folder: Path, every: int, refusal: int | None, first: int = 1
-) -> dict[str, Any]:
-    """Try every ``every``-th operation of the scenarios and return counts and what was found."""
+def run_all(names: list[str], folder: Path, trials: range, refusal: int | None, record: Path | None) -> bool:
+    """Try operations of the scenarios; write counts and what was found after each trial, so that a stop keeps them.
+
+    Returns
+    -------
+    Whether all was as promised.
+    """
     found: dict[str, Any] = {}
     with one_thread():
         for name in names:
             start = time.monotonic()
             given = prepare(SCENARIOS[name], folder / name, refusal)
-            problems = {}
-            tried = range(first, len(given.calls) + 1, every)
-            for at in tried:
+            problems: dict[int, str] = {}
+            chosen = range(trials.start, len(given.calls) + 1, trials.step)
+            for number, at in enumerate(chosen, 1):
                 if problem := trial(given, at, refusal):
                     problems[at] = f"{given.calls[at - 1]}: {problem}"
                     print(f"{name} {at}/{len(given.calls)} {problems[at]}", file=sys.stderr, flush=True)
-            found[name] = {
-                "operations": len(given.calls),
-                "tried": len(tried),
-                "problems": problems,
-                "seconds": round(time.monotonic() - start, 1),
-            }
-            print(f"{name}: {len(tried)} of {len(given.calls)} operations, {len(problems)} problems, {found[name]['seconds']} s", flush=True)  # fmt: skip
+                found[name] = {
+                    "operations": len(given.calls),
+                    "tried": number,
+                    "problems": problems,
+                    "seconds": round(time.monotonic() - start, 1),
+                }
+                if record is not None:
+                    record.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+            print(
+                f"{name}: {len(chosen)} of {len(given.calls)} operations, {len(problems)} not as promised",
+                flush=True,
+            )
             shutil.rmtree(folder / name, ignore_errors=True)
-    return found
+    return not any(each["problems"] for each in found.values())
 
 
 def main() -> int:
@@ -283,14 +291,14 @@ def main() -> int:
     parser.add_argument("--record", type=Path, help="folder for the counts (JSON)")
     options = parser.parse_args()
     refusal = getattr(errno, options.fault) if options.fault else None
-    with tempfile.TemporaryDirectory(prefix="survpgc-kills-") as folder:
-        os.environ["SURVPGC_CACHE"] = f"{folder}/cache"
-        found = run_all(options.only.split(","), Path(folder), options.every, refusal, options.first)
+    record = None
     if options.record:
         options.record.mkdir(parents=True, exist_ok=True)
-        name = f"faults-{options.fault}" if options.fault else "kills"
-        (options.record / f"{name}.json").write_text(json.dumps(found, indent=1) + "\n")
-    return 1 if any(each["problems"] for each in found.values()) else 0
+        record = options.record / (f"faults-{options.fault}.json" if options.fault else "kills.json")
+    trials = range(options.first, sys.maxsize, options.every)
+    with tempfile.TemporaryDirectory(prefix="survpgc-kills-") as folder:
+        os.environ["SURVPGC_CACHE"] = f"{folder}/cache"
+        return 0 if run_all(options.only.split(","), Path(folder), trials, refusal, record) else 1
 
 
 if __name__ == "__main__":
