@@ -64,6 +64,9 @@ GROUND = {
         "survival",
         "metrics",
         "groups",
+        "names",
+        "cells",
+        "log",
     },
     "app": {"workers", "later"},
 }

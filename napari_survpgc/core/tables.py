@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from .cells import restored
 from .errors import SurvPGCError
 from .files import read_bytes
 
@@ -280,5 +281,5 @@ def _cells(text: str, delimiter: str) -> Iterator[tuple[int, Sequence[str]]]:
     reader = csv.reader(io.StringIO(text), delimiter=delimiter)
     begins = 1
     for cells in reader:
-        yield begins, [cell.strip() for cell in cells]
+        yield begins, [restored(cell.strip()) for cell in cells]
         begins = reader.line_num + 1

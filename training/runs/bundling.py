@@ -11,6 +11,7 @@ import safetensors.torch
 from napari_survpgc.core.bundle.bundle import Bundle
 from napari_survpgc.core.bundle.config import BundleConfig
 from napari_survpgc.core.bundle.write import write_bundle
+from napari_survpgc.core.cells import restored_frame
 from napari_survpgc.core.errors import BundleError
 from napari_survpgc.core.features.drift import PROFILE_FILE, FeatureProfile, parse_profile
 from napari_survpgc.core.genomics.gene_sets import read_gmt
@@ -52,10 +53,10 @@ def make_bundle(run: Path, out: Path, *, name: str | None = None) -> Bundle:
         for fold in record.folds
     ]
     edges = np.array(record.edges, float)
-    test = pd.read_csv(run / "predictions.csv")
+    test = restored_frame(pd.read_csv(run / "predictions.csv"))
     reference: GeneReference | None = None
     if (run / "genes.csv").is_file():
-        genes = pd.read_csv(run / "genes.csv", keep_default_na=False)
+        genes = restored_frame(pd.read_csv(run / "genes.csv", keep_default_na=False))
         known = "mean" in genes.columns
         reference = GeneReference(
             tuple(genes["gene"]),
