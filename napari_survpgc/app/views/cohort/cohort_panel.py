@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Callable
 from pathlib import Path
 
@@ -170,7 +171,7 @@ class CohortPanel(QWidget):
             if known
             else "no follow-up known, so no survival curves"
         )
-        self.facts.setText(f"<b>{folder.name}</b>: {len(cases)} patients, {follow_up}.")
+        self.facts.setText(f"<b>{html.escape(folder.name)}</b>: {len(cases)} patients, {follow_up}.")
         self.table.set_rows(cases, self._groups())
         self.view.resizeColumnsToContents()
         self._regroup()
