@@ -6,6 +6,7 @@ One reader for clinical records, cohorts, lists, folds and references; expressio
 from __future__ import annotations
 
 import csv
+import functools
 import gzip
 import io
 import re
@@ -45,6 +46,7 @@ _DECIMAL_COMMA = re.compile(r"[-+]?\d+,\d+")
 _DECIMAL_POINT = re.compile(r"[-+]?\d*\.\d+([eE][-+]?\d+)?")
 
 
+@functools.lru_cache(1 << 14)  # the same few names for each of 20,000 patients
 def plain(name: str) -> str:
     """Return the name of a column as names are compared: lower case, one space for ``_``, ``.`` and ``-``."""
     return " ".join(re.sub(r"[\s_.\-]+", " ", name).lower().split())
