@@ -68,6 +68,9 @@ GROUND = {
         "survival",
         "metrics",
         "groups",
+        "names",
+        "cells",
+        "log",
     },
     "app": {"workers", "later"},
 }

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 from napari_survpgc.core.errors import OutputError, SurvPGCError
+from napari_survpgc.core.names import file_name
 
 from .options import ProgressBar, job_options, positive, positive_int, slide_options
 
@@ -49,7 +50,7 @@ def run(options: argparse.Namespace) -> int:
     from napari_survpgc.core.tissue.geojson import write_geojson
 
     trident = options.format == "trident"
-    ids = [trident_slide_name(path) if trident else path.stem for path in options.slides]
+    ids = [file_name(trident_slide_name(path) if trident else path.stem) for path in options.slides]
     twice = sorted({name for name in ids if ids.count(name) > 1})
     if twice:
         raise OutputError(

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from . import exchange
+from .cells import frame_text
 from .errors import SurvPGCError, writing
 from .locks import LOCK
 from .locks import lock as lock
@@ -247,8 +248,8 @@ def write_json(path: Path, document: Any, *, indent: int | None = 1) -> None:
 
 
 def write_table(path: Path, table: pd.DataFrame) -> None:
-    """Write a table as CSV, without its index; OutputError as :func:`atomic`."""
-    write_text(path, table.to_csv(index=False, lineterminator="\n"))
+    """Write a table as CSV, without its index, its texts defused; OutputError as :func:`atomic`."""
+    write_text(path, frame_text(table))
 
 
 def read_bytes(path: Path, limit: int, error: type[SurvPGCError], step: str, what: str = "") -> bytes:

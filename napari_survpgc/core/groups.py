@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.special import ndtri
 
 SMALL_GROUP = 20
 """Below this size the log-rank test's asymptotics do not hold; a permutation p is given instead."""
@@ -50,15 +51,22 @@ class KaplanMeier:
 
 
 def kaplan_meier(months: ArrayLike, event: ArrayLike) -> KaplanMeier:
-    """Estimate the survival of a group (lifelines)."""
-    from lifelines import KaplanMeierFitter
+    """Estimate the survival of a group, with the band of the exponential Greenwood formula.
 
-    fitter = KaplanMeierFitter().fit(np.asarray(months, float), np.asarray(event, int))
-    curve = fitter.survival_function_.iloc[:, 0]
-    band = fitter.confidence_interval_survival_function_
-    return KaplanMeier(
-        curve.index.to_numpy(float), curve.to_numpy(), band.iloc[:, 0].to_numpy(), band.iloc[:, 1].to_numpy()
-    )
+    The numbers of lifelines' KaplanMeierFitter, which takes 0.2 s for 20,000 patients.
+    """
+    times, events = np.asarray(months, np.float64), np.asarray(event, np.int64)
+    timeline, where = np.unique(np.append(times, 0.0), return_inverse=True)
+    removed = np.bincount(where[:-1], minlength=len(timeline))
+    died = np.bincount(where[:-1], events, len(timeline))
+    left = (len(times) - np.append(0, np.cumsum(removed)[:-1])).astype(np.float64)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        survival = np.exp(np.cumsum(np.log(left - died) - np.log(left)))
+        spread = np.where(left > died, died / (left * (left - died)), 0.0)
+        log = np.log(survival)
+        width = ndtri(0.975) * np.sqrt(np.cumsum(spread)) / log
+        lower, upper = (np.exp(-np.exp(np.log(-log) + sign * width)) for sign in (-1, 1))
+    return KaplanMeier(timeline, survival, np.nan_to_num(lower, nan=1.0), np.nan_to_num(upper, nan=1.0))
 
 
 def numbers_at_risk(months: ArrayLike, at: ArrayLike) -> NDArray[np.int64]:

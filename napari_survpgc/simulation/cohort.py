@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from napari_survpgc.core.cells import csv_text, frame_text
 from napari_survpgc.core.errors import OutputError
 from napari_survpgc.core.files import (
     atomic,
@@ -32,6 +33,7 @@ from napari_survpgc.core.files import (
 )
 from napari_survpgc.core.genomics.gene_sets import write_gmt
 from napari_survpgc.core.locks import claim
+from napari_survpgc.core.names import file_name
 from napari_survpgc.core.types import CLINICAL_FIELDS, ProgressCallback
 
 from .histology import Region
@@ -107,7 +109,12 @@ def _simulate(
     write_json(marker, settings, indent=None)
     _write_tables(out, cohort, seed)
     jobs = [
-        (out / "slides" / f"{p.slide_id}.tiff", out / "truth" / "regions" / f"{p.slide_id}.png", seed, index)
+        (
+            out / "slides" / f"{file_name(p.slide_id)}.tiff",
+            out / "truth" / "regions" / f"{file_name(p.slide_id)}.png",
+            seed,
+            index,
+        )
         for index, p in enumerate(cohort)
     ]
     jobs = [job for job in jobs if not (job[0].is_file() and job[1].is_file())]
@@ -149,15 +156,15 @@ def simulate_case(
     """
     patient = simulate_patient(seed, index)
     case = SimulatedCase(
-        slide=out / f"{patient.slide_id}.tiff",
+        slide=out / f"{file_name(patient.slide_id)}.tiff",
         clinical=out / "clinical.json",
         expression=out / "expression.csv",
-        regions=out / f"{patient.slide_id}-regions.png",
+        regions=out / f"{file_name(patient.slide_id)}-regions.png",
         patient=patient,
     )
     write_json(case.clinical, dataclasses.asdict(patient.record))
-    rows = [f"{gene},{value:.4f}" for gene, value in zip(GENES, patient.expression, strict=True)]
-    write_text(case.expression, "\n".join(["gene,z-score", *rows]) + "\n")
+    rows = [(gene, f"{value:.4f}") for gene, value in zip(GENES, patient.expression, strict=True)]
+    write_text(case.expression, csv_text(("gene", "z-score"), rows))
     if not (case.slide.is_file() and case.regions.is_file()):
         _draw(case.slide, case.regions, seed, index, slide_px, progress)
     return case
@@ -201,7 +208,7 @@ def _write_tables(out: Path, cohort: Sequence[SimulatedPatient], seed: int) -> N
     with gzip.GzipFile(
         fileobj=buffer, mode="wb", mtime=0
     ) as packed:  # no time stamp: the same bytes every time
-        packed.write(expression.to_csv(index=False, lineterminator="\n").encode())
+        packed.write(frame_text(expression).encode())
     write_bytes(out / "expression.csv.gz", buffer.getvalue())
     mean, sd = gene_baseline()
     reference = pd.DataFrame({"gene": GENES, "mean": mean, "sd": sd})

@@ -134,3 +134,38 @@ def test_thirds_of_the_patients_are_low_intermediate_and_high() -> None:
     risks = [3.0, -1.0, 2.0, 5.0, 0.0, 1.0]
     groups = risk_groups(risks, thirds(risks)).tolist()
     assert groups == ["high", "low", "intermediate", "high", "low", "intermediate"]
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_kaplan_meier_is_that_of_lifelines(seed: int) -> None:
+    from lifelines import KaplanMeierFitter
+
+    rng = np.random.default_rng(seed)
+    n = int(rng.integers(2, 300))
+    months, event = rng.exponential(30, n).round(seed % 3), rng.integers(0, 2, n)
+    if seed == 3:
+        months[:2] = 0
+    if seed == 4:
+        event[:] = 0
+    curve = kaplan_meier(months, event)
+    fitter = KaplanMeierFitter().fit(months, event)
+    band = fitter.confidence_interval_survival_function_.to_numpy()
+    assert np.array_equal(curve.months, fitter.survival_function_.index)
+    assert np.allclose(curve.survival, fitter.survival_function_.iloc[:, 0], rtol=0, atol=1e-12)
+    assert np.allclose(np.stack([curve.lower, curve.upper], 1), band, rtol=0, atol=1e-12)
+
+
+def test_a_large_cohort_is_drawn_with_the_steps_that_can_be_seen() -> None:
+    from napari_survpgc.core.output.plots import _STEPS, _steps
+
+    rng = np.random.default_rng(0)
+    curve = kaplan_meier(rng.exponential(30, 20_000), rng.integers(0, 2, 20_000))
+    shown = _steps(curve)
+    assert len(shown.months) <= _STEPS + 2
+    assert shown.months[0] == 0
+    assert shown.months[-1] == curve.months[-1]
+    # At no time more than one column of the picture away.
+    at = np.searchsorted(shown.months, curve.months, side="right") - 1
+    assert np.abs(shown.survival[at] - curve.survival).max() < 0.02
+    small = kaplan_meier([1, 2, 3, 4.0], [1, 0, 1, 0])
+    assert _steps(small).months.tolist() == [0, 1, 3, 4]

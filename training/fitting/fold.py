@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,9 +14,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from napari_survpgc.core.cells import csv_text, restored_frame
 from napari_survpgc.core.cohort.cohort import Fold
 from napari_survpgc.core.errors import CohortError
-from napari_survpgc.core.files import atomic, write_bytes, write_table
+from napari_survpgc.core.files import write_bytes, write_table, write_text
 from napari_survpgc.core.metrics import c_index
 from napari_survpgc.core.survival import TimeBins, cut_bins, risk, survival
 
@@ -199,19 +199,13 @@ def finish_fold(data: Dataset, split: FoldSplit, model: FoldModel, out: Path) ->
 def write_log(path: Path, log: Sequence[Mapping[str, float]]) -> None:
     """Write a row an epoch."""
     names = list(dict.fromkeys(name for row in log for name in row))
-    with (
-        atomic(path) as place,
-        place.open("w", encoding="utf-8", errors="backslashreplace", newline="") as stream,
-    ):
-        writer = csv.DictWriter(stream, names, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(log)
+    write_text(path, csv_text(names, ([row.get(name, "") for name in names] for row in log)))
 
 
 def read_fold(out: Path, number: int) -> FoldResult:
     """Read a finished fold back."""
     record = read_fold_record(out)
-    predictions = pd.read_csv(out / "predictions.csv", dtype={"case_id": str})
+    predictions = restored_frame(pd.read_csv(out / "predictions.csv", dtype={"case_id": str}))
     score = float("nan") if record.test_c_index is None else record.test_c_index
     return FoldResult(number, predictions, record.edges, record.epoch, score)
 

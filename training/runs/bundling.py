@@ -14,6 +14,7 @@ import torch
 from napari_survpgc.core.bundle.bundle import Bundle
 from napari_survpgc.core.bundle.config import BundleConfig
 from napari_survpgc.core.bundle.write import write_bundle
+from napari_survpgc.core.cells import restored_frame
 from napari_survpgc.core.errors import BundleError
 from napari_survpgc.core.features.drift import PROFILE_FILE, FeatureProfile, parse_profile
 from napari_survpgc.core.files import read_bytes
@@ -115,7 +116,7 @@ def _weights(path: Path) -> dict[str, torch.Tensor]:
 def _table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
     raw = read_bytes(path, _MAX_TABLE, BundleError, _TORN, "a run")
     try:
-        table = pd.read_csv(io.BytesIO(raw), keep_default_na=False, na_values=[""])
+        table = restored_frame(pd.read_csv(io.BytesIO(raw), keep_default_na=False, na_values=[""]))
     except ValueError as error:
         raise BundleError(f"{path} is not a readable table", _TORN) from error
     missing = [column for column in columns if column not in table.columns]

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from napari_survpgc.core.cells import restored_frame
 from napari_survpgc.core.errors import CohortError
 from napari_survpgc.core.files import read_bytes
 
@@ -99,7 +100,7 @@ def _read_fold(folder: Path, number: int) -> FoldPredictions:
     path = folder / "predictions.csv"
     content = read_bytes(path, _MAX_BYTES, CohortError, "Train the run again", "a run")
     try:
-        table = pd.read_csv(io.BytesIO(content), dtype={"case_id": str, "split": str})
+        table = restored_frame(pd.read_csv(io.BytesIO(content), dtype={"case_id": str, "split": str}))
     except ValueError as error:
         raise CohortError(f"{path} is not a readable table", "Train the run again") from error
     missing = [c for c in _COLUMNS if c not in table.columns]

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from napari_survpgc.core.cells import restored_frame
 from napari_survpgc.core.clinical.encoding import fit_encoding
 from napari_survpgc.core.errors import CohortError
 from napari_survpgc.core.types import CLINICAL_FIELDS, InputForm, ProgressCallback
@@ -96,7 +97,7 @@ def _tested(run: Path) -> pd.Series:
 
 def _read(path: Path) -> pd.DataFrame:
     try:
-        return pd.read_csv(path, dtype={"case_id": str})
+        return restored_frame(pd.read_csv(path, dtype={"case_id": str}))
     except (OSError, ValueError) as error:
         raise CohortError(f"{path} is not a table of predictions", "Train the run again") from error
 

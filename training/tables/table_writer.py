@@ -13,6 +13,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
+from napari_survpgc.core.cells import frame_text
 from napari_survpgc.core.files import write_bytes
 from napari_survpgc.core.notice import RESEARCH_NOTICE
 from napari_survpgc.core.output.page import Picture, render
@@ -116,7 +117,7 @@ def _leave_margins(figure: Figure) -> None:
 
 
 def _csv(frame: pd.DataFrame) -> bytes:
-    return frame.to_csv(index=False, lineterminator="\n").encode()
+    return frame_text(frame).encode()
 
 
 def figure_bytes(figure: Figure, kind: str) -> bytes:

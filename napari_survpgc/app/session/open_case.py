@@ -35,6 +35,7 @@ class OpenCase(QObject):
     result_changed : new result, what-if or none.   stale_changed.
     attribution_changed : the contributions of a what-if have come.
     patch_selected(int) : index, -1 for none.
+    slide_missing(Path) : the slide of this case file is not where it should be.
 
     Attributes
     ----------
@@ -54,6 +55,7 @@ class OpenCase(QObject):
     stale_changed = Signal()
     attribution_changed = Signal()
     patch_selected = Signal(int)
+    slide_missing = Signal(object)
 
     def __init__(self) -> None:
         super().__init__()

@@ -46,6 +46,7 @@ class Session:
     job_started(Job), job_ended.   result_changed : new result, what-if or none.   stale_changed.
     attribution_changed : the contributions of a what-if have come, see :meth:`Questions.explain`.
     patch_selected(int) : index, -1 for none.   message(Message).
+    slide_missing(Path) : the slide of this case file is not where it should be.
     """
 
     def __init__(self) -> None:
@@ -60,7 +61,7 @@ class Session:
         self.patient_changed, self.bundle_changed = case.patient_changed, case.bundle_changed
         self.features_changed, self.patch_selected = case.features_changed, case.patch_selected
         self.result_changed, self.stale_changed = case.result_changed, case.stale_changed
-        self.attribution_changed = case.attribution_changed
+        self.attribution_changed, self.slide_missing = case.attribution_changed, case.slide_missing
         self.job_started, self.job_ended, self.message = jobs.job_started, jobs.job_ended, jobs.message
 
         self.adopt, self.close_slide, self.set_tissue = case.adopt, case.close_slide, case.set_tissue

@@ -29,6 +29,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from napari_survpgc.core import documents
+from napari_survpgc.core.cells import restored_frame
 from napari_survpgc.core.errors import BundleError
 from napari_survpgc.core.features.drift import PROFILE_FILE as _PROFILE
 from napari_survpgc.core.features.drift import FeatureProfile, parse_profile
@@ -243,7 +244,7 @@ def _read_table(
 ) -> pd.DataFrame:
     content = _read_checked(folder, name, hashes, MAX_JSON_BYTES * 16)
     try:
-        table = pd.read_csv(io.BytesIO(content), keep_default_na=False, na_values=[""])
+        table = restored_frame(pd.read_csv(io.BytesIO(content), keep_default_na=False, na_values=[""]))
     except (ValueError, UnicodeDecodeError) as error:
         raise BundleError(f"The file {name} of bundle {folder.name} is not a table", _RETRAIN) from error
     missing = [column for column in required if column not in table.columns]

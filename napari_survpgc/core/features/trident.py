@@ -18,6 +18,7 @@ import numpy as np
 
 from napari_survpgc.core.encoders.catalog import IMAGE_ENCODERS
 from napari_survpgc.core.hdf5 import new_hdf5, open_hdf5, readable
+from napari_survpgc.core.names import file_name
 from napari_survpgc.core.types import PatchFeatures
 
 from .attributes import geometry_attributes, nominal_magnification
@@ -103,4 +104,4 @@ def trident_place(out: Path, slide: Path, encoder: str, *, patch_px: int, mpp: f
     encoder : our id.   patch_px : side of a patch, px.   mpp : its µm per px.
     """
     folder = out / f"{nominal_magnification(mpp):g}x_{patch_px}px_0px_overlap"
-    return TridentPlace(folder, trident_slide_name(slide), trident_encoder(encoder))
+    return TridentPlace(folder, file_name(trident_slide_name(slide)), trident_encoder(encoder))

@@ -17,6 +17,7 @@ from napari_survpgc.core.errors import FeatureError, OutputError, SlideError
 from napari_survpgc.core.features.joined import join_slides
 from napari_survpgc.core.files import staging, sweep
 from napari_survpgc.core.locks import claim
+from napari_survpgc.core.names import file_name
 from napari_survpgc.core.output.case_file import SavedCase, save_case
 from napari_survpgc.core.output.folder import (
     FEATURES,
@@ -221,16 +222,16 @@ def _folders(slides: Sequence[Path], out: Path) -> list[Path]:
     """Return where the results of each slide go: a folder in ``out`` for each of several."""
     if len(slides) == 1:
         return [out]
-    stems = [path.stem for path in slides]
-    for stem in stems:
-        if stems.count(stem) > 1 or stem == "features":
+    names = [file_name(path.stem) for path in slides]
+    for name in names:
+        if names.count(name) > 1 or name == "features":
             raise OutputError(
-                f"Two slides of the patient are named {stem}"
-                if stem != "features"
+                f"Two slides of the patient are named {name}"
+                if name != "features"
                 else "A slide cannot be named features, since a folder of the results is",
                 "Rename one",
             )
-    return [out / stem for stem in stems]
+    return [out / name for name in names]
 
 
 @contextmanager
@@ -258,4 +259,4 @@ def _alone_in(out: Path, folders: Sequence[Path]) -> Iterator[None]:
 
 
 def _features_name(slide: Path) -> str:
-    return FEATURES.replace("<slide>", slide.stem)
+    return FEATURES.replace("<slide>", file_name(slide.stem))

@@ -11,6 +11,7 @@ import pandas as pd
 from napari_survpgc.core.cohort.text_table import read_text_table
 from napari_survpgc.core.errors import CohortError, SurvPGCError
 from napari_survpgc.core.files import write_table
+from napari_survpgc.core.names import file_name, file_names
 from napari_survpgc.core.output.case_file import CASE_FILE, SUFFIX
 from napari_survpgc.core.output.prediction_json import PREDICTION_FILE, read_prediction_json
 from napari_survpgc.core.types import (
@@ -101,7 +102,7 @@ def _result(path: Path) -> CaseResult:
     cases = sorted(folder.glob(f"*{SUFFIX}"))[:1]
     heatmap = folder / "heatmap_clinic.png"
     if document.slides and not cases:
-        places = [folder / Path(name).stem for name in document.slide_names]
+        places = [folder / file_name(Path(name).stem) for name in document.slide_names]
         cases = [case for place in places if (case := place / CASE_FILE).is_file()]
         heatmap = places[0] / heatmap.name
     return CaseResult(
@@ -121,13 +122,18 @@ def _with_follow_up(results: Sequence[CaseResult], table: Path) -> list[CaseResu
     frame = read_text_table(table)
     if not {"case_id", "survival_months", "event"} <= set(frame.columns):
         return list(results)
-    by_case = frame.drop_duplicates("case_id").set_index("case_id")
+    # By the name of the folder, which an id that can be none (H/2024/17) is not.
+    frame = frame.assign(
+        months=pd.to_numeric(frame["survival_months"], errors="coerce"),
+        died=pd.to_numeric(frame["event"], errors="coerce"),
+    ).drop_duplicates("case_id")
+    rows = zip(frame["case_id"], frame["months"], frame["died"], strict=True)
+    known = {name: row for row in rows for name in reversed(file_names(str(row[0])))}
     merged = []
     for result in results:
-        if result.case_id in by_case.index:
-            row = by_case.loc[result.case_id]
-            months = pd.to_numeric(row["survival_months"], errors="coerce")
-            event = pd.to_numeric(row["event"], errors="coerce")
+        if result.case_id in known:
+            case, months, event = known[result.case_id]
+            result = replace(result, case_id=str(case))
             if pd.notna(months) and event in (0, 1):
                 result = replace(result, months=float(months), event=int(event))
         merged.append(result)

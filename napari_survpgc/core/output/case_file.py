@@ -1,13 +1,13 @@
 """A case as one file (``.survpgc``): slide reference, record, expression, tissue, results; reopened without computing.
 
-HDF5 with a JSON document; nothing in it is unpickled. The slide itself is named by path and fingerprint, not copied.
+HDF5 with a JSON document; nothing in it is unpickled, no link out of it followed. The slide is not copied: it is named
+by fingerprint and a path relative to the case, see :mod:`.case_places`.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,17 +35,25 @@ from napari_survpgc.core.types import (
     TissueMask,
 )
 
+from .case_places import place_exists, place_of, said_place
+from .links import leads_out
+
 FORMAT = 1
 SUFFIX = ".survpgc"
 CASE_FILE = f"case{SUFFIX}"
 _MAX_DOCUMENT = 16 << 20
 _MAX_PATCHES = 5_000_000
 _MAX_ROWS = 5_000
+_MAX_GENES = 500_000
 _AGAIN = "Open the slide and press Run to make it again"
 
 
 class CaseFileError(SurvPGCError):
     """A case file is damaged or not one."""
+
+
+class MissingSlideError(SlideError):
+    """The slide of a case is not where it should be: the person may know."""
 
 
 @dataclass(frozen=True)
@@ -54,8 +62,8 @@ class SavedCase:
 
     Attributes
     ----------
-    slide : path as it was; ``fingerprint`` tells whether a file is that slide.   mpp : given by a person, or None.
-    bundle : folder of the model as it was, and ``bundle_fingerprint``.
+    slide : its place, found or not; ``fingerprint`` tells whether a file is that slide.   mpp : given by a person, or None.
+    bundle : folder of the model, found or not, and ``bundle_fingerprint``.
     features : embedded, or read from ``features_paths``; None when such a file is gone (no what-if then). Of all slides
         of the patient where the prediction is theirs together; ``slide`` is the one that is shown.
     prediction : without its state.   settings : how it was looked at (map, colors ...).
@@ -111,7 +119,7 @@ def load_case(path: Path, *, features: bool = True) -> SavedCase:
         raise
     except FileNotFoundError as error:
         raise CaseFileError(f"There is no file {path}", "Check the name and the folder") from error
-    except (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError, SurvPGCError) as error:
+    except (OSError, RuntimeError, LookupError, ValueError, TypeError, AttributeError, SurvPGCError) as error:
         if reason := unreachable(error):
             raise CaseFileError(
                 f"{path} cannot be read ({reason})", "Check its drive and that you may read it"
@@ -120,18 +128,16 @@ def load_case(path: Path, *, features: bool = True) -> SavedCase:
 
 
 def find_case_slide(case: SavedCase, path: Path) -> Path:
-    """Return where the slide of the case file ``path`` is: at its old place, or beside the case file.
+    """Return where the slide of the case file ``path`` is: at its place, beside the case file, or where it was last.
 
     Raises
     ------
-    SlideError : it is at neither.
+    MissingSlideError : it is at neither.
     """
-    places = [case.slide, path.parent / case.slide.name] if case.slide is not None else []
-    for place in places:
-        if place.exists():
-            return place
+    if case.slide is not None and place_exists(case.slide):
+        return case.slide
     name = case.slide.name if case.slide is not None else "(unnamed)"
-    raise SlideError(
+    raise MissingSlideError(
         f"The slide {name} of the case {path.name} is not at its place any more",
         "Put it beside the case file, or back where it was",
     )
@@ -144,15 +150,16 @@ _ARRAYS = ("hazards", "survival", "fold_hazards", "fold_survival", "fold_risks",
 
 def _write(case: SavedCase, file: h5py.File, folder: Path, features_paths: Sequence[Path]) -> None:
     prediction = case.prediction
-    names = [_relative(place, folder) for place in features_paths]
+    path = folder / CASE_FILE  # where it will lie: places are said relative to it
+    names = [said_place(p, path, _key(case.fingerprint, i)) for i, p in enumerate(features_paths)]
     document = {
         "format": FORMAT,
         "name": case.name,
-        "slide": str(case.slide) if case.slide else None,
+        "slide": said_place(case.slide, path, case.fingerprint) if case.slide else None,
         "fingerprint": case.fingerprint,
         "mpp": case.mpp,
         "record": dataclasses.asdict(case.record),
-        "bundle": str(case.bundle),
+        "bundle": said_place(case.bundle, path, case.bundle_fingerprint),
         "bundle_fingerprint": case.bundle_fingerprint,
         "features": names[0] if len(names) == 1 else names or None,
         "slides": [_part_document(part) for part in case.features.parts] if case.features else [],
@@ -197,11 +204,9 @@ def _write(case: SavedCase, file: h5py.File, folder: Path, features_paths: Seque
         _write_features(case.features, file.create_group("features"))
 
 
-def _relative(place: Path, folder: Path) -> str:
-    try:
-        return os.path.relpath(place, folder)
-    except ValueError:  # Windows: another drive
-        return str(place.resolve())
+def _key(fingerprint: str, number: int) -> str:
+    """Return the key of the feature file of a slide."""
+    return f"{fingerprint} features {number}"
 
 
 def _part_document(part: SlidePart) -> dict[str, Any]:
@@ -240,20 +245,23 @@ def _read(file: h5py.File, path: Path, with_features: bool) -> SavedCase:
         raise CaseFileError(f"{path.name} is not a case file", "Choose a file saved with Case > Save")
     if int(file.attrs["survpgc_case"]) > FORMAT:
         raise CaseFileError(f"{path.name} was written by a newer version", "Update napari-survpgc")
+    if leads_out(file):
+        raise CaseFileError(f"{path.name} points to other files and was not opened", _AGAIN)
     text = file["document"][()]
     if len(text) > _MAX_DOCUMENT:
         raise CaseFileError(f"{path.name} is not a readable case file", _AGAIN)
     document = json.loads(text)
     features = _features(file, document, path) if with_features else None
-    slide = document["slide"]
+    slide, fingerprint = document["slide"], str(document["fingerprint"])
+    model = str(document["bundle_fingerprint"])
     return SavedCase(
-        slide=Path(slide) if slide else None,
-        fingerprint=str(document["fingerprint"]),
+        slide=place_of(str(slide), path, fingerprint) if slide else None,
+        fingerprint=fingerprint,
         mpp=None if document["mpp"] is None else float(document["mpp"]),
         record=parse_record(document["record"]),
         profile=_profile(file),
-        bundle=Path(document["bundle"]),
-        bundle_fingerprint=str(document["bundle_fingerprint"]),
+        bundle=place_of(str(document["bundle"]), path, model),
+        bundle_fingerprint=model,
         tissue=_tissue(file),
         features=features,
         prediction=_prediction(file["prediction"], document["prediction"], path),
@@ -308,6 +316,8 @@ def _profile(file: h5py.File) -> ExpressionProfile | None:
     if "expression" not in file:
         return None
     group = file["expression"]
+    if max(group["genes"].size, group["values"].size) > _MAX_GENES:
+        raise ValueError("too many genes")
     genes = [g.decode("utf-8") for g in group["genes"][()]]
     return ExpressionProfile(
         values=dict(zip(genes, (float(v) for v in group["values"][()]), strict=True)),
@@ -354,7 +364,9 @@ def _parts(document: Mapping[str, Any], coords: NDArray[np.int32], path: Path) -
 def _features(file: h5py.File, document: Mapping[str, Any], path: Path) -> PatchFeatures | None:
     if document["features"] is not None:
         named = document["features"]
-        places = [path.parent / str(name) for name in (named if isinstance(named, list) else [named])]
+        said = [str(name) for name in (named if isinstance(named, list) else [named])]
+        key = str(document["fingerprint"])
+        places = [place_of(name, path, _key(key, i)) for i, name in enumerate(said)]
         try:
             bag = join_slides([read_features(place) for place in places], [place.name for place in places])
         except FeatureError:

@@ -19,7 +19,7 @@ from matplotlib.lines import Line2D
 from matplotlib.text import Text
 from numpy.typing import ArrayLike, NDArray
 
-from napari_survpgc.core.groups import LogRank, kaplan_meier, log_rank, numbers_at_risk
+from napari_survpgc.core.groups import KaplanMeier, LogRank, kaplan_meier, log_rank, numbers_at_risk
 from napari_survpgc.core.types import Attribution, Prediction
 
 CLINIC, GENOMIC, GHOST = "#0072B2", "#D55E00", "#999999"
@@ -255,7 +255,7 @@ def draw_kaplan_meier(axes: Axes, months: ArrayLike, event: ArrayLike, group: Ar
     times, events, groups = np.asarray(months, float), np.asarray(event, int), np.asarray(group)
     for name in (n for n in GROUPS if (groups == n).any()):
         part = groups == name
-        curve = kaplan_meier(times[part], events[part])
+        curve = _steps(kaplan_meier(times[part], events[part]))
         axes.step(
             curve.months, curve.survival, where="post", color=GROUPS[name], label=f"{name} (n={part.sum()})"
         )
@@ -268,6 +268,23 @@ def draw_kaplan_meier(axes: Axes, months: ArrayLike, event: ArrayLike, group: Ar
     axes.set_title(text, fontsize=9, loc="left")
     axes.legend(frameon=False, fontsize=8)
     return test
+
+
+_STEPS = 1500
+
+
+def _steps(curve: KaplanMeier) -> KaplanMeier:
+    """Return the curve without the times at which nothing changes, and of thousands of steps those that can be seen."""
+    changes = np.append(True, np.diff(curve.survival) != 0)
+    changes[-1] = True
+    if changes.sum() > _STEPS:
+        # The last of those that fall into one of so many columns.
+        column = np.floor(curve.months / curve.months[-1] * _STEPS)
+        changes &= np.append(np.diff(column) > 0, True)
+        changes[0] = True
+    return KaplanMeier(
+        curve.months[changes], curve.survival[changes], curve.lower[changes], curve.upper[changes]
+    )
 
 
 def _month_ticks(longest: float) -> NDArray[np.float64]:

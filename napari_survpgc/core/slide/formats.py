@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from napari_survpgc.core.names import file_names
+
 
 @dataclass(frozen=True)
 class SlideFormat:
@@ -53,5 +55,5 @@ def find_slide(folder: Path, slide_id: str) -> Path | None:
     for path in sorted(folder.iterdir()):
         if path.suffix.lower() in SLIDE_SUFFIXES and path.stem == stem:
             return path
-    dicom = folder / stem
-    return dicom if dicom.is_dir() else None
+    folders = (folder / name for name in file_names(stem))
+    return next((dicom for dicom in folders if dicom.is_dir()), None)

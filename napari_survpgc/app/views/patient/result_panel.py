@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import html
 from collections.abc import Callable
 from functools import partial
 
@@ -100,7 +101,7 @@ class ResultPanel(QWidget):
         if shares:
             lines.append(shares)
         self.detail.setText("<br>".join(lines))
-        self.warnings.setText("<br>".join(f"⚠ {w}" for w in shown.warnings))
+        self.warnings.setText("<br>".join(f"⚠ {html.escape(w)}" for w in shown.warnings))
         self.warnings.setVisible(bool(shown.warnings))
         self._fade()
         self._draw()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from pathlib import Path
 
 import numpy as np
@@ -178,7 +179,7 @@ class SlidePanel(QWidget):
                 f"{info.path.name} does not say how large its pixels are. Enter µm per pixel (20x is about 0.5, 40x about"
                 " 0.25): without it the model cannot be run."
             )
-        self.facts.setText(f"<b>{info.path.name}</b><br>{size}, {info.vendor}")
+        self.facts.setText(f"<b>{html.escape(info.path.name)}</b><br>{size}, {html.escape(str(info.vendor))}")
         self._load_minimap()
         self._tissue_buttons()
         self._view_moved()
