@@ -62,6 +62,8 @@ GROUND = {
         "threads",
         "user_folder",
         "survival",
+        "log_rank",
+        "curves",
         "metrics",
         "groups",
     },
