@@ -13,7 +13,7 @@ from napari_survpgc.core.errors import CohortError
 from .evaluation.calibration import calibration_figure
 from .evaluation.comparison import Comparison, compare
 from .evaluation.evaluation import HORIZONS, RESAMPLES, TAU, Evaluation, evaluate
-from .evaluation.stratification import Halves, kaplan_meier_panels
+from .evaluation.stratification import HOW, HOW_PUBLISHED, Halves, kaplan_meier_panels
 from .runs.run_folder import Run, read_run
 from .tables.score_table import band, comparison_frame, number, score
 from .tables.table_writer import Product, Table
@@ -46,7 +46,7 @@ def evaluate_runs(
     runs = [read_run(folder) for folder in folders]
     labels = _labels(runs)
     found = [evaluate(run, horizons=horizons, tau=tau, resamples=resamples, seed=seed) for run in runs]
-    figure, tested = kaplan_meier_panels(list(zip(labels, runs, strict=True)))
+    figure, tested = kaplan_meier_panels(list(zip(labels, runs, strict=True)), horizons)
     compared = [compare(runs[0], other, resamples=resamples, seed=seed) for other in runs[1:]]
     rows = [_cells(*row) for row in zip(labels, found, tested, strict=True)]
     folds = pd.concat([e.frame().assign(run=n) for n, e in zip(labels, found, strict=True)])
@@ -58,7 +58,8 @@ def evaluate_runs(
     columns = ["Run", "Model", "Protocol", "C-index", "95 % interval", "All test patients", "Uno's C", "iAUC"]
     for horizon in horizons:
         columns += [f"AUC {horizon:g} months", "Dead / followed longer"]
-    columns += ["Integrated Brier", "of Kaplan-Meier", "Log-rank p of halves", "Low, high: patients (deaths)"]
+    columns += ["Integrated Brier", "of Kaplan-Meier", "Log-rank p of halves", "Hazard ratio, high to low"]
+    columns += ["Low, high: patients (deaths)"]
     product = Product(
         f"Evaluation of {', '.join(labels)}",
         Table(tuple(columns), tuple(rows), _frame(labels, found, tested)),
@@ -106,7 +107,7 @@ def _cells(label: str, e: Evaluation, h: Halves) -> tuple[str, ...]:
             f"{sum(dead)} ({min(dead)}) / {sum(longer)} ({min(longer)})",
         ]
     sizes = f"{h.size('low')}, {h.size('high')}"
-    return (*cells, score(e.scores["brier"], n), number(_reference(e)), f"{h.p} ({h.method})", sizes)
+    return (*cells, score(e.scores["brier"], n), number(_reference(e)), f"{h.p} ({h.method})", h.ratio, sizes)
 
 
 def _reference(e: Evaluation) -> float:
@@ -133,6 +134,15 @@ def _frame(labels: Sequence[str], found: Sequence[Evaluation], tested: Sequence[
         rows.append(common | {"measure": "c_index_pooled", "mean": e.pooled, **limits})
         rows.append(common | {"measure": "brier_of_kaplan_meier", "mean": _reference(e)})
         rows.append(common | {"measure": "log_rank_p_of_halves", "mean": h.test.p})
+        for name, effect in (
+            ("hazard_ratio_of_halves", h.hazard_ratio),
+            ("rmst_difference_of_halves", h.rmst),
+        ):
+            limits_of = effect.estimate
+            rows.append(
+                common
+                | {"measure": name, "mean": limits_of.value, "lower": limits_of.low, "upper": limits_of.high}
+            )
     return pd.DataFrame(rows)
 
 
@@ -163,9 +173,10 @@ def _notes(
         " n/a, not 0, where a fold has none of either.",
         "Integrated Brier: smaller is better; 'of Kaplan-Meier' is that of the training fold's curve, which knows nothing"
         " of the patient. n/a for a system without hazards.",
-        "Halves: above and below the median risk of the test patients of the same fold; below 20 patients in a half p comes"
-        " from 2,000 permutations.",
+        HOW,
     ]
+    if any(e.run.optimistic for e in found):
+        lines.append(HOW_PUBLISHED)
     if compared:
         lines.append(
             "Comparisons: test patients that both runs have, resampled together; the t-test is corrected for overlapping"

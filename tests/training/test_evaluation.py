@@ -28,7 +28,7 @@ from napari_survpgc.training.evaluation.bootstrap import (
 )
 from napari_survpgc.training.evaluation.calibration import calibration
 from napari_survpgc.training.evaluation.comparison import compare
-from napari_survpgc.training.evaluation.stratification import halves
+from napari_survpgc.training.evaluation.stratification import compare_halves, halves
 from napari_survpgc.training.runs.run_folder import Run, read_run
 from napari_survpgc.training.tables.table_writer import OPTIMISTIC
 
@@ -223,14 +223,32 @@ def test_calibration_groups_hold_everyone_once(run: Run) -> None:
     assert all(np.isnan(g.observed) for g in late)
 
 
-def test_halves_are_cut_within_each_fold(run: Run) -> None:
-    table = halves(run)
-    counts = table.groupby(["fold", "group"]).size()
-    assert counts.to_dict() == {(0, "high"): 30, (0, "low"): 30, (1, "high"): 30, (1, "low"): 30}
-    for _, part in table.groupby("fold"):
-        assert (
-            part.loc[part["group"] == "high", "risk"].min() > part.loc[part["group"] == "low", "risk"].max()
-        )
+def test_halves_are_cut_at_the_median_of_the_training_fold(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run")
+    path = folder / "folds" / "0" / "predictions.csv"
+    table = pd.read_csv(path)
+    table.loc[table["split"] == "test", "risk"] += 1.0
+    table.to_csv(path, index=False)
+    run = read_run(folder)
+    found = halves(run)
+    for fold in run.folds:
+        part = found[found["fold"] == fold.number]
+        assert ((part["group"] == "high") == (part["risk"] > fold.train["risk"].median())).all()
+    assert (found[found["fold"] == 0]["group"] == "high").mean() > 0.6  # not at their own median
+
+
+def test_the_halves_are_tested_by_fold_with_their_hazard_ratio(run: Run) -> None:
+    table, found = compare_halves(run)
+    assert found.test.method == "log-rank by fold, corrected for cross-validation"
+    assert found.test.inflation == pytest.approx(1 + 2 / np.pi, rel=0.05)
+    assert (
+        found.hazard_ratio.estimate.low < found.hazard_ratio.estimate.value < found.hazard_ratio.estimate.high
+    )
+    frame = found.frame()
+    medians = frame[frame["measure"] == "median_months"].set_index("group")["value"]
+    assert medians["low"] > medians["high"]
+    assert found.rmst.estimate.value < 0
+    assert (table["group"] == "high").sum() == found.test.sizes["high"]
 
 
 def test_fold_models_on_other_scales_do_not_spoil_the_pooled_c_index(tmp_path: Path) -> None:
