@@ -38,6 +38,7 @@ from napari_survpgc.core.types import CLINICAL_FIELDS, ProgressCallback
 from .data.dataset import Dataset, load_dataset
 from .fitting.fold import FoldResult, check_folds, finish_fold, read_fold, split_fold, usable_bins
 from .runs.record import FOLD_FILE, ExpressionFacts, RunRecord, write_run_record
+from .runs.run_folder import percentiles_within_folds
 from .settings import Settings, same_settings, settings_toml
 from .systems import build_system
 from .systems.base import System
@@ -52,7 +53,8 @@ class RunSummary:
 
     Attributes
     ----------
-    c_index : by fold; NaN where no two test patients can be compared.   pooled : C-index over the test patients of all folds together.
+    c_index : by fold; NaN where no two test patients can be compared.   pooled : C-index of the test patients of all folds
+        together, risks as percentiles within their fold, as in `survpgc evaluate`.
     left_out : patients without a wanted modality -> reason.   notes : on how the data were read.
     """
 
@@ -75,7 +77,8 @@ class RunSummary:
         lines = [
             f"{self.model}: C-index {np.nanmean(self.c_index):.3f} +- {np.nanstd(self.c_index):.3f}"
             f" over {len(self.c_index)} folds{mark}",
-            f"  by fold: {folds}; all test patients together: {self.pooled:.3f}",
+            f"  by fold: {folds}; all test patients together (percentiles within their fold):"
+            f" {self.pooled:.3f}",
         ]
         if self.left_out:
             reasons = sorted(set(self.left_out.values()))
@@ -283,7 +286,7 @@ def _summarize(
     predictions = pd.concat([r.predictions for r in results], ignore_index=True)
     test = predictions[predictions["split"] == "test"].drop_duplicates("case_id")
     scores = tuple(r.test_c_index for r in results)
-    pooled = c_index(test["survival_months"], test["event"], test["risk"])
+    pooled = c_index(test["survival_months"], test["event"], percentiles_within_folds(test))
     records = [cohort.records[case] for case in data.cases]
     vocabulary = {
         name: tuple(sorted({str(v) for r in records if (v := getattr(r, name)) is not None}))

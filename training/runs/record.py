@@ -51,7 +51,8 @@ class RunRecord:
     model, model_config : name and what all folds have in common.   encoders : by modality.   clip : of z-scores.
     protocol : "honest", or "published" (chosen on the test folds: optimistic).
     folds : numbers.   edges : (n_bins + 1,) months each fold.   epochs_kept : 0 for systems without epochs.
-    c_index : by fold, of its test patients; None where no two can be compared.   c_index_pooled : of all of them.
+    c_index : by fold, of its test patients; None where no two can be compared.   c_index_pooled : of all of
+        them, risks as percentiles within their fold (raw risks before version 0.3).
     left_out : patient -> what they lack.   vocabulary : clinical field -> values.   optional : modalities that the
         model was trained to go without.
     expression, notes : None for models of z-scores.

@@ -80,6 +80,14 @@ class Run:
         return table[~table.index.duplicated()]
 
 
+def percentiles_within_folds(table: pd.DataFrame) -> pd.Series:
+    """Return 100 * rank of the risk within the fold / patients, for a table with ``fold`` and ``risk``.
+
+    The risks of two fold models are not on one scale: only their ranks can be looked at together.
+    """
+    return table.groupby("fold")["risk"].rank(pct=True) * 100
+
+
 def read_run(folder: Path) -> Run:
     """Read the predictions of a finished run.
 

@@ -80,6 +80,7 @@ class Plan:
     ----------
     common, by_system : settings of the user for all systems, and for one.   given : those of the command line.
     systems : the only ones to run; None for all.   slides : folder of the slide files (Fig. 4).
+    colors : of the maps of Fig. 4.
     """
 
     cohort: Cohort
@@ -90,6 +91,7 @@ class Plan:
     given: Mapping[str, Any]
     systems: tuple[str, ...] | None = None
     slides: Path | None = None
+    colors: str = "cividis"
     progress: ProgressCallback | None = None
 
     @property
