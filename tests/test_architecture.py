@@ -64,6 +64,7 @@ GROUND = {
         "survival",
         "log_rank",
         "curves",
+        "calibration",
         "metrics",
         "groups",
     },

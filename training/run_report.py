@@ -10,9 +10,11 @@ import pandas as pd
 
 from napari_survpgc.core.errors import CohortError
 
-from .evaluation.calibration import calibration_figure
+from .evaluation.added_value import added_values
+from .evaluation.calibration import RunCalibration, calibration_figure, run_calibration
 from .evaluation.comparison import Comparison, compare
 from .evaluation.evaluation import HORIZONS, RESAMPLES, TAU, Evaluation, evaluate
+from .evaluation.scores import score_rows, scores_frame
 from .evaluation.stratification import HOW, HOW_PUBLISHED, Halves, kaplan_meier_panels
 from .runs.run_folder import Run, read_run
 from .tables.score_table import band, comparison_frame, number, score
@@ -52,9 +54,16 @@ def evaluate_runs(
     folds = pd.concat([e.frame().assign(run=n) for n, e in zip(labels, found, strict=True)])
     pairs = comparison_frame({str(k): c for k, c in enumerate(compared)}).assign(a=labels[0], b=labels[1:])
     figures = {"": figure}
-    calibrated = calibration_figure(list(zip(labels, runs, strict=True)), horizons)
+    truths = [run_calibration(run, horizons) for run in runs]
+    calibrated = calibration_figure([(n, c) for n, c in zip(labels, truths, strict=True) if c], horizons)
     if calibrated is not None:
         figures["calibration"] = calibrated
+    added, record_notes = added_values(labels, runs, horizons, resamples, seed)
+    if added.figure is not None:
+        figures["decision"] = added.figure
+    scores = []
+    for label, e, h, c in zip(labels, found, tested, truths, strict=True):
+        scores += score_rows(label, e, h, c)
     columns = ["Run", "Model", "Protocol", "C-index", "95 % interval", "All test patients", "Uno's C", "iAUC"]
     for horizon in horizons:
         columns += [f"AUC {horizon:g} months", "Dead / followed longer"]
@@ -63,9 +72,14 @@ def evaluate_runs(
     product = Product(
         f"Evaluation of {', '.join(labels)}",
         Table(tuple(columns), tuple(rows), _frame(labels, found, tested)),
-        tuple(_notes(labels, found, tested, compared, resamples, tau)),
+        (
+            *_notes(labels, found, tested, compared, resamples, tau),
+            *_calibration_notes(labels, truths),
+            *record_notes,
+        ),
         figures,
-        {"folds": folds, "comparisons": pairs},
+        {"folds": folds, "comparisons": pairs, **added.frames},
+        {"scores.csv": scores_frame([*scores, *added.rows])},
     )
     return product, any(run.optimistic for run in runs)
 
@@ -181,5 +195,28 @@ def _notes(
         lines.append(
             "Comparisons: test patients that both runs have, resampled together; the t-test is corrected for overlapping"
             " training folds (Nadeau & Bengio 2003). By fold in the CSV of the comparisons."
+        )
+    return lines
+
+
+def _calibration_notes(labels: Sequence[str], truths: Sequence[RunCalibration | None]) -> list[str]:
+    """Sentences on how true the predicted survival is; none without hazards."""
+    lines = []
+    for label, c in zip(labels, truths, strict=True):
+        if c is None:
+            continue
+        parts = [
+            f"{one.months:g} months: observed/expected deaths {one.observed_to_expected.text()}, slope {one.slope.text()},"
+            f" 1-calibration p {number(one.p)}, Brier {number(before)} (recalibrated {number(after)})"
+            for one, before, after in zip(c.before, c.brier_before, c.brier_after, strict=True)
+        ]
+        lines.append(
+            f"Calibration of {label}: {'; '.join(parts)}; D-calibration p {number(c.d_calibration)}."
+        )
+    if lines:
+        lines.append(
+            "Observed/expected 1, slope 1 and p above .05 speak for true predictions; a slope below 1: too extreme."
+            " Recalibrated: logistic at each time, learned from the other folds' test patients, so that its benefit is not"
+            " flattered; a bundle of the run carries the one learned from all of them."
         )
     return lines

@@ -145,7 +145,7 @@ def kaplan_meier_panels(
         draw_curves(axes, *columns)
         draw_at_risk(below, *columns)
         p = how.test.reason or f"p = {how.p} (by fold, corrected)"
-        ratio = "" if how.hazard_ratio.reason else f", HR {how.ratio}"
+        ratio = "" if how.hazard_ratio.reason else f"\nHR {how.ratio}"
         axes.set_title(f"{label}\n{p}{ratio}", fontsize=7.5, loc="left")
         for one in (axes, below):
             one.tick_params(labelsize=7)

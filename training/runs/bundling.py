@@ -11,13 +11,16 @@ import safetensors.torch
 from napari_survpgc.core.bundle.bundle import Bundle
 from napari_survpgc.core.bundle.config import BundleConfig
 from napari_survpgc.core.bundle.write import write_bundle
+from napari_survpgc.core.calibration import Recalibration
 from napari_survpgc.core.errors import BundleError
 from napari_survpgc.core.features.drift import PROFILE_FILE, FeatureProfile, parse_profile
 from napari_survpgc.core.genomics.gene_sets import read_gmt
 from napari_survpgc.core.genomics.normalize import GeneReference
 from napari_survpgc.core.models import MODELS
 
+from .recalibration import learn_recalibration
 from .record import RUN_FILE, read_fold_record, read_run_record
+from .run_folder import read_run
 
 _REPORTED = ("protocol", "c_index", "c_index_pooled", "epochs_kept", "n_patients", "n_events")
 
@@ -91,7 +94,14 @@ def make_bundle(run: Path, out: Path, *, name: str | None = None) -> Bundle:
         gene_sets=read_gmt(run / "gene_sets.gmt") if (run / "gene_sets.gmt").is_file() else (),
         templates=run / "templates.toml" if (run / "templates.toml").is_file() else None,
         feature_profile=_profile(run, config),
+        recalibration=_recalibration(run),
     )
+
+
+def _recalibration(run: Path) -> Recalibration | None:
+    """Learn it from the held-out predictions; none where the epoch was chosen on the test patients."""
+    finished = read_run(run)
+    return None if finished.optimistic else learn_recalibration(finished)
 
 
 def _profile(run: Path, config: BundleConfig) -> FeatureProfile | None:

@@ -9,6 +9,7 @@ Layout (contract)::
     gene_sets.gmt        optional: the gene sets whose tokens the model was trained on
     templates.toml       optional: the wording of the clinical sentences
     feature_profile.safetensors  optional: mean, sd and distances of the training slides' features
+    recalibration.json   optional: what makes the survival of the models true, learned from held-out predictions
 
 A bundle is untrusted input: nothing in it is unpickled, every file is checked against its size and SHA-256.
 """
@@ -29,6 +30,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from napari_survpgc.core import documents
+from napari_survpgc.core.calibration import Recalibration, parse_recalibration
 from napari_survpgc.core.errors import BundleError
 from napari_survpgc.core.features.drift import PROFILE_FILE as _PROFILE
 from napari_survpgc.core.features.drift import FeatureProfile, parse_profile
@@ -46,6 +48,7 @@ if TYPE_CHECKING:
 from .config import BundleConfig, config_from_json
 
 FORMAT = 1
+RECALIBRATION_FILE = "recalibration.json"
 MAX_JSON_BYTES = 4 << 20
 MAX_WEIGHT_BYTES = 4 << 30
 _FOLD_FILE = re.compile(r"fold_(\d+)\.safetensors")
@@ -73,6 +76,8 @@ class Bundle:
     gene_reference : None for a model without genes.   gene_sets : () for a model without gene sets.
     templates : path of the wording, or None.
     feature_profile : the training slides' features, to tell a slide unlike them; None when not known.
+    recalibration : from the models' survival to true survival at some times, see
+        :func:`napari_survpgc.core.calibration.recalibrated`; None where a bundle has none.
     """
 
     path: Path
@@ -86,6 +91,7 @@ class Bundle:
     gene_sets: tuple[GeneSet, ...]
     templates: Path | None = None
     feature_profile: FeatureProfile | None = None
+    recalibration: Recalibration | None = None
 
     @cached_property
     def risk_cuts(self) -> tuple[float, float]:
@@ -196,6 +202,16 @@ def load_bundle(folder: Path | str) -> Bundle:
     profile = None
     if _PROFILE in hashes:
         profile = _read_profile(_read_checked(folder, _PROFILE, hashes, MAX_JSON_BYTES * 16), config, folder)
+    recalibration = None
+    if RECALIBRATION_FILE in hashes:
+        try:
+            recalibration = parse_recalibration(
+                _read_checked(folder, RECALIBRATION_FILE, hashes, MAX_JSON_BYTES)
+            )
+        except ValueError as error:
+            raise BundleError(
+                f"{RECALIBRATION_FILE} of bundle {folder.name} is damaged ({error})", _RETRAIN
+            ) from error
     return Bundle(
         path=folder,
         config=config,
@@ -208,6 +224,7 @@ def load_bundle(folder: Path | str) -> Bundle:
         gene_sets=gene_sets,
         templates=templates,
         feature_profile=profile,
+        recalibration=recalibration,
     )
 
 
