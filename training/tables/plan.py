@@ -54,6 +54,7 @@ MULTIMODAL = (
     PaperSystem("survpath", "SurvPath", "Multimodal"),
     PaperSystem("survpgc", "SurvPGC", "Multimodal"),
     PaperSystem("survpgc_gene_sets", "SurvPGC on gene sets (not in the paper)", "Multimodal"),
+    PaperSystem("cox_multimodal", "Cox on all three (not in the paper)", "Multimodal"),
 )
 
 

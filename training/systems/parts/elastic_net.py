@@ -211,6 +211,16 @@ class ElasticNet:
     scores: NDArray[np.float64]
 
 
+def inner_parts(event: NDArray[np.int64], count: int, seed: int) -> NDArray[np.int64]:
+    """Return (n,) numbers of inner folds, with as many deaths in each as can be."""
+    rng = np.random.default_rng(seed)
+    order = rng.permutation(len(event))
+    order = order[np.argsort(event[order], kind="stable")]
+    parts = np.zeros(len(event), np.int64)
+    parts[order] = np.arange(len(event)) % count
+    return parts
+
+
 def fit_cross_validated(
     x: NDArray[np.float64],
     months: NDArray[np.float64],
