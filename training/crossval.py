@@ -173,6 +173,7 @@ def fit_fold(
     sweep(out)
     with writing(out):
         out.mkdir(parents=True, exist_ok=True)
+    data = data.scaled((*split.train, *split.inner), progress)
     model = system.fit(data, split, config, out, progress)
     result = finish_fold(data, split, model, out)
     (out / "checkpoint.pt").unlink(missing_ok=True)

@@ -40,6 +40,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--slides", type=Path, metavar="DIR", help="slide files for fig4 (default: COHORT/slides)"
     )
     parser.add_argument(
+        "--scaling",
+        choices=("fold", "cohort"),
+        help="genes against the training patients of the fold (default), or against the whole cohort as published",
+    )
+    parser.add_argument(
         "--colors",
         choices=("cividis", "red-blue"),
         default="cividis",
@@ -68,6 +73,7 @@ def run(options: argparse.Namespace) -> int:
             colors=options.colors,
             progress=progress,
             protocol=options.protocol,
+            scaling=options.scaling,
             seed=options.seed,
             epochs=options.epochs,
             device=options.device,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +17,7 @@ from napari_survpgc.core.calibration import Recalibration
 from napari_survpgc.core.errors import BundleError
 from napari_survpgc.core.features.drift import PROFILE_FILE, FeatureProfile, parse_profile
 from napari_survpgc.core.genomics.gene_sets import read_gmt
-from napari_survpgc.core.genomics.normalize import GeneReference
+from napari_survpgc.core.genomics.normalize import FoldScale, GeneReference
 from napari_survpgc.core.models import MODELS
 
 from .recalibration import learn_recalibration
@@ -66,6 +68,11 @@ def make_bundle(run: Path, out: Path, *, name: str | None = None) -> Bundle:
             genes["sd"].to_numpy(float) if known else None,
             clip=record.clip,
         )
+        if known:
+            reference = replace(reference, folds=_fold_scales(run, record.folds, reference.genes))
+    totals = tuple(fold.reference_total for fold in folds if fold.reference_total is not None)
+    if reference is not None and len(totals) == len(folds):
+        reference = replace(reference, folds=tuple(FoldScale(np.zeros(0), np.zeros(0), t) for t in totals))
     expression = record.expression
     config = BundleConfig(
         name=name or f"{record.cohort} {record.model}",
@@ -83,6 +90,7 @@ def make_bundle(run: Path, out: Path, *, name: str | None = None) -> Bundle:
         expression_scale=expression.scale if expression else None,
         demonstration=record.simulated,
         optional=record.optional,
+        fold_totals=totals,
         clinical_encodings=tuple(fold.clinical_encoding for fold in folds if fold.clinical_encoding),
     )
     return write_bundle(
@@ -96,6 +104,24 @@ def make_bundle(run: Path, out: Path, *, name: str | None = None) -> Bundle:
         feature_profile=_profile(run, config),
         recalibration=_recalibration(run),
     )
+
+
+def _fold_scales(run: Path, folds: Sequence[int], genes: Sequence[str]) -> tuple[FoldScale, ...]:
+    """Read each fold's mean and sd of the genes; () of a run whose folds share those of the cohort."""
+    paths = [run / "folds" / str(fold) / "genes.csv" for fold in folds]
+    if not any(path.is_file() for path in paths):
+        return ()
+    scales = []
+    for path in paths:
+        try:
+            table = pd.read_csv(path, keep_default_na=False)
+            same = tuple(table["gene"]) == tuple(genes)
+            scales.append(FoldScale(table["mean"].to_numpy(float), table["sd"].to_numpy(float)))
+        except (OSError, ValueError, KeyError) as error:
+            raise BundleError(f"{path} is missing or damaged", "Train again into a new folder") from error
+        if not same:
+            raise BundleError(f"{path} has other genes than its run", "Train again into a new folder")
+    return tuple(scales)
 
 
 def _recalibration(run: Path) -> Recalibration | None:

@@ -86,7 +86,7 @@ class RunRecord:
     finished: bool = True
 
 
-@documents.leaves_out("clinical_encoding")
+@documents.leaves_out("clinical_encoding", "reference_total")
 @dataclass(frozen=True)
 class FoldRecord:
     """A finished fold.
@@ -96,12 +96,15 @@ class FoldRecord:
     edges : (n_bins + 1,) months, from the deaths of the training fold.   epoch : the one whose weights were kept.
     test_c_index : None where no two test patients can be compared.
     clinical_encoding : of systems that read the record as numbers.
+    reference_total : of the training patients, for a gene encoder that reads expression itself; None where it is that of
+        the whole cohort. Mean and sd of z-scores are in the fold's genes.csv.
     """
 
     edges: tuple[float, ...]
     epoch: int = 0
     test_c_index: float | None = None
     clinical_encoding: ClinicalEncoding | None = None
+    reference_total: float | None = None
 
     def __post_init__(self) -> None:
         if not rising(self.edges):

@@ -36,7 +36,7 @@ from napari_survpgc.core.features.drift import PROFILE_FILE as _PROFILE
 from napari_survpgc.core.features.drift import FeatureProfile, parse_profile
 from napari_survpgc.core.files import read_bytes, sweep
 from napari_survpgc.core.genomics.gene_sets import composition, read_gmt
-from napari_survpgc.core.genomics.normalize import GeneReference
+from napari_survpgc.core.genomics.normalize import FoldScale, GeneReference
 from napari_survpgc.core.groups import thirds
 from napari_survpgc.core.types import GeneSet
 
@@ -48,6 +48,8 @@ if TYPE_CHECKING:
 from .config import BundleConfig, config_from_json
 
 FORMAT = 1
+FORMAT_FOLDS = 2
+"""Of bundles whose fold models each have a scale of the genes, which earlier versions would not notice."""
 RECALIBRATION_FILE = "recalibration.json"
 MAX_JSON_BYTES = 4 << 20
 MAX_WEIGHT_BYTES = 4 << 30
@@ -162,9 +164,9 @@ def load_bundle(folder: Path | str) -> Bundle:
     raw = read_bytes(manifest, MAX_JSON_BYTES, BundleError, _RETRAIN, "a bundle")
     try:
         document = documents.parse(raw)
-        if isinstance(document, dict) and document.get("format") != FORMAT:
+        if isinstance(document, dict) and document.get("format") not in (FORMAT, FORMAT_FOLDS):
             raise BundleError(
-                f"{folder.name} has bundle format {document.get('format')!r}, this program reads format {FORMAT}",
+                f"{folder.name} has bundle format {document.get('format')!r}, this program reads {FORMAT} and {FORMAT_FOLDS}",
                 "Update napari-survpgc, or make the bundle again",
             )
         head = documents.structure(document, _Head)
@@ -190,7 +192,9 @@ def load_bundle(folder: Path | str) -> Bundle:
     reference = _read_table(folder, "reference.csv", hashes, ("risk", "survival_months", "event"))
     gene_reference = None
     if "genes.csv" in hashes:
-        gene_reference = _gene_reference(_read_table(folder, "genes.csv", hashes, ("gene",)), config, folder)
+        gene_reference = _gene_reference(
+            _read_table(folder, "genes.csv", hashes, ("gene",)), config, folder, len(folds)
+        )
     gene_sets: tuple[GeneSet, ...] = ()
     if "gene_sets.gmt" in hashes:
         _read_checked(folder, "gene_sets.gmt", hashes, MAX_JSON_BYTES * 16)
@@ -262,7 +266,7 @@ def _read_table(
     return table
 
 
-def _gene_reference(table: pd.DataFrame, config: BundleConfig, folder: Path) -> GeneReference:
+def _gene_reference(table: pd.DataFrame, config: BundleConfig, folder: Path, n_folds: int) -> GeneReference:
     mean: NDArray[np.float64] | None = None
     sd: NDArray[np.float64] | None = None
     if {"mean", "sd"} <= set(table.columns):
@@ -271,7 +275,27 @@ def _gene_reference(table: pd.DataFrame, config: BundleConfig, folder: Path) -> 
             raise BundleError(f"genes.csv of bundle {folder.name} has an unusable mean or sd", _RETRAIN)
     elif config.expression_scale is not None:
         raise BundleError(f"genes.csv of bundle {folder.name} lacks mean and sd", _RETRAIN)
+    scales = []
+    for fold in range(n_folds):
+        names = (f"mean_{fold}", f"sd_{fold}")
+        if not set(names) <= set(table.columns):
+            continue
+        own_mean, own_sd = (table[name].to_numpy(float) for name in names)
+        if mean is None or not (
+            np.isfinite(own_mean).all() and np.isfinite(own_sd).all() and (own_sd > 0).all()
+        ):
+            raise BundleError(
+                f"genes.csv of bundle {folder.name} has an unusable {names[0]} or {names[1]}", _RETRAIN
+            )
+        scales.append(FoldScale(own_mean, own_sd))
+    if config.fold_totals:
+        scales = [FoldScale(np.zeros(0), np.zeros(0), total) for total in config.fold_totals]
+    if len(scales) not in (0, n_folds):
+        raise BundleError(
+            f"Bundle {folder.name} has {len(scales)} scales of the genes for {n_folds} fold models", _RETRAIN
+        )
     return GeneReference(
+        folds=tuple(scales),
         genes=tuple(str(g) for g in table["gene"]),
         mean=mean,
         sd=sd,

@@ -24,7 +24,7 @@ from napari_survpgc.core.types import GeneSet
 if TYPE_CHECKING:
     import torch
 
-from .bundle import FORMAT, RECALIBRATION_FILE, Bundle, load_bundle
+from .bundle import FORMAT, FORMAT_FOLDS, RECALIBRATION_FILE, Bundle, load_bundle
 from .config import BundleConfig, config_to_json
 
 
@@ -75,6 +75,12 @@ def write_bundle(
         if recalibration is not None:
             write_text(place / RECALIBRATION_FILE, documents.dump(recalibration))
         hashes = {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(place.iterdir())}
-        document = {"format": FORMAT, "version": __version__, **config_to_json(config), "files": hashes}
+        of_folds = gene_reference is not None and gene_reference.folds
+        document = {
+            "format": FORMAT_FOLDS if of_folds else FORMAT,
+            "version": __version__,
+            **config_to_json(config),
+            "files": hashes,
+        }
         write_text(place / "bundle.json", documents.dump(document, sort_keys=True))
     return load_bundle(out)
