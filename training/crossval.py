@@ -40,7 +40,7 @@ from .data.dataset import Dataset, load_dataset
 from .fitting.fold import FoldResult, check_folds, finish_fold, read_fold, split_fold, usable_bins
 from .runs.record import FOLD_FILE, ExpressionFacts, RunRecord, write_run_record
 from .runs.run_folder import SUBGROUP_FILE, percentiles_within_folds
-from .settings import Settings, same_settings, settings_toml
+from .settings import Settings, going_on, same_settings, settings_toml
 from .systems import build_system
 from .systems.base import System
 
@@ -105,9 +105,11 @@ def train(
     """
     if settings.endpoint != "survival" and cohort.endpoint != settings.endpoint:
         cohort = read_cohort(cohort.path, endpoint=settings.endpoint)
+    kept = out / "settings.toml"
+    if kept.is_file():
+        settings = going_on(settings, kept)
     system = build_system(settings)
     text = settings_toml(settings)
-    kept = out / "settings.toml"
     if kept.is_file() and not same_settings(kept, text):
         raise CohortError(f"{out} holds a run with other settings", "Choose a new --out folder")
     if not kept.is_file() and out.is_dir() and any(out.iterdir()):

@@ -213,6 +213,14 @@ def settings_toml(settings: Settings) -> str:
     return tomli_w.dumps(_said(dataclasses.asdict(settings)))
 
 
+def going_on(settings: Settings, path: Path) -> Settings:
+    """Return the settings for going on with a run: what its version had no word for stays as that version did it."""
+    said = read_toml(path)
+    return dataclasses.replace(
+        settings, **{name: value for name, value in BEFORE.items() if name not in said}
+    )
+
+
 def same_settings(path: Path, text: str) -> bool:
     """Whether a run's file says what :func:`settings_toml` does, be it in the words of another version."""
     return {**BEFORE, **read_toml(path)} == tomllib.loads(text)

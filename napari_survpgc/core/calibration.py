@@ -21,6 +21,8 @@ from .metrics import censoring_survival
 _Z = 1.959963984540054
 _EDGE = 1e-6
 _LEAST_DEATHS = 5
+_LEAST_TAUGHT = 20
+"""Deaths, and patients followed longer, from which two numbers a time can be learned."""
 _STEPS = 50
 
 
@@ -305,7 +307,7 @@ def fit_recalibration(
 
     Returns
     -------
-    None where at no time at least 5 patients had died and 5 were followed longer; such times are left out.
+    None where at no time at least 20 patients had died and 20 were followed longer; such times are left out.
     """
     if method not in METHODS:
         raise ValueError(f"method must be one of {', '.join(METHODS)}, not {method}")
@@ -314,7 +316,7 @@ def fit_recalibration(
     found = []
     for k, horizon in enumerate(at):
         early, longer = events & (times <= horizon), times > horizon
-        if early.sum() < _LEAST_DEATHS or longer.sum() < _LEAST_DEATHS:
+        if early.sum() < _LEAST_TAUGHT or longer.sum() < _LEAST_TAUGHT:
             continue
         weight = censoring_weights(times, events, horizon)
         used = weight > 0
