@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from napari_survpgc.core.cells import csv_text, restored_frame
 from napari_survpgc.core.cohort.cohort import Fold
 from napari_survpgc.core.errors import CohortError
 from napari_survpgc.core.files import write_bytes, write_table, write_text
+from napari_survpgc.core.genomics.normalize import write_genes
 from napari_survpgc.core.metrics import c_index
 from napari_survpgc.core.survival import TimeBins, cut_bins, risk, survival
 
@@ -192,6 +193,11 @@ def finish_fold(data: Dataset, split: FoldSplit, model: FoldModel, out: Path) ->
         write_log(out / "log.csv", model.log)
     write_table(out / "predictions.csv", predictions)
     record = FoldRecord(split.edges, model.epoch, score if np.isfinite(score) else None)
+    if data.scale is not None and data.gene_reference is not None:
+        record = replace(record, reference_total=data.scale.total)
+        if data.scale.total is None:
+            own = replace(data.gene_reference, mean=data.scale.mean, sd=data.scale.sd)
+            write_genes(own, out / "genes.csv")
     write_fold_record(out, record, model.facts)
     return read_fold(out, split.number)
 

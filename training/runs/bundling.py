@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,15 +15,18 @@ import torch
 from napari_survpgc.core.bundle.bundle import Bundle
 from napari_survpgc.core.bundle.config import BundleConfig
 from napari_survpgc.core.bundle.write import write_bundle
+from napari_survpgc.core.calibration import Recalibration
 from napari_survpgc.core.cells import restored_frame
 from napari_survpgc.core.errors import BundleError
 from napari_survpgc.core.features.drift import PROFILE_FILE, FeatureProfile, parse_profile
 from napari_survpgc.core.files import read_bytes
 from napari_survpgc.core.genomics.gene_sets import read_gmt
-from napari_survpgc.core.genomics.normalize import GeneReference
+from napari_survpgc.core.genomics.normalize import FoldScale, GeneReference
 from napari_survpgc.core.models import MODELS
 
+from .recalibration import learn_recalibration
 from .record import RUN_FILE, read_fold_record, read_run_record
+from .run_folder import read_run
 
 _REPORTED = ("protocol", "c_index", "c_index_pooled", "epochs_kept", "n_patients", "n_events")
 
@@ -74,6 +78,11 @@ def make_bundle(run: Path, out: Path, *, name: str | None = None) -> Bundle:
             genes["sd"].to_numpy(float) if known else None,
             clip=record.clip,
         )
+        if known:
+            reference = replace(reference, folds=_fold_scales(run, record.folds, reference.genes))
+    totals = tuple(fold.reference_total for fold in folds if fold.reference_total is not None)
+    if reference is not None and len(totals) == len(folds):
+        reference = replace(reference, folds=tuple(FoldScale(np.zeros(0), np.zeros(0), t) for t in totals))
     expression = record.expression
     config = BundleConfig(
         name=name or f"{record.cohort} {record.model}",
@@ -91,6 +100,7 @@ def make_bundle(run: Path, out: Path, *, name: str | None = None) -> Bundle:
         expression_scale=expression.scale if expression else None,
         demonstration=record.simulated,
         optional=record.optional,
+        fold_totals=totals,
         clinical_encodings=tuple(fold.clinical_encoding for fold in folds if fold.clinical_encoding),
     )
     return write_bundle(
@@ -102,6 +112,7 @@ def make_bundle(run: Path, out: Path, *, name: str | None = None) -> Bundle:
         gene_sets=read_gmt(run / "gene_sets.gmt") if (run / "gene_sets.gmt").is_file() else (),
         templates=run / "templates.toml" if (run / "templates.toml").is_file() else None,
         feature_profile=_profile(run, config),
+        recalibration=_recalibration(run),
     )
 
 
@@ -128,6 +139,30 @@ def _table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
 def _are_numbers(table: pd.DataFrame, columns: Sequence[str]) -> bool:
     numbers = [column for column in (*columns, "mean", "sd") if column in table.columns and column != "gene"]
     return all(pd.api.types.is_numeric_dtype(table[c]) and table[c].notna().all() for c in numbers)
+
+
+def _fold_scales(run: Path, folds: Sequence[int], genes: Sequence[str]) -> tuple[FoldScale, ...]:
+    """Read each fold's mean and sd of the genes; () of a run whose folds share those of the cohort."""
+    paths = [run / "folds" / str(fold) / "genes.csv" for fold in folds]
+    if not any(path.is_file() for path in paths):
+        return ()
+    scales = []
+    for path in paths:
+        try:
+            table = restored_frame(pd.read_csv(path, keep_default_na=False))
+            same = tuple(table["gene"]) == tuple(genes)
+            scales.append(FoldScale(table["mean"].to_numpy(float), table["sd"].to_numpy(float)))
+        except (OSError, ValueError, KeyError) as error:
+            raise BundleError(f"{path} is missing or damaged", "Train again into a new folder") from error
+        if not same:
+            raise BundleError(f"{path} has other genes than its run", "Train again into a new folder")
+    return tuple(scales)
+
+
+def _recalibration(run: Path) -> Recalibration | None:
+    """Learn it from the held-out predictions; none where the epoch was chosen on the test patients."""
+    finished = read_run(run)
+    return None if finished.optimistic else learn_recalibration(finished)
 
 
 def _profile(run: Path, config: BundleConfig) -> FeatureProfile | None:

@@ -26,7 +26,7 @@ from ..fitting.fold import FoldModel, FoldSplit
 from ..runs.record import read_run_record
 from ..settings import Settings
 from .base import check_options
-from .parts.cox import clinical_table, fit_fold_cox
+from .parts.cox import clinical_table, fit_fold_cox, rarest
 
 OPTIONS = {"penalizer": 0.1, "fields": CLINICAL_FIELDS, "ordinal_stage": True, "run": ""}
 """As of cox_clinic; ``run`` is the folder of the other run, trained on the same folds."""
@@ -71,7 +71,9 @@ class CoxClinicRisk:
                 "Train both on one cohort with one choice of folds",
             )
         records = [data.records[case] for case in split.train]
-        encoding = fit_encoding(records, config["fields"], ordinal_stage=config["ordinal_stage"])
+        encoding = fit_encoding(
+            records, config["fields"], ordinal_stage=config["ordinal_stage"], rarest=rarest(len(records))
+        )
         risk = self._tested
 
         def covariates(cases: Sequence[str]) -> NDArray[np.float64]:

@@ -47,6 +47,7 @@ class Product:
     ----------
     notes : sentences under the table: how it was computed, what it cannot say.
     figures : suffix ("" for the main one) -> figure.   frames : suffix -> further CSV.
+    files : name of its own -> CSV that other programs look for.
     """
 
     title: str
@@ -54,6 +55,7 @@ class Product:
     notes: tuple[str, ...] = ()
     figures: Mapping[str, Figure] = field(default_factory=dict)
     frames: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    files: Mapping[str, pd.DataFrame] = field(default_factory=dict)
 
     def text(self) -> str:
         """Return title and table for a terminal."""
@@ -101,6 +103,7 @@ def write_product(product: Product, name: str, out: Path, *, optimistic: bool) -
     files[f"{name}.html"] = html_page(product, pictures, optimistic).encode()
     files[f"{name}.csv"] = _csv(product.table.frame)
     files |= {f"{name}_{suffix}.csv": _csv(frame) for suffix, frame in product.frames.items()}
+    files |= {file: _csv(frame) for file, frame in product.files.items()}
     with new_set(out, lambda: [Place(file) for file in files]) as made:
         for file, content in files.items():
             write_bytes(made / file, content)

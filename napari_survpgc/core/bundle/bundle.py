@@ -9,6 +9,7 @@ Layout (contract)::
     gene_sets.gmt        optional: the gene sets whose tokens the model was trained on
     templates.toml       optional: the wording of the clinical sentences
     feature_profile.safetensors  optional: mean, sd and distances of the training slides' features
+    recalibration.json   optional: what makes the survival of the models true, learned from held-out predictions
 
 A bundle is untrusted input: nothing in it is unpickled, every file is checked against its size and SHA-256.
 """
@@ -29,13 +30,14 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from napari_survpgc.core import documents
+from napari_survpgc.core.calibration import Recalibration, parse_recalibration
 from napari_survpgc.core.cells import restored_frame
 from napari_survpgc.core.errors import BundleError
 from napari_survpgc.core.features.drift import PROFILE_FILE as _PROFILE
 from napari_survpgc.core.features.drift import FeatureProfile, parse_profile
 from napari_survpgc.core.files import read_bytes, sweep
 from napari_survpgc.core.genomics.gene_sets import composition, read_gmt
-from napari_survpgc.core.genomics.normalize import GeneReference
+from napari_survpgc.core.genomics.normalize import FoldScale, GeneReference
 from napari_survpgc.core.groups import thirds
 from napari_survpgc.core.types import GeneSet
 
@@ -47,6 +49,9 @@ if TYPE_CHECKING:
 from .config import BundleConfig, config_from_json
 
 FORMAT = 1
+FORMAT_FOLDS = 2
+"""Of bundles whose fold models each have a scale of the genes, which earlier versions would not notice."""
+RECALIBRATION_FILE = "recalibration.json"
 MAX_JSON_BYTES = 4 << 20
 MAX_WEIGHT_BYTES = 4 << 30
 _FOLD_FILE = re.compile(r"fold_(\d+)\.safetensors")
@@ -74,6 +79,8 @@ class Bundle:
     gene_reference : None for a model without genes.   gene_sets : () for a model without gene sets.
     templates : path of the wording, or None.
     feature_profile : the training slides' features, to tell a slide unlike them; None when not known.
+    recalibration : from the models' survival to true survival at some times, see
+        :func:`napari_survpgc.core.calibration.recalibrated`; None where a bundle has none.
     """
 
     path: Path
@@ -87,6 +94,7 @@ class Bundle:
     gene_sets: tuple[GeneSet, ...]
     templates: Path | None = None
     feature_profile: FeatureProfile | None = None
+    recalibration: Recalibration | None = None
 
     @cached_property
     def risk_cuts(self) -> tuple[float, float]:
@@ -166,9 +174,9 @@ def _load(folder: Path) -> Bundle:
     raw = read_bytes(manifest, MAX_JSON_BYTES, BundleError, _RETRAIN, "a bundle")
     try:
         document = documents.parse(raw)
-        if isinstance(document, dict) and document.get("format") != FORMAT:
+        if isinstance(document, dict) and document.get("format") not in (FORMAT, FORMAT_FOLDS):
             raise BundleError(
-                f"{folder.name} has bundle format {document.get('format')!r}, this program reads format {FORMAT}",
+                f"{folder.name} has bundle format {document.get('format')!r}, this program reads {FORMAT} and {FORMAT_FOLDS}",
                 "Update napari-survpgc, or make the bundle again",
             )
         head = documents.structure(document, _Head)
@@ -194,7 +202,9 @@ def _load(folder: Path) -> Bundle:
     reference = _read_table(folder, "reference.csv", hashes, ("risk", "survival_months", "event"))
     gene_reference = None
     if "genes.csv" in hashes:
-        gene_reference = _gene_reference(_read_table(folder, "genes.csv", hashes, ("gene",)), config, folder)
+        gene_reference = _gene_reference(
+            _read_table(folder, "genes.csv", hashes, ("gene",)), config, folder, len(folds)
+        )
     gene_sets: tuple[GeneSet, ...] = ()
     if "gene_sets.gmt" in hashes:
         _read_checked(folder, "gene_sets.gmt", hashes, MAX_JSON_BYTES * 16)
@@ -206,6 +216,16 @@ def _load(folder: Path) -> Bundle:
     profile = None
     if _PROFILE in hashes:
         profile = _read_profile(_read_checked(folder, _PROFILE, hashes, MAX_JSON_BYTES * 16), config, folder)
+    recalibration = None
+    if RECALIBRATION_FILE in hashes:
+        try:
+            recalibration = parse_recalibration(
+                _read_checked(folder, RECALIBRATION_FILE, hashes, MAX_JSON_BYTES)
+            )
+        except ValueError as error:
+            raise BundleError(
+                f"{RECALIBRATION_FILE} of bundle {folder.name} is damaged ({error})", _RETRAIN
+            ) from error
     return Bundle(
         path=folder,
         config=config,
@@ -218,6 +238,7 @@ def _load(folder: Path) -> Bundle:
         gene_sets=gene_sets,
         templates=templates,
         feature_profile=profile,
+        recalibration=recalibration,
     )
 
 
@@ -255,7 +276,7 @@ def _read_table(
     return table
 
 
-def _gene_reference(table: pd.DataFrame, config: BundleConfig, folder: Path) -> GeneReference:
+def _gene_reference(table: pd.DataFrame, config: BundleConfig, folder: Path, n_folds: int) -> GeneReference:
     mean: NDArray[np.float64] | None = None
     sd: NDArray[np.float64] | None = None
     if {"mean", "sd"} <= set(table.columns):
@@ -264,7 +285,27 @@ def _gene_reference(table: pd.DataFrame, config: BundleConfig, folder: Path) -> 
             raise BundleError(f"genes.csv of bundle {folder.name} has an unusable mean or sd", _RETRAIN)
     elif config.expression_scale is not None:
         raise BundleError(f"genes.csv of bundle {folder.name} lacks mean and sd", _RETRAIN)
+    scales = []
+    for fold in range(n_folds):
+        names = (f"mean_{fold}", f"sd_{fold}")
+        if not set(names) <= set(table.columns):
+            continue
+        own_mean, own_sd = (table[name].to_numpy(float) for name in names)
+        if mean is None or not (
+            np.isfinite(own_mean).all() and np.isfinite(own_sd).all() and (own_sd > 0).all()
+        ):
+            raise BundleError(
+                f"genes.csv of bundle {folder.name} has an unusable {names[0]} or {names[1]}", _RETRAIN
+            )
+        scales.append(FoldScale(own_mean, own_sd))
+    if config.fold_totals:
+        scales = [FoldScale(np.zeros(0), np.zeros(0), total) for total in config.fold_totals]
+    if len(scales) not in (0, n_folds):
+        raise BundleError(
+            f"Bundle {folder.name} has {len(scales)} scales of the genes for {n_folds} fold models", _RETRAIN
+        )
     return GeneReference(
+        folds=tuple(scales),
         genes=tuple(str(g) for g in table["gene"]),
         mean=mean,
         sd=sd,

@@ -12,6 +12,7 @@ import pandas as pd
 
 from napari_survpgc import __version__
 from napari_survpgc.core import documents
+from napari_survpgc.core.calibration import Recalibration
 from napari_survpgc.core.errors import BundleError
 from napari_survpgc.core.features.drift import PROFILE_FILE as _PROFILE
 from napari_survpgc.core.features.drift import FeatureProfile, write_profile
@@ -24,7 +25,7 @@ from napari_survpgc.core.types import GeneSet
 if TYPE_CHECKING:
     import torch
 
-from .bundle import FORMAT, Bundle, load_bundle
+from .bundle import FORMAT, FORMAT_FOLDS, RECALIBRATION_FILE, Bundle, load_bundle
 from .config import BundleConfig, config_to_json
 
 
@@ -38,6 +39,7 @@ def write_bundle(
     gene_sets: Sequence[GeneSet] = (),
     templates: Path | None = None,
     feature_profile: FeatureProfile | None = None,
+    recalibration: Recalibration | None = None,
 ) -> Bundle:
     """Write a bundle folder in one step and read it back.
 
@@ -48,7 +50,7 @@ def write_bundle(
     reference : columns risk, survival_months, event and, if there, fold; other columns are dropped so that
         no identifier of a patient gets into the bundle.
     templates : the TOML file with the wording used in training; copied.
-    feature_profile : of the training slides.
+    feature_profile : of the training slides.   recalibration : learned from held-out predictions.
     """
     import safetensors.torch
 
@@ -75,7 +77,15 @@ def write_bundle(
             shutil.copyfile(templates, place / "templates.toml")
         if feature_profile is not None:
             write_profile(feature_profile, place / _PROFILE)
+        if recalibration is not None:
+            write_text(place / RECALIBRATION_FILE, documents.dump(recalibration))
         hashes = {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(place.iterdir())}
-        document = {"format": FORMAT, "version": __version__, **config_to_json(config), "files": hashes}
+        of_folds = gene_reference is not None and gene_reference.folds
+        document = {
+            "format": FORMAT_FOLDS if of_folds else FORMAT,
+            "version": __version__,
+            **config_to_json(config),
+            "files": hashes,
+        }
         write_text(place / "bundle.json", documents.dump(document, sort_keys=True))
     return load_bundle(out)
