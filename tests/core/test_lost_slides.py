@@ -162,3 +162,14 @@ def test_unfinished_features_of_another_slide_are_not_thrown_away(tiff: Path, tm
     with open_slide(tiff) as slide:
         assert len(compute_features(slide, _grid(), encoder, out).grid) == 20
     assert encoder.encoded < 20
+
+
+def test_rows_that_a_kill_has_left_beside_the_finished_file_go(tiff: Path, tmp_path: Path) -> None:
+    out, partial = tmp_path / "x.h5", tmp_path / "x.h5.partial"
+    with open_slide(tiff) as slide:
+        made = compute_features(slide, _grid(), FakeEncoder(), out)
+        partial.mkdir()
+        (partial / "identity").write_text(str(made.attributes["identity"]))
+        (partial / "rows.bin").write_bytes(b"rows")
+        compute_features(slide, _grid(), FakeEncoder(), out)
+        assert not partial.exists()

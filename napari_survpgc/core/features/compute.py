@@ -16,7 +16,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -83,6 +83,7 @@ def compute_features(
     identity = _identity(slide.info, grid, encoder)
     finished = _finished(out, identity, slide.info)
     if finished is not None and not _is_to_retry(finished):
+        _remove_rows_of(out, identity)
         if progress:
             progress("features", len(grid), len(grid))
         return finished
@@ -143,6 +144,15 @@ def _working_in(partial: Path, out: Path) -> Iterator[None]:
                 yield
         finally:
             remove_without_rows(partial)
+
+
+def _remove_rows_of(out: Path, identity: str) -> None:
+    """Remove the rows of a finished file, which a kill between the two has left; those of others stay."""
+    partial = out.with_name(out.name + ".partial")
+    header = partial / "identity"
+    if partial.is_dir() and (not header.is_file() or header.read_bytes() == identity.encode()):
+        with suppress(OutputError), _working_in(partial, out):  # another process may be removing them
+            shutil.rmtree(partial, ignore_errors=True)
 
 
 def _is_to_retry(found: PatchFeatures) -> bool:
