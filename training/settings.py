@@ -140,7 +140,7 @@ class Settings:
             raise CohortError(f"The settings are not usable: {'; '.join(problems)}", "Correct them")
 
 
-BEFORE = {"scaling": "cohort"}
+BEFORE: Mapping[str, Any] = {"scaling": "cohort"}
 """What runs of versions up to 0.2 did that had no word for it."""
 
 
