@@ -37,7 +37,10 @@ def write_large_slide(
     rng = np.random.default_rng(seed)
     picture = _draw(width // _DRAWN_FROM, height // _DRAWN_FROM, rng, noisy)
     tissue = np.asarray(Image.fromarray(picture).convert("L")) < 225
-    textures = [_jpeg(np.full((TILE_PX, TILE_PX, 3), _GLASS).astype(np.uint8), quality), _jpeg(_close_up(rng), quality)]
+    textures = [
+        _jpeg(np.full((TILE_PX, TILE_PX, 3), _GLASS).astype(np.uint8), quality),
+        _jpeg(_close_up(rng), quality),
+    ]
     with path.open("wb") as file:
         writer = _BigTiff(file)
         fixed = [writer.blob(texture) for texture in textures]
@@ -47,7 +50,11 @@ def write_large_slide(
                 tiles = [fixed[int(kind)] for kind in _at_tiles(tissue, size)]
             else:
                 factor = downsample // _DRAWN_FROM
-                level = picture if factor == 1 else np.asarray(Image.fromarray(picture).reduce(factor))[: size[1], : size[0]]
+                level = (
+                    picture
+                    if factor == 1
+                    else np.asarray(Image.fromarray(picture).reduce(factor))[: size[1], : size[0]]
+                )
                 tiles = [writer.blob(_jpeg(tile, quality)) for tile in _tiles(level)]
             writer.directory(size, tiles, 1e4 / (MPP * downsample), reduced=downsample > 1)
         writer.end()
@@ -67,7 +74,9 @@ def _draw(width: int, height: int, rng: np.random.Generator, noisy: bool) -> NDA
     # Stain in octaves down to a nucleus: hematoxylin where it is high, eosin where it is low.
     grain = rng.standard_normal((512, 512)).astype(np.float32)
     grain = np.tile(grain, (height // 512 + 1, width // 512 + 1))[:height, :width]
-    share = np.clip(0.45 + 0.18 * smooth_noise(shape, 120, rng) + 0.16 * smooth_noise(shape, 9, rng) + 0.1 * grain, 0, 1)
+    share = np.clip(
+        0.45 + 0.18 * smooth_noise(shape, 120, rng) + 0.16 * smooth_noise(shape, 9, rng) + 0.1 * grain, 0, 1
+    )
     image = np.empty((height, width, 3), np.uint8)
     for channel, (eosin, hematoxylin) in enumerate(((226, 96), (142, 66), (182, 142))):
         stained = eosin + (hematoxylin - eosin) * share

@@ -44,6 +44,7 @@ class Session:
     slide_changed : a slide was opened, closed or given its pixel size.
     tissue_changed, patient_changed, bundle_changed, features_changed.
     job_started(Job), job_ended.   result_changed : new result, what-if or none.   stale_changed.
+    stain_doubted(StainError) : Run waits for an answer, see :meth:`Running.run_any_stain`.
     attribution_changed : the contributions of a what-if have come, see :meth:`Questions.explain`.
     patch_selected(int) : index, -1 for none.   message(Message).
     """
@@ -60,7 +61,7 @@ class Session:
         self.patient_changed, self.bundle_changed = case.patient_changed, case.bundle_changed
         self.features_changed, self.patch_selected = case.features_changed, case.patch_selected
         self.result_changed, self.stale_changed = case.result_changed, case.stale_changed
-        self.attribution_changed = case.attribution_changed
+        self.attribution_changed, self.stain_doubted = case.attribution_changed, case.stain_doubted
         self.job_started, self.job_ended, self.message = jobs.job_started, jobs.job_ended, jobs.message
 
         self.adopt, self.close_slide, self.set_tissue = case.adopt, case.close_slide, case.set_tissue
@@ -71,6 +72,7 @@ class Session:
         self.set_fields, self.set_programme = questions.set_fields, questions.set_programme
         self.reset_what_if, self.explain = questions.reset, questions.explain
         self.missing, self.use_features, self.run = running.missing, running.use_features, running.run
+        self.run_any_stain = running.run_any_stain
         self.save_case, self.open_case, self.export = files.save, files.open, files.export
 
     # --- state ---------------------------------------------------------------------------------------------
@@ -123,6 +125,14 @@ class Session:
     def stale(self) -> bool:
         """The result was made from something else than what is entered now."""
         return self.case.stale
+
+    @property
+    def stain_doubt(self) -> str:
+        """Why the open slide is hardly an H&E slide, in one sentence, or ""."""
+        opened = self.opened
+        if opened is None or opened.stain.is_he:
+            return ""
+        return f"This does not look like an H&E slide: {opened.stain.sentence}."
 
     @property
     def programme_shifts(self) -> dict[str, float]:

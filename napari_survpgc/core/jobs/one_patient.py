@@ -41,7 +41,7 @@ from napari_survpgc.core.types import (
     TissueMask,
 )
 
-from .analysis import features_of_slide
+from .analysis import features_of_slide, kept_warnings
 from .make_features import bundle_features
 
 
@@ -127,6 +127,7 @@ class _Job:
                 folder,
                 replace(found, slide_fingerprint=found.slide_fingerprint or info.fingerprint),
                 file,
+                kept_warnings(found),
             )
         file = self.out / _features_name(info.path)
         made = bundle_features(
@@ -138,6 +139,11 @@ class _Job:
             options=self.options,
             progress=self._progress_of(slide),
         )
+<<<<<<< HEAD
+=======
+        outlines = folder / OUTLINES_FILE
+        write_geojson(made.tissue, outlines, info.mpp)
+>>>>>>> a89819c (Ask before features are made of a slide that is no H&E; write QuPath's classes, names and measurements)
         return _Part(slide, folder, made.features, file, made.warnings, made.tissue)
 
     def write(self, prediction: Prediction, parts: Sequence[_Part], bag: PatchFeatures) -> None:

@@ -122,7 +122,9 @@ def _own_eosin(image: NDArray[np.uint8], tables: list[NDArray[np.uint16]]) -> fl
     """Return the median blue/green of what has the colors of H&E; what is usual where there is little of it."""
     flat = _sample(image)
     red, green, blue = (_density(table.take(flat[:, channel])) for channel, table in enumerate(tables))
-    usual = (green > 0.08) & (red > 0.15 * green) & (red < green) & (blue > 0.4 * green) & (blue < 0.72 * green)
+    usual = (
+        (green > 0.08) & (red > 0.15 * green) & (red < green) & (blue > 0.4 * green) & (blue < 0.72 * green)
+    )
     if usual.sum() < max(100, 0.005 * len(flat)):
         return _USUAL_EOSIN
     return float(np.median(blue[usual] / green[usual]))
@@ -203,12 +205,20 @@ def _ink(
     if beside.any():
         # Eosin lets less red through, and more blue, than red ink, and blood lies between: only strong ink is sure.
         dry = beside & (green > 0.2) & (red < 0.27 * green) & (blue > (eosin + 0.1) * green)
-        pure = ((red < 0.15 * green) & (blue > (eosin + 0.09) * green)) | ((red < 0.25 * green) & (blue > 0.82 * green))
+        pure = ((red < 0.15 * green) & (blue > (eosin + 0.09) * green)) | (
+            (red < 0.25 * green) & (blue > 0.82 * green)
+        )
         wet = beside & (green > 0.45) & pure
         mark(Ink.RED, beside, dry | wet, wet)
     # Where hardly any light comes through, stray light takes the color of every ink, and of nothing that is tissue.
     darkest = (mean > 0.9) & (red > 0.8 * green) & (blue > 0.72 * green)
-    gray = (mean > 0.05) & (red > 0.78 * green) & (red < 1.3 * green) & (blue > 0.85 * green) & (blue < 1.5 * green)
+    gray = (
+        (mean > 0.05)
+        & (red > 0.78 * green)
+        & (red < 1.3 * green)
+        & (blue > 0.85 * green)
+        & (blue < 1.5 * green)
+    )
     gray |= darkest
     black = gray & ((mean > 0.3) | darkest)
     mark(Ink.BLACK, gray, black, black)

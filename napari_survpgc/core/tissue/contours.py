@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from scipy import ndimage, sparse
 
 
-
 @dataclass(frozen=True)
 class Contour:
     """The outline of one 4-connected piece and its holes; rings (k, 2) of xy in px, not closed; pixel i covers [i, i + 1).
@@ -75,7 +74,11 @@ def _rings(
     keys = key[by_key]
     end = pixel + corner_offset[(direction + 1) % 4]
     following = np.full(len(key), -1)
-    for turn in (3, 0, 1):  # the last that fits: right, which stays at the same pixel where two touch at a corner
+    for turn in (
+        3,
+        0,
+        1,
+    ):  # the last that fits: right, which stays at the same pixel where two touch at a corner
         wanted = end * 4 + (direction + turn) % 4
         place = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
         hit = keys[place] == wanted

@@ -16,7 +16,7 @@ from napari_survpgc.core.types import ProgressCallback, TissueMask
 from .binary import closed, dilated, grown_square, opened, opened_by_line, opened_by_square, without_small
 from .colors import Ink, PixelKinds, Surely, pixel_kinds
 from .outlines import mask_polygons
-from .overview import overview
+from .overview import Overview, slide_overview
 
 METHOD = "survpgc-2"
 _SPECK_UM2 = 4.0e4  # tissue pieces below 0.2 mm x 0.2 mm are dust
@@ -28,13 +28,18 @@ _LINE_UM, _LINE_LENGTH_UM = 64.0, 2000.0  # a coverslip's edge is thinner and lo
 
 
 def find_tissue(
-    slide: Slide, *, um_per_px: float = 8.0, progress: ProgressCallback | None = None
+    slide: Slide,
+    *,
+    um_per_px: float = 8.0,
+    picture: Overview | None = None,
+    progress: ProgressCallback | None = None,
 ) -> TissueMask:
     """Outline the tissue of a slide.
 
     Parameters
     ----------
     um_per_px : resolution of the mask; without a pixel size the mask has about 2,000 px on its longer side.
+    picture : the slide as :func:`slide_overview` reads it, where it was read before.
 
     Raises
     ------
@@ -43,13 +48,9 @@ def find_tissue(
     if progress:
         progress("tissue", 0, 1)
     info = slide.info
-    longest = max(info.size)
-    mpp = info.mpp
-    max_px = round(longest * mpp / um_per_px) if mpp else 2000
-    image, downsample = overview(slide, max(64, min(max_px, longest)))
-    px_um = downsample * mpp if mpp else um_per_px
-    mask = tissue_pixels(image, px_um)
-    polygons = mask_polygons(mask, downsample, info.size)
+    picture = picture or slide_overview(slide, um_per_px)
+    mask = tissue_pixels(picture.image, picture.px_um)
+    polygons = mask_polygons(mask, picture.downsample, info.size)
     if progress:
         progress("tissue", 1, 1)
     if not polygons:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,13 +20,37 @@ _CLOSE = 1.02  # a level this close to the wanted size is taken as it is
 _TILE_ROWS = 256
 
 
-def overview(slide: Slide, max_px: int) -> tuple[NDArray[np.uint8], float]:
-    """Return (h, w, 3) of the whole slide with its longer side about ``max_px``, never enlarged, and its downsample.
+@dataclass(frozen=True)
+class Overview:
+    """The whole slide.
+
+    Attributes
+    ----------
+    image : (h, w, 3) RGB.
+    downsample : level-0 px a px of it.
+    px_um : µm a px of it; about what was asked for where the slide has no pixel size.
+    """
+
+    image: NDArray[np.uint8]
+    downsample: float
+    px_um: float
+
+
+def slide_overview(slide: Slide, um_per_px: float = 8.0) -> Overview:
+    """Read a slide at about ``um_per_px``; without a pixel size with about 2,000 px on its longer side.
 
     Raises
     ------
     SlideError : the slide is damaged.
     """
+    longest, mpp = max(slide.info.size), slide.info.mpp
+    max_px = round(longest * mpp / um_per_px) if mpp else 2000
+    image, downsample = _read(slide, max(64, min(max_px, longest)))
+    return Overview(image, downsample, downsample * mpp if mpp else um_per_px)
+
+
+def _read(slide: Slide, max_px: int) -> tuple[NDArray[np.uint8], float]:
+    """Return the slide with its longer side about ``max_px``, never enlarged, and its downsample."""
     levels = slide.info.levels
     wanted = max(1.0, max(levels[0].size) / max_px)
     fitting = [number for number, level in enumerate(levels) if level.downsample <= wanted * _CLOSE]
@@ -47,4 +72,6 @@ def overview(slide: Slide, max_px: int) -> tuple[NDArray[np.uint8], float]:
     if level.downsample * _CLOSE >= wanted:
         return image, level.downsample
     size = max(1, round(levels[0].size[0] / wanted)), max(1, round(levels[0].size[1] / wanted))
-    return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BOX)), max(levels[0].size) / max(size)
+    return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BOX)), max(levels[0].size) / max(
+        size
+    )

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 
 from napari_survpgc.core.errors import SurvPGCError
 
+STAIN_WARNING = "stain_warning"
+"""Attribute of a feature file whose slide is no H&E: the sentence of :func:`stain_warning`."""
 _ENOUGH_PX = 200  # fewer px of anything on the glass are no ground for an opinion
 _SAMPLE_PX = 250_000
 _USUAL_LIGHT = 245.0
@@ -66,7 +68,7 @@ class StainError(SurvPGCError):
     def __init__(self, name: str, check: StainCheck) -> None:
         super().__init__(
             f"{name} does not look like an H&E slide: {check.sentence}",
-            "Choose the H&E slide of the patient, or go on all the same with --any-stain",
+            "Choose the H&E slide of the patient, or go on all the same with --any-stain (in the window, Run asks)",
         )
         self.name, self.check = name, check
 
