@@ -193,9 +193,12 @@ class Session:
         """Outline the tissue again, automatically."""
         if self.opened is None:
             return
-        slide = self.opened.slide
+        slide, stain = self.opened.slide, self.opened.stain
         self.start(
-            lambda progress: find_tissue(slide, progress=progress), "tissue", self.set_tissue, of_slide=True
+            lambda progress: find_tissue(slide, stain=stain, progress=progress),
+            "tissue",
+            self.set_tissue,
+            of_slide=True,
         )
 
     def load_record(self, path: Path, case: str | None = None) -> None:

@@ -108,7 +108,7 @@ def _tissue(
     if isinstance(mask, Path):
         mask = read_geojson(mask, slide.info.size, recipe.tissue_classes)
     elif mask is None:
-        mask = find_tissue(slide, picture=picture, progress=progress)
+        mask = find_tissue(slide, picture=picture, stain=stain, progress=progress)
     return mask, stain_warning(slide.info.path.name, stain)
 
 

@@ -147,7 +147,9 @@ def _classify(part: NDArray[np.uint8], tables: list[NDArray[np.uint16]], eosin: 
     mean = (red + green + blue) * np.float32(1 / 3)
     # H&E absorbs green most: hematoxylin red > blue, eosin blue >= red. Gray dirt and shadow absorb all alike.
     chroma = green - np.minimum(red, blue)
-    stained = (chroma > 0.028) & (green > 0.035) & (green >= 0.92 * red) & (green >= 0.85 * blue)
+    stained = (chroma > 0.028) & (green > 0.035) & (green >= 0.82 * red) & (green >= 0.85 * blue)
+    # Bluish scanners show hematoxylin with more red than green; it is no ink as long as it absorbs blue as well.
+    stained &= (green >= 0.92 * red) | ((blue > 0.4 * green) & (mean > 0.1))
     dense = (mean > 0.14) & (mean < 0.75) & ~stained
     if dense.any():
         # Crushed or very dark hematoxylin is nearly gray-blue, and melanin brown, but dense and rough, unlike a shadow.

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
+from skimage.filters import threshold_otsu
 
 from napari_survpgc.core.errors import TissueError
 from napari_survpgc.core.slide.slide import Slide
@@ -17,8 +19,12 @@ from .binary import closed, dilated, grown_square, opened, opened_by_line, opene
 from .colors import Ink, PixelKinds, Surely, pixel_kinds
 from .outlines import mask_polygons
 from .overview import Overview, slide_overview
+from .stain import StainCheck, StainKind
 
 METHOD = "survpgc-2"
+_METHOD_ANY = "survpgc-any-1"
+_ANY_NOTE = "The tissue was outlined by its brightness alone, since the slide does not look like H&E: check the outlines."
+_LEAST_CONTRAST = 12  # of 255: less is an empty picture
 _SPECK_UM2 = 4.0e4  # tissue pieces below 0.2 mm x 0.2 mm are dust
 _HOLE_UM2 = 2.5e5  # holes below 0.5 mm x 0.5 mm (fat, lumina, tears) belong to the tissue
 _STROKE_UM = 32.0  # narrower marks are no ink but pigment, blood or a fold
@@ -32,6 +38,7 @@ def find_tissue(
     *,
     um_per_px: float = 8.0,
     picture: Overview | None = None,
+    stain: StainCheck | None = None,
     progress: ProgressCallback | None = None,
 ) -> TissueMask:
     """Outline the tissue of a slide.
@@ -39,6 +46,7 @@ def find_tissue(
     Parameters
     ----------
     um_per_px : resolution of the mask; without a pixel size the mask has about 2,000 px on its longer side.
+    stain : of a slide that is no H&E, whose tissue is found by brightness alone; None takes it for H&E.
     picture : the slide as :func:`slide_overview` reads it, where it was read before.
 
     Raises
@@ -49,7 +57,12 @@ def find_tissue(
         progress("tissue", 0, 1)
     info = slide.info
     picture = picture or slide_overview(slide, um_per_px)
-    mask = tissue_pixels(picture.image, picture.px_um)
+    if stain is None or stain.is_he:
+        method, notes = METHOD, ()
+        mask = tissue_pixels(picture.image, picture.px_um)
+    else:
+        method, notes = _METHOD_ANY, (_ANY_NOTE,)
+        mask = any_tissue_pixels(picture.image, picture.px_um, on_dark=stain.kind is StainKind.DARK)
     polygons = mask_polygons(mask, picture.downsample, info.size)
     if progress:
         progress("tissue", 1, 1)
@@ -58,7 +71,7 @@ def find_tissue(
             f"No tissue was found on {info.path.name}",
             "Check that it is an H&E slide, or outline the tissue yourself and give the outlines (--tissue F.geojson)",
         )
-    return TissueMask(polygons, info.size, METHOD)
+    return TissueMask(polygons, info.size, method, notes)
 
 
 def tissue_pixels(image: NDArray[np.uint8], px_um: float) -> NDArray[np.bool_]:
@@ -77,6 +90,24 @@ def tissue_pixels(image: NDArray[np.uint8], px_um: float) -> NDArray[np.bool_]:
     mask = without_small(mask, _SPECK_UM2 / px_um**2, _HOLE_UM2 / px_um**2)
     # A stroke within the tissue may be as small as a hole, and is none.
     return mask & ~ink
+
+
+def any_tissue_pixels(image: NDArray[np.uint8], px_um: float, *, on_dark: bool) -> NDArray[np.bool_]:
+    """Return the (h, w) mask of whatever lies on the background of a picture that is no H&E, ink and dirt included.
+
+    Parameters
+    ----------
+    on_dark : the background is dark, as in fluorescence, and what lies on it bright.
+    """
+    content = image.max(2) if on_dark else 255 - image.min(2)
+    smooth = ndimage.uniform_filter(content.astype(np.float32), 3)
+    if np.ptp(smooth) < _LEAST_CONTRAST:
+        return np.zeros(smooth.shape, bool)
+    between = threshold_otsu(smooth)
+    background = float(np.median(smooth[smooth <= between]))
+    # Halfway would keep the brightest nuclei alone: what lies between them is tissue too.
+    mask = closed(smooth > background + max(6.0, 0.3 * (between - background)), max(1, round(32 / px_um)))
+    return without_small(opened(mask, 1), _SPECK_UM2 / px_um**2, _HOLE_UM2 / px_um**2)
 
 
 def _ink(kinds: PixelKinds, px_um: float) -> NDArray[np.bool_]:
