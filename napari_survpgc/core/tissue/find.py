@@ -57,11 +57,12 @@ def find_tissue(
         progress("tissue", 0, 1)
     info = slide.info
     picture = picture or slide_overview(slide, um_per_px)
+    method, notes = METHOD, list[str]()
     if stain is None or stain.is_he:
-        method, notes = METHOD, ()
         mask = tissue_pixels(picture.image, picture.px_um)
     else:
-        method, notes = _METHOD_ANY, (_ANY_NOTE,)
+        method = _METHOD_ANY
+        notes.append(_ANY_NOTE)
         mask = any_tissue_pixels(picture.image, picture.px_um, on_dark=stain.kind is StainKind.DARK)
     polygons = mask_polygons(mask, picture.downsample, info.size)
     if progress:
@@ -71,7 +72,7 @@ def find_tissue(
             f"No tissue was found on {info.path.name}",
             "Check that it is an H&E slide, or outline the tissue yourself and give the outlines (--tissue F.geojson)",
         )
-    return TissueMask(polygons, info.size, method, notes)
+    return TissueMask(polygons, info.size, method, tuple(notes))
 
 
 def tissue_pixels(image: NDArray[np.uint8], px_um: float) -> NDArray[np.bool_]:
