@@ -139,11 +139,6 @@ class _Job:
             options=self.options,
             progress=self._progress_of(slide),
         )
-<<<<<<< HEAD
-=======
-        outlines = folder / OUTLINES_FILE
-        write_geojson(made.tissue, outlines, info.mpp)
->>>>>>> a89819c (Ask before features are made of a slide that is no H&E; write QuPath's classes, names and measurements)
         return _Part(slide, folder, made.features, file, made.warnings, made.tissue)
 
     def write(self, prediction: Prediction, parts: Sequence[_Part], bag: PatchFeatures) -> None:
@@ -155,7 +150,7 @@ class _Job:
                 shown = for_slide(prediction, part.slide.info)
                 jobs = {"case": partial(self._save, self._saved(shown, part, bag), part, parts)}
                 if part.tissue is not None:
-                    jobs["outlines"] = partial(write_geojson, part.tissue)
+                    jobs["outlines"] = partial(write_geojson, part.tissue, mpp=part.slide.info.mpp)
                 folder = part.folder.relative_to(self.out).as_posix()
                 progress = self._progress_of(part.slide)
                 results.add(
