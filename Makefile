@@ -39,6 +39,7 @@ test: install lint
 	$(DISPLAYED) $(BIN)/python -m pytest -n 2 --dist loadfile tests
 
 benchmark: install
+	$(BIN)/python -m tests.benchmarks.test_tissue_rate
 	$(BIN)/python -m tests.benchmarks.test_feature_rate
 	$(BIN)/python -m tests.benchmarks.test_window
 	$(DISPLAYED) $(BIN)/python -m tests.benchmarks.test_shown

@@ -74,7 +74,7 @@ def run(options: argparse.Namespace) -> int:
                 place.write_patches(result.features)
             outlines = options.out / f"{name}.geojson"
             if not (options.tissue and outlines.is_file() and outlines.samefile(options.tissue)):
-                write_geojson(result.tissue, outlines)
+                write_geojson(result.tissue, outlines, result.info.mpp)
             check_finished(result.features, path.name)
         except OutputError:
             raise  # the next slide would meet the same full disk

@@ -56,6 +56,11 @@ def slide_options(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="class of the outlines that is tissue, where they have several; may be given again; all takes every one",
     )
+    parser.add_argument(
+        "--any-stain",
+        action="store_true",
+        help="go on with a slide that does not look like H&E; the result says so",
+    )
     parser.add_argument("--workers", type=positive_int, help="threads that read patches (default: chosen)")
     parser.add_argument("--batch-size", type=positive_int, help="patches a batch (default: by memory)")
     parser.add_argument(
@@ -74,6 +79,7 @@ def job_options(options: argparse.Namespace) -> JobOptions:
         workers=options.workers,
         batch_size=options.batch_size,
         attribution=not getattr(options, "no_attribution", False),
+        any_stain=getattr(options, "any_stain", False),
     )
 
 

@@ -44,6 +44,7 @@ class Session:
     slide_changed : a slide was opened, closed or given its pixel size.
     tissue_changed, patient_changed, bundle_changed, features_changed.
     job_started(Job), job_ended.   result_changed : new result, what-if or none.   stale_changed.
+    stain_doubted(StainError) : Run waits for an answer, see :meth:`Running.run_any_stain`.
     attribution_changed : the contributions of a what-if have come, see :meth:`Questions.explain`.
     patch_selected(int) : index, -1 for none.   message(Message).
     slide_missing(Path) : the slide of this case file is not where it should be.
@@ -62,6 +63,7 @@ class Session:
         self.features_changed, self.patch_selected = case.features_changed, case.patch_selected
         self.result_changed, self.stale_changed = case.result_changed, case.stale_changed
         self.attribution_changed, self.slide_missing = case.attribution_changed, case.slide_missing
+        self.stain_doubted = case.stain_doubted
         self.job_started, self.job_ended, self.message = jobs.job_started, jobs.job_ended, jobs.message
 
         self.adopt, self.close_slide, self.set_tissue = case.adopt, case.close_slide, case.set_tissue
@@ -72,6 +74,7 @@ class Session:
         self.set_fields, self.set_programme = questions.set_fields, questions.set_programme
         self.reset_what_if, self.explain = questions.reset, questions.explain
         self.missing, self.use_features, self.run = running.missing, running.use_features, running.run
+        self.run_any_stain = running.run_any_stain
         self.save_case, self.open_case, self.export = files.save, files.open, files.export
 
     # --- state ---------------------------------------------------------------------------------------------
@@ -124,6 +127,14 @@ class Session:
     def stale(self) -> bool:
         """The result was made from something else than what is entered now."""
         return self.case.stale
+
+    @property
+    def stain_doubt(self) -> str:
+        """Why the open slide is hardly an H&E slide, in one sentence, or ""."""
+        opened = self.opened
+        if opened is None or opened.stain.is_he:
+            return ""
+        return f"This does not look like an H&E slide: {opened.stain.sentence}."
 
     @property
     def programme_shifts(self) -> dict[str, float]:
@@ -184,9 +195,12 @@ class Session:
         """Outline the tissue again, automatically."""
         if self.opened is None:
             return
-        slide = self.opened.slide
+        slide, stain = self.opened.slide, self.opened.stain
         self.start(
-            lambda progress: find_tissue(slide, progress=progress), "tissue", self.set_tissue, of_slide=True
+            lambda progress: find_tissue(slide, stain=stain, progress=progress),
+            "tissue",
+            self.set_tissue,
+            of_slide=True,
         )
 
     def load_record(self, path: Path, case: str | None = None) -> None:

@@ -21,6 +21,7 @@ from napari_survpgc.core.predict.cache import PredictorCache
 from napari_survpgc.core.predict.predictor import Predictor
 from napari_survpgc.core.slide.slide import Slide, require_mpp
 from napari_survpgc.core.tissue.geojson import read_geojson
+from napari_survpgc.core.tissue.stain import STAIN_WARNING
 from napari_survpgc.core.types import (
     Case,
     ClinicalRecord,
@@ -79,6 +80,7 @@ class Analyzer:
             features = features_of_slide(
                 case.features[0], slide.info, coords=case.coords, patch_px_level0=case.patch_px_level0
             )
+            warnings = kept_warnings(features)
         else:
             made = self._features(slide, case, progress)
             tissue, features, warnings = made.tissue, made.features, made.warnings
@@ -130,6 +132,12 @@ def features_of_slide(
     check_within(bag, info)
     _check_geometry(bag, info, path)
     return bag
+
+
+def kept_warnings(features: PatchFeatures) -> tuple[str, ...]:
+    """Return what was to be said of the slide when its features were made."""
+    kept = features.attributes.get(STAIN_WARNING)
+    return (kept,) if isinstance(kept, str) and kept else ()
 
 
 def _check_geometry(bag: PatchFeatures, info: SlideInfo, path: Path) -> None:

@@ -42,7 +42,7 @@ from napari_survpgc.core.types import (
     TissueMask,
 )
 
-from .analysis import features_of_slide
+from .analysis import features_of_slide, kept_warnings
 from .make_features import bundle_features
 
 
@@ -128,6 +128,7 @@ class _Job:
                 folder,
                 replace(found, slide_fingerprint=found.slide_fingerprint or info.fingerprint),
                 file,
+                kept_warnings(found),
             )
         file = self.out / _features_name(info.path)
         made = bundle_features(
@@ -150,7 +151,7 @@ class _Job:
                 shown = for_slide(prediction, part.slide.info)
                 jobs = {"case": partial(self._save, self._saved(shown, part, bag), part, parts)}
                 if part.tissue is not None:
-                    jobs["outlines"] = partial(write_geojson, part.tissue)
+                    jobs["outlines"] = partial(write_geojson, part.tissue, mpp=part.slide.info.mpp)
                 folder = part.folder.relative_to(self.out).as_posix()
                 progress = self._progress_of(part.slide)
                 results.add(

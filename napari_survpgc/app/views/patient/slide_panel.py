@@ -301,7 +301,8 @@ class SlidePanel(QWidget):
             self, "Write outlines", f"{opened.slide.info.path.stem}.geojson", "GeoJSON (*.geojson)"
         )
         if name:
-            self.session.start(lambda progress: write_geojson(mask, Path(name)), "outlines", shown=False)
+            mpp = opened.slide.info.mpp
+            self.session.start(lambda progress: write_geojson(mask, Path(name), mpp), "outlines", shown=False)
 
     def dragEnterEvent(self, event: QDragEnterEvent) -> None:  # noqa: N802  Qt's name
         if event.mimeData().hasUrls():
