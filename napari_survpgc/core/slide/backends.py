@@ -166,9 +166,9 @@ def _better(handle: Handle) -> Handle:
 def _reason(file: Path, pages: tuple[TiffPage, ...], problems: list[SlideError]) -> SlideError:
     """Return the error that helps most of what the libraries said."""
     if pages and not _decodes(page := main_page(pages)):
-        return SlideError(
-            f"{file.name} is compressed with {compression_name(page.compression)}, which is not read", EXPORT
-        )
+        kind = "as YCbCr " if page.photometric == _YCBCR else ""
+        name = compression_name(page.compression)
+        return SlideError(f"{file.name} is stored {kind}{name}, which is not read", EXPORT)
     return next((error for error in problems if error.next_step == EXPORT), problems[0])
 
 

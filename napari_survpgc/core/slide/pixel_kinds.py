@@ -24,6 +24,8 @@ _PHOTOMETRICS = {
     34892: "linear raw values of a camera instead of RGB",
 }  # fmt: skip
 _COMPRESSIONS = {
+    1: "without compression", 5: "with LZW", 8: "with deflate", 32946: "with deflate", 32773: "with PackBits",
+    33003: "in Aperio's JPEG 2000", 33005: "in Aperio's JPEG 2000", 34712: "in JPEG 2000",
     2: "CCITT fax", 3: "CCITT fax", 4: "CCITT fax", 6: "old-style JPEG", 9: "JBIG", 10: "JBIG", 22610: "JPEG XR", 32766: "NeXT",
     32809: "ThunderScan", 34661: "JBIG", 34676: "SGI Log", 34677: "SGI Log", 34887: "LERC", 34892: "lossy JPEG", 34925: "LZMA",
     34926: "Zstandard", 34927: "WebP", 34933: "PNG", 34934: "JPEG XR", 50000: "Zstandard", 50001: "WebP", 50002: "JPEG XL",
@@ -186,5 +188,6 @@ def ome_images(text: str) -> list[OmeImage]:
 
 
 def compression_name(number: int) -> str:
-    """Return how a compression is called, or its number."""
-    return _COMPRESSIONS.get(number, f"number {number}")
+    """Return how pixels are compressed, in words that follow "stored", or by its number."""
+    name = _COMPRESSIONS.get(number, f"compression number {number}")
+    return name if name.startswith(("with", "in ")) else f"in {name}"
