@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import shutil
 import struct
+import time
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from napari_survpgc.core.slide import open_slide, plain_tiff
 from napari_survpgc.core.slide.dicom import read_header
 from napari_survpgc.core.slide.dicom_folder import dicom_files, holds_dicom
 from napari_survpgc.core.slide.formats import find_slide
+from napari_survpgc.core.slide.pixel_kinds import ome_images
 from napari_survpgc.core.slide.pixel_size import micrometers
 from napari_survpgc.core.slide.tiff import read_pages
 from tests.builders import tissue_image, write_tiff
@@ -231,6 +233,17 @@ def test_directories_that_turn_in_a_circle_end(tmp_path: Path) -> None:
         stream.seek(second + 2 + entries * 12)
         stream.write(struct.pack("<I", first))
     assert len(read_pages(path)) == 2
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["<Image" * 200_000, "<Image>" + "<Pixels " + "a" * 1_000_000 + ">", "<" + "a" * 1_000_000, "<Image Name=" + '"' * 500_000,
+     '<Image><Pixels SizeX="\u00b2" SizeC="99999999999999"></Image>'],
+)  # fmt: skip
+def test_a_description_made_to_hurt_is_read_in_no_time(text: str) -> None:
+    start = time.process_time()
+    assert len(ome_images(f"<OME>{text}")) <= 1
+    assert time.process_time() - start < 2
 
 
 @pytest.mark.parametrize("kind", ["tiff", "dicom"])

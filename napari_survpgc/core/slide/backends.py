@@ -141,15 +141,19 @@ def _better(handle: Handle) -> Handle:
         handle.slide.close()
         raise
     size = tuple(handle.slide.level_dimensions[0])
-    wrong = size != main_page(handle.pages).size  # the first directory may be the label
+    page = main_page(handle.pages)
+    wrong = size != page.size  # the first directory may be the label
     # OpenSlide's generic driver does not see OME-TIFF's pyramid (SubIFDs); tifffile does.
-    flat = handle.backend == "openslide" and len(handle.slide.level_dimensions) == 1 and _is_ome(handle)
+    more = page.pyramid or len(handle.pages) > 1
+    flat = (
+        handle.backend == "openslide" and len(handle.slide.level_dimensions) == 1 and _is_ome(handle) and more
+    )
     for opener in (_open_tiffslide, _open_plain_tiff) if wrong or flat else ():
         try:
             better = opener(handle.path, handle.pages)
         except SlideError:
             continue  # one level is better than none
-        fits = tuple(better.slide.level_dimensions[0]) == main_page(handle.pages).size
+        fits = tuple(better.slide.level_dimensions[0]) == page.size
         if fits and (wrong or len(better.slide.level_dimensions) > 1):
             handle.slide.close()
             return better

@@ -151,6 +151,9 @@ def check_dicom(header: DicomHeader) -> None:
 
 def folder_files(folder: Path) -> list[Path]:
     """Return the files that make up the slide of a folder: all that lie with it, there or in the one folder below."""
+    beside = sorted(path for path in folder.iterdir() if path.is_file())
+    if any((header := read_header(path)) is not None and header.is_volume for path in beside):
+        return beside
     slides, _ = slides_of(folder)
     places = {path.parent for path in slides[0].files} if len(slides) == 1 else {folder}
     if len(places) > 1:

@@ -6,6 +6,7 @@ prediction on that would be wrong without a word, so the kind of the pixels is l
 
 from __future__ import annotations
 
+import functools
 import html
 import re
 from collections.abc import Sequence
@@ -31,6 +32,10 @@ _COMPRESSIONS = {
     34926: "Zstandard", 34927: "WebP", 34933: "PNG", 34934: "JPEG XR", 50000: "Zstandard", 50001: "WebP", 50002: "JPEG XL",
     52546: "JPEG XL",
 }  # fmt: skip
+# No tag of XML has another's beginning in it: each is looked at once, however long the text.
+_IMAGE = re.compile(r"<(?:\w+:)?Image\b([^<>]*)>")
+_PIXELS = re.compile(r"<(?:\w+:)?(?:Pixels\b([^<>]*)>|/?Image\b)")
+_TAG = 4000  # characters of a tag's attributes
 _GLASS = re.compile(r"^(?:.*\n)?\s*(label|macro)(?:\s|$)", re.IGNORECASE)
 
 
@@ -130,7 +135,7 @@ def _check_planes(name: str, page: TiffPage, pages: Sequence[TiffPage]) -> None:
             "Export one plane, the one in focus (bfconvert -z N, or QuPath's OME-TIFF of the present plane)",
         )
     if page.text.startswith("ImageJ="):
-        stated = re.search(r"^(?:slices|frames)=(\d+)", page.text, re.MULTILINE)
+        stated = re.search(r"^(?:slices|frames)=(\d{1,9})", page.text, re.MULTILINE)
         if stated and int(stated[1]) > 1:
             raise SlideError(
                 f"{name} is a stack of {stated[1]} pictures from ImageJ, and which one to take is not known",
@@ -159,7 +164,7 @@ class OmeImage:
 
     def __init__(self, name: str, pixels: str) -> None:
         self.name = name
-        self.attributes = dict(re.findall(r'(\w+)\s*=\s*"([^"]{0,200})"', html.unescape(pixels)))
+        self.attributes = dict(re.findall(r'(\w+)\s*=\s*"([^"]{0,200})"', html.unescape(pixels[:_TAG])))
         found = re.search(r"\b(label|macro|overview|thumbnail|barcode)\b", name.lower())
         self.glass = found[1] if found else ""
         self.size = (self._count("SizeX"), self._count("SizeY"))
@@ -168,23 +173,26 @@ class OmeImage:
 
     def _count(self, name: str) -> int:
         text = self.attributes.get(name, "1")
-        return int(text) if text.isdigit() and len(text) < 12 else 1
+        return int(text) if text.isdecimal() and len(text) < 12 else 1
 
 
-def ome_images(text: str) -> list[OmeImage]:
+def ome_images(text: str) -> tuple[OmeImage, ...]:
     """Return the pictures that OME-XML lists, at most 1000; none for another text."""
-    if "OME" not in text[:2000]:
-        return []
+    return _ome_images(text) if "OME" in text[:2000] else ()
+
+
+@functools.lru_cache(maxsize=2)  # asked several times while a file is opened
+def _ome_images(text: str) -> tuple[OmeImage, ...]:
     found = []
-    for match in re.finditer(r"<(?:\w+:)?Image\b([^>]*)>", text):
-        pixels = re.compile(r"<(?:\w+:)?(?:Pixels\b([^>]*)>|/?Image\b)").search(text, match.end())
+    for match in _IMAGE.finditer(text):
+        pixels = _PIXELS.search(text, match.end())
         if pixels is None or pixels[1] is None:
             continue
-        name = re.search(r'\bName\s*=\s*"([^"]*)"', match[1])
+        name = re.search(r'\bName\s*=\s*"([^"]*)"', match[1][:_TAG])
         found.append(OmeImage(html.unescape(name[1]) if name else "", pixels[1]))
         if len(found) == 1000:
             break
-    return found
+    return tuple(found)
 
 
 def compression_name(number: int) -> str:

@@ -67,12 +67,19 @@ class PlainTiff:
         return int(width), int(height)
 
     def _check_cost(self, page: TiffPage) -> None:
-        decoded = page.width * page.height * page.samples
-        if page.compression == 1 or page.segment_bytes <= LARGE_SEGMENT or decoded <= MAX_DECODED:
+        if any(w > page.width or h > page.height for w, h in self.level_dimensions):
+            raise SlideError(f"{self._path.name} is a TIFF of a layout that is not read", EXPORT)
+        segment = page.segment_bytes
+        lies_open = page.compression == 1 and page.tile is None
+        # What is decoded at once: a segment or, where that would be too slow for every patch, all of them together.
+        decoded = (
+            segment if segment <= LARGE_SEGMENT else max(segment, page.width * page.height * page.samples)
+        )
+        if lies_open or decoded <= MAX_DECODED:
             return
         raise SlideError(
             f"{self._path.name} is stored in {'strips' if page.tile is None else 'tiles'} of"
-            f" {page.segment_bytes / 2**20:,.0f} MB that would be decoded again for every patch, and as a whole"
+            f" {segment / 2**20:,.0f} MB that would be decoded again for every patch, and as a whole"
             f" ({decoded / 2**30:.1f} GB) it is too large for memory",
             EXPORT,
         )
