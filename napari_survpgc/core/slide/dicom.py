@@ -117,7 +117,7 @@ class DicomHeader:
         if self.photometric and self.photometric not in _COLORS:
             return f"has {self.photometric.lower().replace('_', ' ')} pixels instead of RGB"
         if self.syntax and self.syntax not in _READ_SYNTAXES:
-            return f"is compressed as {_SYNTAXES.get(self.syntax, self.syntax)}, which is not read"
+            return f"is stored as {_SYNTAXES.get(self.syntax, self.syntax)}, which is not read"
         return ""
 
 
