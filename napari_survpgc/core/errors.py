@@ -43,6 +43,26 @@ class SlideGoneError(SlideError):
     """The file of an open slide cannot be reached any more, or is another one now; nothing of it is damaged."""
 
 
+class SeveralSlidesError(SlideError):
+    """A folder holds several slides and one has to be chosen.
+
+    Parameters
+    ----------
+    folder : that was opened.   choices : (a file of the slide, what tells it from the others), one a slide.
+    """
+
+    def __init__(self, folder: Path, choices: tuple[tuple[Path, str], ...]) -> None:
+        names = too_many([words for _, words in choices])
+        super().__init__(
+            f"The folder {folder.name} holds {len(choices)} slides: {names}",
+            f"Name a file of the one that is meant, e.g. {choices[0][0]}",
+        )
+        self.folder, self.choices = folder, choices
+
+    def __reduce__(self) -> tuple[type[SeveralSlidesError], tuple[Path, tuple[tuple[Path, str], ...]]]:  # type: ignore[override]
+        return type(self), (self.folder, self.choices)
+
+
 class TissueError(SurvPGCError):
     """No tissue was found, or an outline cannot be used."""
 

@@ -29,6 +29,7 @@ class OpenCase(QObject):
 
     Signals
     -------
+    slide_choice(SeveralSlidesError, take) : a folder of several slides; ``take`` is called with the path of the chosen one.
     slide_leaves : the open slide is about to be replaced or closed.
     slide_changed : a slide was opened, closed or given its pixel size.
     tissue_changed, patient_changed, bundle_changed, features_changed.
@@ -46,6 +47,7 @@ class OpenCase(QObject):
     awaiting_model : a reopened case whose model is not ready yet.
     """
 
+    slide_choice = Signal(object, object)
     slide_leaves = Signal()
     slide_changed = Signal()
     tissue_changed = Signal()

@@ -14,6 +14,7 @@ from typing import Any
 from napari_survpgc.app.workers import Job
 from napari_survpgc.core.bundle.bundle import Bundle, load_bundle
 from napari_survpgc.core.clinical.record_file import read_record
+from napari_survpgc.core.errors import SeveralSlidesError
 from napari_survpgc.core.genomics.expression_file import read_expression
 from napari_survpgc.core.genomics.units import parse_unit
 from napari_survpgc.core.predict.cache import PredictorCache
@@ -41,6 +42,7 @@ class Session:
 
     Signals
     -------
+    slide_choice(SeveralSlidesError, take) : one of several slides has to be chosen, see :class:`OpenCase`.
     slide_changed : a slide was opened, closed or given its pixel size.
     tissue_changed, patient_changed, bundle_changed, features_changed.
     job_started(Job), job_ended.   result_changed : new result, what-if or none.   stale_changed.
@@ -58,6 +60,7 @@ class Session:
         files = CaseFiles(case, jobs, questions)
         case.slide_leaves.connect(jobs.cancel_of_slide)
 
+        self.slide_choice = case.slide_choice
         self.slide_changed, self.tissue_changed = case.slide_changed, case.tissue_changed
         self.patient_changed, self.bundle_changed = case.patient_changed, case.bundle_changed
         self.features_changed, self.patch_selected = case.features_changed, case.patch_selected
@@ -176,7 +179,15 @@ class Session:
             if then is not None:
                 then()
 
-        return self.start(lambda progress: open_with_tiles(path, mpp), "open slide", done, shown=False)
+        def failed(error: Exception) -> None:
+            if isinstance(error, SeveralSlidesError):
+                self.slide_choice.emit(error, lambda chosen: self.open_slide(chosen, mpp, then))
+            else:
+                self.report(error)
+
+        return self.start(
+            lambda progress: open_with_tiles(path, mpp), "open slide", done, failed, shown=False
+        )
 
     def set_mpp(self, mpp: float) -> None:
         """Give the pixel size of the slide (µm per level-0 px); it is remembered for this slide."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -25,6 +25,7 @@ from .backends import Handle, open_handle
 from .describe import COARSEST_PX, describe
 from .reachable import check_reachable
 
+_Read = Callable[[Handle], Image.Image]
 _STRIP_PX = 16 << 20  # source pixels read at once for a virtual level: 64 MB
 
 
@@ -151,18 +152,30 @@ class Slide:
         SlideError : that part of the file is damaged; other parts can still be read.
         """
         source, factor = self._sources[level]
-        if factor == 1:
-            return np.asarray(self._read_stored(x, y, source, size))
-        width, height = size
-        out = np.empty((height, width, 3), np.uint8)
-        rows = max(1, _STRIP_PX // max(1, width * factor * factor))
         step = self.info.levels[level].downsample
-        for top in range(0, height, rows):
-            count = min(rows, height - top)
-            block = self._read_stored(x, y + round(top * step), source, (width * factor, count * factor))
-            # PIL's reduce is an exact box average, much faster than a reshaped mean.
-            out[top : top + count] = np.asarray(block.reduce(factor))
-        return out
+        return _reduced(
+            size, factor, lambda top, wanted: self._read_stored(x, y + round(top * step), source, wanted)
+        )
+
+    def read_level(self, x: int, y: int, level: int, size: tuple[int, int]) -> NDArray[np.uint8]:
+        """Read part of a level pixel by pixel as the file has it: no step between parts that are read one by one.
+
+        Level-0 px, which :meth:`read_region` takes, fall between those of a level that is 1/4.0012 of the finest.
+
+        Parameters
+        ----------
+        x, y : top-left corner in px of that level.   level, size : as for :meth:`read_region`, which also says what is raised.
+
+        Returns
+        -------
+        (height, width, 3) uint8.
+        """
+        source, factor = self._sources[level]
+
+        def read(top: int, wanted: tuple[int, int]) -> Image.Image:
+            return self._read_stored(x * factor, (y + top) * factor, source, wanted, in_level=True)
+
+        return _reduced(size, factor, read)
 
     def read_square(
         self, x: int, y: int, size_level0: float, out_px: int, resampling: Resampling = "bilinear"
@@ -196,23 +209,27 @@ class Slide:
             image = image.resize(size, Image.Resampling.BOX)
         return np.asarray(image)
 
-    def _read_stored(self, x: int, y: int, stored: int, size: tuple[int, int]) -> Image.Image:
+    def _read_stored(
+        self, x: int, y: int, stored: int, size: tuple[int, int], *, in_level: bool = False
+    ) -> Image.Image:
+        def read(handle: Handle) -> Image.Image:
+            part = handle.read_level if in_level else handle.read
+            return part(int(x), int(y), stored, (int(size[0]), int(size[1])))
+
         try:
             with self._in_use() as handle:
-                image = self._read_with(handle, x, y, stored, size)
+                image = self._read_with(handle, read)
         except _ReadError as failure:
-            image = self._read_alone(failure, x, y, stored, size)
+            image = self._read_alone(failure, read, x, y)
         return self._over_background(image)
 
-    def _read_with(self, handle: Handle, x: int, y: int, stored: int, size: tuple[int, int]) -> Image.Image:
+    def _read_with(self, handle: Handle, read: _Read) -> Image.Image:
         try:
-            return handle.slide.read_region((int(x), int(y)), stored, (int(size[0]), int(size[1])))
+            return read(handle)
         except Exception as error:  # the libraries and their codecs raise anything at all on damaged files
             raise _ReadError(handle) from error
 
-    def _read_alone(
-        self, failure: _ReadError, x: int, y: int, stored: int, size: tuple[int, int]
-    ) -> Image.Image:
+    def _read_alone(self, failure: _ReadError, read: _Read, x: int, y: int) -> Image.Image:
         """Read once more, with a handle that nobody else uses.
 
         OpenSlide refuses every read after an error, also those of other threads: only a read that fails on its own has
@@ -223,7 +240,7 @@ class Slide:
         try:
             alone = open_handle(self.info.path)
             try:
-                image = self._read_with(alone, x, y, stored, size)
+                image = self._read_with(alone, read)
                 self._reopen(failure.handle)
                 return image
             finally:
@@ -256,3 +273,24 @@ class Slide:
             return image.convert("RGB")
         backdrop = Image.new("RGBA", image.size, (*self.info.background, 255))
         return Image.alpha_composite(backdrop, image).convert("RGB")
+
+
+def _reduced(
+    size: tuple[int, int], factor: int, read: Callable[[int, tuple[int, int]], Image.Image]
+) -> NDArray[np.uint8]:
+    """Return (height, width, 3) of a level from one that is ``factor`` times finer, read in strips of 64 MB.
+
+    Parameters
+    ----------
+    read : of the row of the level from which on, and (width, height) in px of the finer one.
+    """
+    width, height = size
+    if factor == 1:
+        return np.asarray(read(0, size))
+    out = np.empty((height, width, 3), np.uint8)
+    rows = max(1, _STRIP_PX // max(1, width * factor * factor))
+    for top in range(0, height, rows):
+        count = min(rows, height - top)
+        # PIL's reduce is an exact box average, much faster than a reshaped mean.
+        out[top : top + count] = np.asarray(read(top, (width * factor, count * factor)).reduce(factor))
+    return out

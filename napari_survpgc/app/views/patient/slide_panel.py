@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,7 @@ from napari_survpgc.app.canvas.case_layers import CaseLayers
 from napari_survpgc.app.session.session import Session
 from napari_survpgc.app.views.widgets.minimap import MINIMAP_PX, Minimap
 from napari_survpgc.app.views.widgets.parts import note, panel, push, row
-from napari_survpgc.core.errors import SurvPGCError
+from napari_survpgc.core.errors import SeveralSlidesError, SurvPGCError
 from napari_survpgc.core.slide.formats import DIALOG_FILTER
 from napari_survpgc.core.tissue.geojson import (
     ALL_CLASSES,
@@ -137,6 +138,7 @@ class SlidePanel(QWidget):
         self.editor = TissueEditor(session, layers)
         layout.addWidget(self.editor)
 
+        session.slide_choice.connect(self._choose_slide)
         session.slide_changed.connect(self.refresh)
         session.tissue_changed.connect(self._tissue_buttons)
         camera = layers.viewer.scene.camera
@@ -243,6 +245,15 @@ class SlidePanel(QWidget):
         name = QFileDialog.getExistingDirectory(self, "Open the folder of a DICOM slide")
         if name:
             self.session.open_slide(Path(name))
+
+    def _choose_slide(self, several: SeveralSlidesError, take: Callable[[Path], object]) -> None:
+        """Ask which of the slides of a folder is meant; without an answer none is opened."""
+        names = {words: path for path, words in several.choices}
+        name, chosen = QInputDialog.getItem(
+            self, "Which slide?", f"Slides in {several.folder.name}", list(names), 0, False
+        )
+        if chosen:
+            take(names[name])
 
     def _give_mpp(self) -> None:
         self.session.set_mpp(self.mpp.value())
