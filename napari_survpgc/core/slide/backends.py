@@ -31,11 +31,13 @@ class Handle:
     ----------
     slide : openslide.OpenSlide or tiffslide.TiffSlide.
     backend : "openslide" or "tiffslide".   path : the file that was opened (a file of a DICOM folder).
+    isolated : it is open in a helper process, because this one must not read the file.
     """
 
     slide: Any
     backend: str
     path: Path
+    isolated: bool = False
 
     @property
     def properties(self) -> Mapping[str, str]:
@@ -43,7 +45,7 @@ class Handle:
 
 
 def open_handle(path: Path) -> Handle:
-    """Open a slide file or a DICOM folder.
+    """Open a slide file or a DICOM folder in this process, which a file made for it can end; see :mod:`.guard`.
 
     Raises
     ------
@@ -81,7 +83,11 @@ def _slide_file(path: Path) -> Path:
         index = path.with_name(f"{path.name}.mrxs")  # the folder that goes with it was given
         if index.is_file():
             return index
-        files = sorted(p for p in path.iterdir() if p.suffix.lower() in (".dcm", ".dicom") or _is_dicom(p))
+        files = sorted(
+            p
+            for p in path.iterdir()
+            if p.is_file() and (p.suffix.lower() in (".dcm", ".dicom") or _is_dicom(p))
+        )
         if not files:
             raise SlideError(f"The folder {path.name} holds no DICOM slide", _NOT_A_SLIDE)
         return files[0]
@@ -277,21 +283,3 @@ def _content_files(path: Path) -> list[Path]:
     if path.suffix.lower() == ".mrxs" and companions.is_dir():
         return [path, *sorted(p for p in companions.iterdir() if p.is_file())]
     return [path]
-
-
-def is_slide(path: Path) -> bool:
-    """Tell a slide from a plain picture: pyramidal, or far too large to be shown whole. Never raises.
-
-    A microscope's plain TIFF also opens as a "generic" slide; it is left to other readers.
-    """
-    try:
-        handle = open_handle(path)
-    except SlideError:
-        return False
-    try:
-        vendor = handle.properties.get("openslide.vendor") or handle.properties.get("tiffslide.vendor") or ""
-        generic = vendor in ("", "generic-tiff", "generic", "unknown")
-        width, height = handle.slide.dimensions
-        return not generic or len(handle.slide.level_dimensions) > 1 or max(width, height) > 16384
-    finally:
-        handle.slide.close()
