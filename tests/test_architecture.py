@@ -60,6 +60,7 @@ GROUND = {
         "hdf5",
         "locks",
         "streams",
+        "hdf5_limits",
         "documents",
         "tables",
         "notice",

@@ -17,11 +17,13 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_survpgc.core import hdf5_limits
 from napari_survpgc.core.clinical.record import parse_record
 from napari_survpgc.core.errors import FeatureError, SlideError, SurvPGCError
 from napari_survpgc.core.features.feature_file import read_features
 from napari_survpgc.core.features.joined import join_slides
 from napari_survpgc.core.hdf5 import new_hdf5, open_hdf5, readable, unreachable
+from napari_survpgc.core.hdf5_limits import H5_ERRORS
 from napari_survpgc.core.types import (
     Attribution,
     ClinicalRecord,
@@ -41,6 +43,9 @@ CASE_FILE = f"case{SUFFIX}"
 _MAX_DOCUMENT = 16 << 20
 _MAX_PATCHES = 5_000_000
 _MAX_ROWS = 5_000
+_MAX_GENES = 500_000
+_MAX_ARRAY = 800_000_000  # bytes of one part
+_MAX_ROWS_BYTES = 32 << 30  # of embedded features, which the file itself then has, too
 _AGAIN = "Open the slide and press Run to make it again"
 
 
@@ -111,7 +116,7 @@ def load_case(path: Path, *, features: bool = True) -> SavedCase:
         raise
     except FileNotFoundError as error:
         raise CaseFileError(f"There is no file {path}", "Check the name and the folder") from error
-    except (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError, SurvPGCError) as error:
+    except (*H5_ERRORS, SurvPGCError) as error:
         if reason := unreachable(error):
             raise CaseFileError(
                 f"{path} cannot be read ({reason})", "Check its drive and that you may read it"
@@ -240,10 +245,7 @@ def _read(file: h5py.File, path: Path, with_features: bool) -> SavedCase:
         raise CaseFileError(f"{path.name} is not a case file", "Choose a file saved with Case > Save")
     if int(file.attrs["survpgc_case"]) > FORMAT:
         raise CaseFileError(f"{path.name} was written by a newer version", "Update napari-survpgc")
-    text = file["document"][()]
-    if len(text) > _MAX_DOCUMENT:
-        raise CaseFileError(f"{path.name} is not a readable case file", _AGAIN)
-    document = json.loads(text)
+    document = json.loads(hdf5_limits.text(file, "document", _MAX_DOCUMENT))
     features = _features(file, document, path) if with_features else None
     slide = document["slide"]
     return SavedCase(
@@ -256,25 +258,24 @@ def _read(file: h5py.File, path: Path, with_features: bool) -> SavedCase:
         bundle_fingerprint=str(document["bundle_fingerprint"]),
         tissue=_tissue(file),
         features=features,
-        prediction=_prediction(file["prediction"], document["prediction"], path),
+        prediction=_prediction(hdf5_limits.subgroup(file, "prediction"), document["prediction"], path),
         name=str(document["name"]),
         settings=dict(document["settings"]),
     )
 
 
-def _array(node: Any, path: Path, *, max_size: int = 200_000_000) -> NDArray[Any]:
-    if not isinstance(node, h5py.Dataset) or node.size > max_size or node.dtype.kind not in "fiu":
-        raise CaseFileError(f"{path.name} is damaged", _AGAIN)
-    return np.asarray(node[()])
+def _array(group: h5py.Group, name: str, *, most_bytes: int = _MAX_ARRAY) -> NDArray[Any]:
+    return hdf5_limits.array(group, name, most_bytes)
 
 
 def _prediction(group: h5py.Group, document: Mapping[str, Any], path: Path) -> Prediction:
-    arrays = {name: _array(group[name], path) for name in _ARRAYS}
+    arrays = {name: _array(group, name) for name in _ARRAYS}
     coords = arrays.pop("coords").astype(np.int32)
     n, bins, folds = len(coords), len(arrays["hazards"]), len(arrays["fold_risks"])
     attention = {}
     if "attention" in group:
-        attention = {str(k): _array(v, path).astype(np.float32) for k, v in group["attention"].items()}
+        matrices = hdf5_limits.subgroup(group, "attention")
+        attention = {str(k): _array(matrices, k).astype(np.float32, copy=False) for k in matrices}
     names = {str(k): tuple(str(x) for x in v) for k, v in document["token_names"].items()}
     consistent = (
         coords.shape == (n, 2)
@@ -307,10 +308,10 @@ def _prediction(group: h5py.Group, document: Mapping[str, Any], path: Path) -> P
 def _profile(file: h5py.File) -> ExpressionProfile | None:
     if "expression" not in file:
         return None
-    group = file["expression"]
-    genes = [g.decode("utf-8") for g in group["genes"][()]]
+    group = hdf5_limits.subgroup(file, "expression")
+    genes = hdf5_limits.texts(group, "genes", _MAX_GENES, _MAX_DOCUMENT)
     return ExpressionProfile(
-        values=dict(zip(genes, (float(v) for v in group["values"][()]), strict=True)),
+        values=dict(zip(genes, _array(group, "values").astype(float).tolist(), strict=True)),
         unit=ExpressionUnit(group.attrs["unit"]),
         unit_declared=bool(group.attrs["declared"]),
         sample=str(group.attrs["sample"]),
@@ -322,10 +323,13 @@ def _profile(file: h5py.File) -> ExpressionProfile | None:
 def _tissue(file: h5py.File) -> TissueMask | None:
     if "tissue" not in file:
         return None
-    group = file["tissue"]
+    group = hdf5_limits.subgroup(file, "tissue")
     polygons = []
     for name in sorted(group):
-        rings = [np.asarray(group[name][ring][()], np.float64) for ring in sorted(group[name])]
+        outline = hdf5_limits.subgroup(group, name)
+        rings = [_array(outline, ring).astype(np.float64, copy=False) for ring in sorted(outline)]
+        if any(ring.ndim != 2 or ring.shape[1] != 2 or not np.isfinite(ring).all() for ring in rings):
+            raise ValueError("an outline is no list of points")
         polygons.append(Polygon(rings[0], tuple(rings[1:])))
     width, height = (int(v) for v in group.attrs["size"])
     return TissueMask(tuple(polygons), (width, height), str(group.attrs["method"]))
@@ -362,8 +366,8 @@ def _features(file: h5py.File, document: Mapping[str, Any], path: Path) -> Patch
         return dataclasses.replace(bag, parts=_parts(document, bag.grid.coords, path))
     if "features" not in file:
         return None
-    group = file["features"]
-    rows, coords = _array(group["rows"], path, max_size=2_000_000_000), _array(group["coords"], path)
+    group = hdf5_limits.subgroup(file, "features")
+    rows, coords = _array(group, "rows", most_bytes=_MAX_ROWS_BYTES), _array(group, "coords")
     if rows.ndim != 2 or coords.shape != (len(rows), 2):
         raise CaseFileError(f"{path.name} is damaged: its features do not fit together", _AGAIN)
     facts = group.attrs
@@ -375,7 +379,7 @@ def _features(file: h5py.File, document: Mapping[str, Any], path: Path) -> Patch
         float(facts["patch_px_level0"]),
         (width, height) if width else None,
     )
-    failed = _array(group["failed_coords"], path).astype(np.int32)
+    failed = _array(group, "failed_coords").astype(np.int32)
     return PatchFeatures(
         rows,
         grid,
