@@ -60,6 +60,7 @@ GROUND = {
         "hdf5",
         "locks",
         "streams",
+        "bounded",
         "hdf5_limits",
         "documents",
         "tables",

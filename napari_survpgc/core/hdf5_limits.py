@@ -8,8 +8,8 @@ zeros unpacks to a thousand times its size: each is looked at before memory is t
 from __future__ import annotations
 
 import math
-import os
 import zlib
+from pathlib import Path
 from typing import Any
 
 import h5py
@@ -27,7 +27,10 @@ _MAX_CHUNK_BYTES = 512 << 20
 _MAX_ATTRIBUTES = 1000
 _MAX_ATTRIBUTE_BYTES = 1 << 20
 _MAX_TEXTS = 64  # an attribute's texts of any length
-_DEFLATE, _KNOWN_FILTERS = 1, (1, 2, 3, 4, 5, 6, 32000)  # gzip, shuffle, fletcher32, szip, nbit, scaleoffset, lzf
+_DEFLATE, _KNOWN_FILTERS = (
+    1,
+    (1, 2, 3, 4, 5, 6, 32000),
+)  # gzip, shuffle, fletcher32, szip, nbit, scaleoffset, lzf
 
 
 class H5Error(ValueError):
@@ -71,7 +74,7 @@ def checked(data: h5py.Dataset, most_bytes: int, kinds: str = "fiu") -> h5py.Dat
     if size > most_bytes or len(data.shape) > 4:
         raise H5Error(f"'{name}' claims an impossible size")
     stored = data.id.get_storage_size()
-    if stored > os.stat(data.file.filename).st_size:
+    if stored > Path(data.file.filename).stat().st_size:
         raise H5Error(f"'{name}' claims to be larger than its file")
     if size > _FREE_BYTES and size > _MAX_RATIO * stored:
         raise H5Error(f"'{name}' claims {size / 1e6:,.0f} MB and has {stored / 1e6:,.1f}")

@@ -124,7 +124,7 @@ def _where() -> str:
 
 class _Worker:
     def __init__(self) -> None:
-        self.errors = tempfile.TemporaryFile()
+        self.errors = tempfile.TemporaryFile()  # noqa: SIM115  as long as the worker
         reading, writing = os.pipe()
         self.process = subprocess.Popen(
             [sys.executable, "-c", f"from tests.trust.fuzz import work; work({writing})"],
@@ -168,10 +168,14 @@ def _limit() -> None:
     import resource
 
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_AS, (24 << 30, 24 << 30))  # the libraries reserve some GB that they never use
+    resource.setrlimit(
+        resource.RLIMIT_AS, (24 << 30, 24 << 30)
+    )  # the libraries reserve some GB that they never use
 
 
-def run(kinds: Sequence[str], seeds: Sequence[int], processes: int = 2) -> Iterator[tuple[str, int, str, str]]:
+def run(
+    kinds: Sequence[str], seeds: Sequence[int], processes: int = 2
+) -> Iterator[tuple[str, int, str, str]]:
     """Yield kind, seed, what and where of every input."""
     todo: queue.Queue[tuple[str, int]] = queue.Queue()
     for kind in kinds:

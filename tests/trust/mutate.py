@@ -11,7 +11,22 @@ import struct
 from collections.abc import Callable
 from pathlib import Path
 
-HUGE = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 1 << 40, (1 << 63) - 1, (1 << 64) - 1)
+HUGE = (
+    0,
+    1,
+    0x7F,
+    0x80,
+    0xFF,
+    0x7FFF,
+    0x8000,
+    0xFFFF,
+    0x7FFFFFFF,
+    0x80000000,
+    0xFFFFFFFF,
+    1 << 40,
+    (1 << 63) - 1,
+    (1 << 64) - 1,
+)
 WORDS = (
     b"", b"NaN", b"-1", b"0", b"1e999", b"-1e308", b"9" * 40, b"99999999999", b"4294967296", b"null", b"[]", b"{}", b'""',
     b"\x00", b"\xff\xfe", b"\xef\xbb\xbf", b"=1+1", b"../../x", b"true", b"[" * 3000, b'{"a":' * 3000, b"\t", b",", b";", b'"',
@@ -111,7 +126,12 @@ def _directory_entry(data: bytearray, chance: random.Random) -> None:
     at = chance.choice(entries)
     field = chance.randrange(4)
     if field == 0:
-        struct.pack_into(order + "H", data, at, chance.choice((256, 257, 258, 259, 273, 277, 279, 322, 324, 325, 330, 347, 65420)))
+        struct.pack_into(
+            order + "H",
+            data,
+            at,
+            chance.choice((256, 257, 258, 259, 273, 277, 279, 322, 324, 325, 330, 347, 65420)),
+        )
     elif field == 1:
         struct.pack_into(order + "H", data, at + 2, chance.choice((0, 1, 2, 3, 4, 5, 12, 13, 16, 99)))
     else:
@@ -144,7 +164,17 @@ def _tiff_entries(data: bytes) -> tuple[str, bool, list[int], list[int]] | None:
 
 _BYTES: tuple[Mutation, ...] = (_flip, _byte, _number, _number, _cut, _splice, _drop)
 _TEXT: tuple[Mutation, ...] = (_word, _word, _word, _lines, _lines, _flip, _cut, _splice)
-_TIFF: tuple[Mutation, ...] = (_directory_entry, _directory_entry, _directory_entry, _flip, _byte, _number, _cut, _splice, _drop)
+_TIFF: tuple[Mutation, ...] = (
+    _directory_entry,
+    _directory_entry,
+    _directory_entry,
+    _flip,
+    _byte,
+    _number,
+    _cut,
+    _splice,
+    _drop,
+)
 
 
 def mutate(path: Path, seed: int) -> None:

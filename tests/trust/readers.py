@@ -158,7 +158,9 @@ def _packed_h5(folder: Path) -> Path:
 
     path = folder / "a.h5"
     with h5py.File(path, "w") as file:
-        file.create_dataset("features", data=bag().features[None], compression="gzip", shuffle=True, chunks=(1, 8, 16))
+        file.create_dataset(
+            "features", data=bag().features[None], compression="gzip", shuffle=True, chunks=(1, 8, 16)
+        )
         file.create_dataset("coords", data=bag().grid.coords, compression="lzf", chunks=(8, 2))
         file["coords"].attrs.update(patch_size=256, patch_level=0, name="a", downsample=[1.0, 1.0])
     return path
@@ -211,7 +213,9 @@ def _safetensors(folder: Path) -> Path:
     import safetensors.torch
     import torch
 
-    safetensors.torch.save_file({"a.weight": torch.randn(4, 5), "b": torch.randn(3)}, folder / "a.safetensors")
+    safetensors.torch.save_file(
+        {"a.weight": torch.randn(4, 5), "b": torch.randn(3)}, folder / "a.safetensors"
+    )
     return folder / "a.safetensors"
 
 
@@ -332,7 +336,7 @@ def _kept_prediction() -> str:
     from napari_survpgc.core.output.prediction_json import write_prediction_json
 
     path = _kept_bundle().parent / "prediction.json"
-    write_prediction_json(load_case(_kept_case()).prediction, path, RECORD, ['a sentence'] * 6)
+    write_prediction_json(load_case(_kept_case()).prediction, path, RECORD, ["a sentence"] * 6)
     return path.read_text()
 
 
@@ -387,7 +391,8 @@ def _expr(folder: Path) -> Path:
 def _gdc(folder: Path) -> Path:
     columns = "gene_id\tgene_name\tgene_type\tunstranded\tstranded_first\tstranded_second\ttpm_unstranded\tfpkm_unstranded\tfpkm_uq_unstranded"
     rows = "".join(
-        f"ENSG{i:011d}.2\t{gene}\tprotein_coding\t{i}\t1\t1\t{i}.5\t0.5\t0.25\n" for i, gene in enumerate(GENES)
+        f"ENSG{i:011d}.2\t{gene}\tprotein_coding\t{i}\t1\t1\t{i}.5\t0.5\t0.25\n"
+        for i, gene in enumerate(GENES)
     )
     path = folder / "counts.tsv.gz"
     path.write_bytes(gzip.compress(f"# gene-model: GENCODE v36\n{columns}\n{rows}".encode(), mtime=0))
@@ -413,7 +418,9 @@ def _clinical_csv(folder: Path) -> Path:
 
 def _clinical_json(folder: Path) -> Path:
     path = folder / "clinical.json"
-    path.write_text('{"age": 58, "sex": "female", "stage": "Stage II", "staging_edition": "7th", "race": "white"}')
+    path.write_text(
+        '{"age": 58, "sex": "female", "stage": "Stage II", "staging_edition": "7th", "race": "white"}'
+    )
     return path
 
 
@@ -440,7 +447,9 @@ KINDS = {
     kind.name: kind
     for kind in (
         Kind("svs", _svs, read_slide),
-        Kind("tif", lambda folder: write_tiff(folder / "a.tif", tissue_image(500, 600), levels=2), read_slide),
+        Kind(
+            "tif", lambda folder: write_tiff(folder / "a.tif", tissue_image(500, 600), levels=2), read_slide
+        ),
         Kind("btf", _big, read_slide),
         Kind("ome", _ome, read_slide),
         Kind("jp2k", _jp2k, read_slide),

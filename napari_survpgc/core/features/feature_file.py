@@ -26,6 +26,7 @@ from napari_survpgc.core.types import PatchFeatures, PatchGrid, SlideInfo
 
 from .attributes import as_text, encoder_of, first_number, geometry_attributes
 from .failed import FAILED, check_share
+from .tensor_file import read_tensor
 
 _MAX_BYTES = 32 << 30
 _TENSORS = (".pt", ".pth")
@@ -172,7 +173,7 @@ def _rows(path: Path, known: bool = False) -> tuple[NDArray[np.floating], dict[s
     """Read the features as they are kept, checked, with the attributes beside them."""
     attributes: dict[str, Any] = {}
     if path.suffix.lower() in _TENSORS:
-        rows = _read_tensor(path)
+        rows = read_tensor(path)
     else:
         rows, attributes = _read_h5(path, *_FEATURES)
     rows = rows[0] if rows.ndim == 3 and rows.shape[0] == 1 else rows
@@ -367,21 +368,3 @@ def _dataset(file: h5py.File, name: str, path: Path, header: bool = False) -> tu
         return (data.shape if header else data[()]), attributes_of(data)
     except H5Error as error:
         raise FeatureError(f"{path.name} is damaged: {error}", _AGAIN) from error
-
-
-def _read_tensor(path: Path) -> NDArray[Any]:
-    import torch
-
-    try:
-        if path.stat().st_size > _MAX_BYTES:
-            raise ValueError("too large")
-        tensor = torch.load(path, map_location="cpu", weights_only=True)
-        if isinstance(tensor, dict) and isinstance(tensor.get("features"), torch.Tensor):
-            tensor = tensor["features"]
-        if not isinstance(tensor, torch.Tensor):
-            raise ValueError("no tensor")
-        return tensor.float().numpy()
-    except Exception as error:  # torch raises anything from UnpicklingError to AttributeError on a bad file
-        raise FeatureError(
-            f"{path.name} is not a tensor file, or holds more than a tensor", _AGAIN
-        ) from error
