@@ -149,7 +149,7 @@ def _tiff_entries(data: bytes) -> tuple[str, bool, list[int], list[int]] | None:
     at = struct.unpack_from(order + word, data, 8 if big else 4)[0]
     entries: list[int] = []
     nexts: list[int] = []
-    while at and len(nexts) < 20:
+    while 0 < at < len(data) and len(nexts) < 20:
         try:
             count = struct.unpack_from(order + count_format, data, at)[0]
             start = at + struct.calcsize(order + count_format)

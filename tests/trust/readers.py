@@ -54,8 +54,8 @@ def read_slide(path: Path) -> None:
         try:
             for index, level in enumerate(slide.info.levels):
                 width, height = level.size
-                # Of a pyramid that is said to be huge the first thousand tiles.
-                rows, columns = min(-(-height // 512), 32), min(-(-width // 512), 32)
+                # Of a pyramid that is said to be huge a part; every tile of a real one.
+                rows, columns = min(-(-height // 512), 8), min(-(-width // 512), 8)
                 for row in range(rows):
                     for column in range(columns):
                         x, y = column * 512, row * 512

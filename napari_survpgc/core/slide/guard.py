@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import os
+from itertools import pairwise
 from pathlib import Path
 from threading import Lock
 
@@ -64,6 +65,12 @@ def open_guarded(path: Path) -> Handle:
 
 
 def _isolated(slide: HelperSlide) -> Handle:
+    sizes = slide.level_dimensions
+    if any(low[0] > high[0] or low[1] > high[1] for high, low in pairwise(sizes)):
+        slide.close()
+        raise SlideError(
+            f"{slide.file.name} is damaged: its levels do not fit together", "Copy or download it again"
+        )
     return Handle(slide, slide.backend, slide.file, isolated=True)
 
 

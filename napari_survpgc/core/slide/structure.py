@@ -126,8 +126,8 @@ class _ImplausibleError(Exception):
     """A clause that says what is wrong."""
 
 
-class _CircleError(_ImplausibleError):
-    pass
+class _ImpossibleError(_ImplausibleError):
+    """What no library reads, or reads without end."""
 
 
 def _look(stream: BinaryIO, size: int) -> Structure:
@@ -140,7 +140,7 @@ def _look(stream: BinaryIO, size: int) -> Structure:
         return Structure(Trust.UNKNOWN)
     try:
         xml = _Walk(stream, size, order, big=version == 43).all()
-    except _CircleError as error:
+    except _ImpossibleError as error:
         return Structure(Trust.IMPOSSIBLE, str(error))
     except _ImplausibleError as error:
         return Structure(Trust.IMPLAUSIBLE, str(error))
@@ -176,7 +176,7 @@ class _Walk:
             chain = set[int]()
             while at and (at not in seen or at in chain):  # levels below a picture may also follow each other
                 if at in chain:
-                    raise _CircleError("its directories run in a circle")
+                    raise _ImpossibleError("its directories run in a circle")
                 if len(seen) >= _MAX_DIRECTORIES:
                     raise _ImplausibleError("it has more directories than any slide")
                 seen.add(at)
@@ -276,7 +276,7 @@ class _Walk:
 
         width, height = one(_WIDTH, 0), one(_LENGTH, 0)
         if not (1 <= width <= _MAX_SIDE and 1 <= height <= _MAX_SIDE):
-            raise _ImplausibleError(f"a picture in it is said to be {width} x {height} px")
+            raise _ImpossibleError(f"a picture in it is said to be {width} x {height} px")
         samples, planes = one(_SAMPLES, 1), one(_PLANAR, 1)
         bits = int(self._numbers(entries[_BITS], at).max(initial=1)) if _BITS in entries else 1
         if not 1 <= samples <= 64 or bits > 64 or planes not in (1, 2):
