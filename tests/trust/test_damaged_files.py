@@ -342,7 +342,7 @@ def test_a_bundle_that_asks_for_more_weights_than_it_has_is_refused_before_they_
 ) -> None:
     path = KINDS["bundle"].make(tmp_path)
     document = json.loads((path / "bundle.json").read_text())
-    document["model_config"]["dim"] = 1 << 17  # 200 GB
+    document["model"]["config"]["dim"] = 1 << 17  # 200 GB
     (path / "bundle.json").write_text(json.dumps(document))
     with pytest.raises(BundleError, match="larger sizes"):
         KINDS["bundle"].read(path)
