@@ -12,8 +12,6 @@ SYSTEM_PACKAGES := python3-venv xvfb libgl1 libegl1 libgl1-mesa-dri libxkbcommon
 DISPLAYED = $(if $(DISPLAY)$(WAYLAND_DISPLAY),,$(if $(shell command -v xvfb-run),xvfb-run -a -s "-screen 0 1600x1000x24"))
 
 .PHONY: screenshots typed mypy reliability
-.PHONY: demo demo-bundle test benchmark lint docs system install clean help
-.PHONY: screenshots typed mypy
 .PHONY: demo demo-bundle test fuzz benchmark lint docs system install clean help
 
 help:
