@@ -60,6 +60,8 @@ GROUND = {
         "hdf5",
         "locks",
         "streams",
+        "bounded",
+        "hdf5_limits",
         "documents",
         "tables",
         "notice",

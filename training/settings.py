@@ -11,12 +11,12 @@ from typing import Any
 
 import tomli_w
 
+from napari_survpgc.core import documents, files
+from napari_survpgc.core.bounded import parse_toml
 from napari_survpgc.core.cohort.folds import FOLD_KINDS
 from napari_survpgc.core.errors import CohortError
-from napari_survpgc.core.files import read_text
 from napari_survpgc.core.types import Modality
 
-_MAX_BYTES = 16 << 20
 FOLDS_BY = ("cohort", *FOLD_KINDS)
 _CHOICES = {
     "protocol": ("honest", "published"),
@@ -178,18 +178,17 @@ def load_settings(
         if isinstance(values.get(name), list):
             values[name] = tuple(values[name])
     try:
-        return Settings(**values)
-    except TypeError as error:
+        return documents.structure(values, Settings)
+    except documents.DocumentError as error:
+        inner = getattr(error.__cause__, "exceptions", (error.__cause__,))
+        for said in (each for each in inner if isinstance(each, CohortError)):
+            raise said from error  # a setting of the right kind that cannot be
         raise CohortError(f"{source} has a setting of the wrong kind ({error})", "Correct it") from error
 
 
 def read_toml(path: Path) -> dict[str, Any]:
     """Read a file of settings; CohortError when it is missing or no TOML."""
-    step = "Correct the settings file"
-    try:
-        return tomllib.loads(read_text(path, _MAX_BYTES, CohortError, step, "settings"))
-    except tomllib.TOMLDecodeError as error:
-        raise CohortError(f"{path} is not a readable TOML file ({error})", step) from error
+    return files.read_toml(path, CohortError, "Correct the settings file", "settings")
 
 
 def _change(values: dict[str, Any], change: str) -> None:
@@ -199,8 +198,8 @@ def _change(values: dict[str, Any], change: str) -> None:
     if not equals or not key or table not in ("", "model_config"):
         raise CohortError(f"--set {change} is not a setting", "Write e.g. alpha=0.5 or model_config.dim=64")
     try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+        value = parse_toml(f"value = {text}")["value"]
+    except ValueError:
         value = text.strip()
     if dot:
         values.setdefault(table, {})[key] = value

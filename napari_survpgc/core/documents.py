@@ -17,6 +17,8 @@ import numpy as np
 from cattrs import Converter, transform_error
 from cattrs.gen import make_dict_unstructure_fn
 
+from .bounded import parse_json
+
 T = TypeVar("T")
 
 _LONGEST = 40
@@ -57,10 +59,9 @@ def unstructure(value: Any) -> Any:
 def parse(text: str | bytes) -> Any:
     """Read JSON without NaN or infinity; DocumentError says where it ends too early."""
     try:
-        return json.loads(text, parse_constant=_no_number)
-    except (ValueError, RecursionError) as error:
-        reason = "nested too deeply" if isinstance(error, RecursionError) else error
-        raise DocumentError(f"it is not valid JSON: {reason}") from error
+        return parse_json(text, _no_number)
+    except ValueError as error:
+        raise DocumentError(f"it is not valid JSON: {error}") from error
 
 
 def dump(value: Any, *, indent: int | None = 1, sort_keys: bool = False) -> str:

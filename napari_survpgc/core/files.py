@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from . import exchange
+from .bounded import parse_json, parse_toml
 from .cells import frame_text
 from .errors import SurvPGCError, writing
 from .locks import LOCK
@@ -295,10 +296,18 @@ def read_json(
     """
     text = read_text(path, limit, error, step, what)
     try:
-        return json.loads(text, parse_constant=float if nan else _no_number)
-    except (ValueError, RecursionError) as problem:
-        reason = "nested too deeply" if isinstance(problem, RecursionError) else problem
-        raise error(f"{path.name} is not valid JSON ({reason})", step) from problem
+        return parse_json(text, float if nan else _no_number)
+    except ValueError as problem:
+        raise error(f"{path.name} is not valid JSON ({problem})", step) from problem
+
+
+def read_toml(path: Path, error: type[SurvPGCError], step: str, what: str = "") -> dict[str, Any]:
+    """Read a TOML file of at most 1 MB; see :func:`read_bytes`."""
+    text = read_text(path, 1 << 20, error, step, what)
+    try:
+        return parse_toml(text)
+    except ValueError as problem:
+        raise error(f"{path.name} is not valid TOML ({problem})", step) from problem
 
 
 def _no_number(name: str) -> NoReturn:

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import csv
 import functools
-import gzip
 import io
 import re
-import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from .bounded import DAMAGED_GZIP, BoundError, gunzip
 from .cells import restored
 from .errors import SurvPGCError
 from .files import read_bytes
@@ -41,6 +40,7 @@ CASE_COLUMNS = frozenset(
 """Names of the column with the patients' ids, as :func:`plain` writes them."""
 _DELIMITERS = "\t;,|"
 _EXCEL = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
+_MAX_CELLS = 8_000_000  # each a text of 50 bytes and more
 _LOOKED_AT = 200  # rows, to tell the delimiter
 _DECIMAL_COMMA = re.compile(r"[-+]?\d+,\d+")
 _DECIMAL_POINT = re.compile(r"[-+]?\d*\.\d+([eE][-+]?\d+)?")
@@ -104,6 +104,8 @@ def read_table(path: Path, error: type[SurvPGCError], step: str, limit: int = 25
     """
     text, notes = read_table_text(path, error, step, limit)
     delimiter = find_delimiter(text)
+    if text.count(delimiter) > _MAX_CELLS:
+        raise error(f"{path.name} has more than {_MAX_CELLS:,} cells", step)
     try:
         read = [(line, cells) for line, cells in _cells(text, delimiter) if any(cells)]
     except csv.Error as problem:
@@ -186,13 +188,11 @@ def _decoded(path: Path, raw: bytes, error: type[SurvPGCError], step: str) -> tu
 
 def _gunzip(path: Path, raw: bytes, error: type[SurvPGCError], limit: int) -> bytes:
     try:
-        with gzip.GzipFile(fileobj=io.BytesIO(raw)) as stream:
-            data = stream.read(limit + 1)
-    except (OSError, EOFError, zlib.error) as problem:
+        return gunzip(raw, limit)
+    except BoundError as problem:
+        raise error(f"{path.name} is too large: {problem}", "Give fewer rows or samples") from problem
+    except DAMAGED_GZIP as problem:
         raise error(f"{path.name} is damaged or cut short", "Copy or download it again") from problem
-    if len(data) > limit:
-        raise error(f"{path.name} unpacks to more than {limit >> 20} MB", "Give fewer rows or samples")
-    return data
 
 
 def find_delimiter(text: str, looked_at: int = _LOOKED_AT) -> str:

@@ -20,7 +20,7 @@ from napari_survpgc.app.dock import SurvPGCDock
 from napari_survpgc.app.entry import reader, samples
 from napari_survpgc.app.window import drop as drop_module
 from napari_survpgc.app.window.drop import prefer_for_slides
-from napari_survpgc.core.slide.backends import is_slide
+from napari_survpgc.core.slide.guard import is_slide
 from napari_survpgc.simulation.cohort import DEMO_SEED, simulate_case
 from tests.builders import tissue_image, write_tiff
 from tests.formats.slides import dicom_folder

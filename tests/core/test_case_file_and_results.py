@@ -21,7 +21,7 @@ from napari_survpgc.core.output.case_file import (
     save_case,
 )
 from napari_survpgc.core.predict.predictor import Predictor
-from napari_survpgc.core.slide.backends import is_slide
+from napari_survpgc.core.slide.guard import is_slide
 from napari_survpgc.core.slide.slide import open_slide
 from napari_survpgc.core.slide.tiles import TILE_PX, TileCache, tiled_levels
 from napari_survpgc.core.tissue.outlines import outline_image

@@ -13,7 +13,9 @@ import pytest
 import tifffile
 
 from napari_survpgc.core.errors import SeveralSlidesError, SlideError
+from napari_survpgc.core.slide import helper as slide_helper
 from napari_survpgc.core.slide import open_slide, plain_tiff
+from napari_survpgc.core.slide.backends import open_handle
 from napari_survpgc.core.slide.dicom import read_header
 from napari_survpgc.core.slide.dicom_folder import dicom_files, holds_dicom
 from napari_survpgc.core.slide.formats import find_slide
@@ -65,13 +67,43 @@ def test_a_picture_in_one_strip_is_read_once_or_where_it_lies(
     settings = {"planarconfig": "separate"} if planar else {}
     pixels = np.moveaxis(image, -1, 0) if planar else image
     tifffile.imwrite(path, pixels, photometric="rgb", compression=compression, metadata=None, **settings)
+    handle = open_handle(path)  # a helper process would have the limits unpatched
+    assert handle.backend == "tifffile"
+    assert np.array_equal(np.asarray(handle.read(0, 0, 0, (400, 500))), image)
+    decoded = handle.slide._arrays[0]
+    assert isinstance(decoded, np.memmap) is (compression is None)
+    assert handle.slide.decoded_bytes == (0 if compression is None else image.nbytes)
+    monkeypatch.setattr(tifffile.TiffPage, "asarray", lambda *a, **k: pytest.fail("decoded again"))
+    assert np.array_equal(np.asarray(handle.read(30, 20, 0, (99, 88))), image[20:108, 30:129])
+    handle.slide.close()
+
+
+def test_a_large_strip_is_decoded_by_one_helper_for_all_threads(tmp_path: Path) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    path, image = tmp_path / "strip.tif", np.tile(tissue_image(512, 512), (5, 5, 1))  # 20 MB
+    tifffile.imwrite(path, image, photometric="rgb", compression="zlib", rowsperstrip=2560, metadata=None)
+    with open_slide(path) as slide, ThreadPoolExecutor(4) as threads:
+        assert (slide.info.backend, slide.isolated) == ("tifffile", True)
+        places = range(0, 2304, 256)
+        for place, part in zip(
+            places, threads.map(lambda y: slide.read_region(700, y, 0, (90, 80)), places), strict=True
+        ):
+            assert np.array_equal(part, image[place : place + 80, 700:790])
+        assert (
+            len([helper for helper in slide_helper._pool._idle if helper.slide is slide._handle.slide]) == 1
+        )
+
+
+def test_a_picture_larger_than_the_memory_of_a_helper_is_read_where_it_lies(tmp_path: Path) -> None:
+    path, side = tmp_path / "open.tif", 32_000  # 3 GB, of which the file system keeps one row
+    layout = tifffile.memmap(path, shape=(side, side, 3), dtype="u1", photometric="rgb", metadata=None)
+    layout[10, 5:8] = (200, 100, 50)
+    layout.flush()
+    del layout
     with open_slide(path) as slide:
-        assert slide.info.backend == "tifffile"
-        np.testing.assert_array_equal(slide.read_region(0, 0, 0, (400, 500)), image)
-        decoded = slide._handle.slide._arrays[0]
-        assert isinstance(decoded, np.memmap) is (compression is None)
-        monkeypatch.setattr(tifffile.TiffPage, "asarray", lambda *a, **k: pytest.fail("decoded again"))
-        np.testing.assert_array_equal(slide.read_region(30, 20, 0, (99, 88)), image[20:108, 30:129])
+        assert (slide.info.backend, slide.isolated) == ("tifffile", True)
+        assert slide.read_region(4, 10, 0, (3, 1)).tolist() == [[[0, 0, 0], [200, 100, 50], [200, 100, 50]]]
 
 
 def test_a_strip_that_is_too_large_is_refused_before_memory_is_taken(tmp_path: Path) -> None:

@@ -14,9 +14,9 @@ from napari_survpgc.app.later import soon
 from napari_survpgc.app.session.state import open_with_tiles
 from napari_survpgc.core.errors import SurvPGCError
 from napari_survpgc.core.output.case_file import SUFFIX
-from napari_survpgc.core.slide.backends import is_slide
 from napari_survpgc.core.slide.dicom_folder import holds_dicom
 from napari_survpgc.core.slide.formats import SCANNER_SUFFIXES
+from napari_survpgc.core.slide.guard import is_slide
 
 LayerData = tuple[Any, ...]
 _NOTHING: list[LayerData] = [(None,)]  # npe2: read, and nothing to add

@@ -21,9 +21,9 @@ from napari_survpgc.app.workers import Job
 from napari_survpgc.core.errors import FeatureError
 from napari_survpgc.core.features.feature_file import summarize_features
 from napari_survpgc.core.output.case_file import SUFFIX
-from napari_survpgc.core.slide.backends import is_slide
 from napari_survpgc.core.slide.dicom_folder import holds_dicom
 from napari_survpgc.core.slide.formats import SCANNER_SUFFIXES
+from napari_survpgc.core.slide.guard import is_slide
 from napari_survpgc.core.slide.not_read import SCANNERS_NOT_READ
 
 _PLUGIN = "napari-survpgc"

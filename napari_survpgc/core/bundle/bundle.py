@@ -19,7 +19,7 @@ from __future__ import annotations
 import hashlib
 import io
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -55,6 +55,7 @@ RECALIBRATION_FILE = "recalibration.json"
 MAX_JSON_BYTES = 4 << 20
 MAX_WEIGHT_BYTES = 4 << 30
 _FOLD_FILE = re.compile(r"fold_(\d+)\.safetensors")
+_OF_REFERENCE = ("risk", "survival_months", "event")
 _RETRAIN = "Make the bundle again with 'survpgc bundle', or get a fresh copy of it"
 
 
@@ -121,6 +122,7 @@ class Bundle:
             content = _read_checked(self.path, name, self.hashes, MAX_WEIGHT_BYTES)
             try:
                 state = safetensors.torch.load(content)
+                self._check_size(number, sum(tensor.numel() for tensor in state.values()))
                 model = build_model(self.config.model, **self._sizes(number))
                 model.load_state_dict(state, strict=True)
             except (SafetensorError, RuntimeError, ValueError, TypeError) as error:
@@ -130,6 +132,17 @@ class Bundle:
                 ) from error
             models.append(model.to(device).eval().requires_grad_(False))
         return models
+
+    def _check_size(self, fold: int, numbers: int) -> None:
+        """Raise ValueError for sizes in bundle.json that ask for more weights than the file has, before they are made."""
+        import torch
+
+        from napari_survpgc.core.models import build_model
+
+        with torch.device("meta"):
+            weights = build_model(self.config.model, **self._sizes(fold)).state_dict()
+        if sum(tensor.numel() for tensor in weights.values()) > numbers:
+            raise ValueError("bundle.json states larger sizes")
 
     def _sizes(self, fold: int) -> dict[str, Any]:
         """Return the sizes of a fold model; what follows from the bundle's other files is not kept twice."""
@@ -199,7 +212,9 @@ def _load(folder: Path) -> Bundle:
         )
     if "reference.csv" not in hashes:
         raise BundleError(f"Bundle {folder.name} lacks its file reference.csv", _RETRAIN)
-    reference = _read_table(folder, "reference.csv", hashes, ("risk", "survival_months", "event"))
+    reference = _numbers(
+        _read_table(folder, "reference.csv", hashes, _OF_REFERENCE), _OF_REFERENCE, folder, "reference.csv"
+    )
     gene_reference = None
     if "genes.csv" in hashes:
         gene_reference = _gene_reference(
@@ -276,12 +291,24 @@ def _read_table(
     return table
 
 
+def _numbers(table: pd.DataFrame, columns: Sequence[str], folder: Path, name: str) -> pd.DataFrame:
+    """Return the table with these columns as numbers; BundleError where one is none."""
+    found = {column: pd.to_numeric(table[column], errors="coerce") for column in columns}
+    wrong = [column for column, values in found.items() if not np.isfinite(values.to_numpy(float)).all()]
+    if wrong:
+        raise BundleError(
+            f"{name} of bundle {folder.name} has values in {', '.join(wrong)} that are no numbers", _RETRAIN
+        )
+    return table.assign(**found)
+
+
 def _gene_reference(table: pd.DataFrame, config: BundleConfig, folder: Path, n_folds: int) -> GeneReference:
     mean: NDArray[np.float64] | None = None
     sd: NDArray[np.float64] | None = None
     if {"mean", "sd"} <= set(table.columns):
+        table = _numbers(table, ("mean", "sd"), folder, "genes.csv")
         mean, sd = table["mean"].to_numpy(float), table["sd"].to_numpy(float)
-        if not (np.isfinite(mean).all() and np.isfinite(sd).all() and (sd > 0).all()):
+        if not (sd > 0).all():
             raise BundleError(f"genes.csv of bundle {folder.name} has an unusable mean or sd", _RETRAIN)
     elif config.expression_scale is not None:
         raise BundleError(f"genes.csv of bundle {folder.name} lacks mean and sd", _RETRAIN)

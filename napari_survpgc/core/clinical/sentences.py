@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +11,9 @@ import numpy as np
 
 from napari_survpgc.core.encoders.base import TextEncoder
 from napari_survpgc.core.errors import ClinicalError
-from napari_survpgc.core.files import read_text
+from napari_survpgc.core.files import read_toml
 from napari_survpgc.core.types import CLINICAL_FIELDS, ClinicalRecord, ClinicalTokens
 from napari_survpgc.resources import resource_path
-
-_MAX_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -50,12 +47,7 @@ def load_templates(name_or_path: str = "default") -> TemplateSet:
     path = resource_path("templates", f"{name_or_path}.toml")
     if not re.fullmatch(r"[a-z0-9_-]+", name_or_path) or not path.is_file():
         path = Path(name_or_path)
-    try:
-        document = tomllib.loads(read_text(path, _MAX_BYTES, ClinicalError, "Save it as text (UTF-8)"))
-    except tomllib.TOMLDecodeError as error:
-        raise ClinicalError(
-            f"{path.name} is not valid TOML ({error})", "Correct the templates file"
-        ) from error
+    document = read_toml(path, ClinicalError, "Correct the templates file (text in UTF-8)")
     known: dict[str, tuple[str, ...]] = {}
     unknown: dict[str, str] = {}
     for field in CLINICAL_FIELDS:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import csv
-import gzip
-import itertools
+import io
 import re
 import zlib
 from collections import Counter
@@ -14,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from napari_survpgc.core.bounded import BoundError, open_table
 from napari_survpgc.core.cells import restored
 from napari_survpgc.core.errors import (
     CohortError,
@@ -29,6 +29,8 @@ from napari_survpgc.core.tables import find_decimal, find_delimiter
 from .cohort import SPLITS, Fold
 from .text_table import read_text_table
 
+_MAX_EXPRESSION = 16 << 30
+_MAX_LINE = 16 << 20  # characters
 _LOOKED_AT = 20  # lines of an expression table, which may have 20,000 cells each
 
 
@@ -123,15 +125,16 @@ def find_expression(folder: Path, cases: set[str], problems: list[str]) -> pd.Da
             return None
         twice = _repeated(header[1:])
         # A converter keeps ids as text; with dtype= pandas makes a Series of every column, a second for 20,000.
-        frame = pd.read_csv(
-            path,
-            sep=delimiter,
-            decimal=find_decimal((cell for cells in rows for cell in cells[1:]), delimiter),
-            index_col=0,
-            converters={0: str},
-            low_memory=False,
-        ).iloc[:, : len(header) - 1]
-    except (OSError, ValueError, EOFError, csv.Error, zlib.error) as error:
+        with open_table(path, _MAX_EXPRESSION) as stream:
+            frame = pd.read_csv(
+                stream,
+                sep=delimiter,
+                decimal=find_decimal((cell for cells in rows for cell in cells[1:]), delimiter),
+                index_col=0,
+                converters={0: str},
+                low_memory=False,
+            ).iloc[:, : len(header) - 1]
+    except (OSError, ValueError, EOFError, csv.Error, zlib.error, MemoryError) as error:
         problems.append(f"{path.name} is damaged or not a table ({' '.join(str(error).split())[:80]})")
         return None
     frame.index = frame.index.astype(str).str.strip().map(restored)
@@ -175,9 +178,14 @@ def find_expression(folder: Path, cases: set[str], problems: list[str]) -> pd.Da
 
 def _first_lines(path: Path) -> str:
     """Return the first lines of a table, as they stand there; pandas needs a second for a header of 20,000 cells."""
-    opener = gzip.open if path.suffix == ".gz" else open
-    with opener(path, "rt", encoding="utf-8-sig", newline="") as lines:
-        return "".join(itertools.islice(lines, _LOOKED_AT))
+    with (
+        open_table(path, _MAX_EXPRESSION) as stream,
+        io.TextIOWrapper(stream, encoding="utf-8-sig", newline="") as lines,
+    ):
+        found = [lines.readline(_MAX_LINE) for _ in range(_LOOKED_AT)]
+    if any(len(line) == _MAX_LINE for line in found):
+        raise BoundError(f"a line of it is longer than {_MAX_LINE >> 20} MB")
+    return "".join(found)
 
 
 def _repeated(names: Sequence[str]) -> set[str]:

@@ -20,10 +20,13 @@ from numpy.typing import NDArray
 from napari_survpgc import __version__
 from napari_survpgc.core.errors import FeatureError
 from napari_survpgc.core.hdf5 import new_hdf5, open_hdf5, readable, unreachable
+from napari_survpgc.core.hdf5_limits import H5_ERRORS, H5Error, checked, dataset
+from napari_survpgc.core.hdf5_limits import attributes as attributes_of
 from napari_survpgc.core.types import PatchFeatures, PatchGrid, SlideInfo
 
 from .attributes import as_text, encoder_of, first_number, geometry_attributes
 from .failed import FAILED, check_share
+from .tensor_file import read_tensor
 
 _MAX_BYTES = 32 << 30
 _TENSORS = (".pt", ".pth")
@@ -170,7 +173,7 @@ def _rows(path: Path, known: bool = False) -> tuple[NDArray[np.floating], dict[s
     """Read the features as they are kept, checked, with the attributes beside them."""
     attributes: dict[str, Any] = {}
     if path.suffix.lower() in _TENSORS:
-        rows = _read_tensor(path)
+        rows = read_tensor(path)
     else:
         rows, attributes = _read_h5(path, *_FEATURES)
     rows = rows[0] if rows.ndim == 3 and rows.shape[0] == 1 else rows
@@ -201,7 +204,7 @@ def _has_geometry(path: Path) -> bool:
             if "coords" not in file:
                 return False
             attributes = {*file.attrs, *file["coords"].attrs}
-    except (OSError, RuntimeError, KeyError, ValueError):
+    except H5_ERRORS:
         return True
     return bool(attributes & {"patch_px_level0", "patch_size_level0", "patch_size", "tile_size_um"})
 
@@ -336,7 +339,7 @@ def _read_h5(path: Path, *names: str, header: bool = False) -> tuple[Any, dict[s
         raise FeatureError(f"There is no file {path}", "Check the name and the folder")
     try:
         with open_hdf5(path) as file:
-            attributes = dict(file.attrs)
+            attributes = attributes_of(file)
             name = next((n for n in names if n in file), names[0])
             data, own = _dataset(file, name, path, header)
             attributes.update(own)
@@ -349,39 +352,19 @@ def _read_h5(path: Path, *names: str, header: bool = False) -> tuple[Any, dict[s
                     if encoder:
                         attributes.setdefault("encoder", encoder)
             return data, attributes
-    except (OSError, RuntimeError, KeyError, TypeError, ValueError) as error:
+    except H5_ERRORS as error:
         if reason := unreachable(error):
             raise FeatureError(f"{path} cannot be read ({reason})", _REACH) from error
         raise FeatureError(f"{path.name} is not an HDF5 file or is damaged", _AGAIN) from error
 
 
 def _dataset(file: h5py.File, name: str, path: Path, header: bool = False) -> tuple[Any, dict[str, Any]]:
-    link = file.get(name, getlink=True) if name in file else None
-    if link is None:
+    if name not in file:
         raise FeatureError(
             f"{path.name} has no dataset '{name}'", "Give a feature file of survpgc, CLAM or TRIDENT"
         )
-    dataset = file[name] if isinstance(link, h5py.HardLink) else None
-    if not isinstance(dataset, h5py.Dataset) or dataset.is_virtual or dataset.external:
-        raise FeatureError(f"The dataset '{name}' of {path.name} points to another file", _AGAIN)
-    if math.prod(dataset.shape) * dataset.dtype.itemsize > _MAX_BYTES:
-        raise FeatureError(f"The dataset '{name}' of {path.name} claims an impossible size", _AGAIN)
-    return (dataset.shape if header else dataset[()]), dict(dataset.attrs)
-
-
-def _read_tensor(path: Path) -> NDArray[Any]:
-    import torch
-
     try:
-        if path.stat().st_size > _MAX_BYTES:
-            raise ValueError("too large")
-        tensor = torch.load(path, map_location="cpu", weights_only=True)
-        if isinstance(tensor, dict) and isinstance(tensor.get("features"), torch.Tensor):
-            tensor = tensor["features"]
-        if not isinstance(tensor, torch.Tensor):
-            raise ValueError("no tensor")
-        return tensor.float().numpy()
-    except Exception as error:  # torch raises anything from UnpicklingError to AttributeError on a bad file
-        raise FeatureError(
-            f"{path.name} is not a tensor file, or holds more than a tensor", _AGAIN
-        ) from error
+        data = checked(dataset(file, name), _MAX_BYTES)
+        return (data.shape if header else data[()]), attributes_of(data)
+    except H5Error as error:
+        raise FeatureError(f"{path.name} is damaged: {error}", _AGAIN) from error

@@ -17,24 +17,25 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_survpgc.core import hdf5_limits
 from napari_survpgc.core.clinical.record import parse_record
 from napari_survpgc.core.errors import FeatureError, SlideError, SurvPGCError
 from napari_survpgc.core.features.feature_file import read_features
 from napari_survpgc.core.features.joined import join_slides
-from napari_survpgc.core.hdf5 import new_hdf5, open_hdf5, readable, unreachable
+from napari_survpgc.core.hdf5 import new_hdf5, open_hdf5, unreachable
+from napari_survpgc.core.hdf5_limits import H5_ERRORS
 from napari_survpgc.core.types import (
     Attribution,
     ClinicalRecord,
     ExpressionProfile,
-    ExpressionUnit,
     PatchFeatures,
     PatchGrid,
-    Polygon,
     Prediction,
     SlidePart,
     TissueMask,
 )
 
+from .case_parts import read_profile, read_tissue, write_profile, write_tissue
 from .case_places import place_exists, place_of, said_place
 from .links import leads_out
 
@@ -44,7 +45,8 @@ CASE_FILE = f"case{SUFFIX}"
 _MAX_DOCUMENT = 16 << 20
 _MAX_PATCHES = 5_000_000
 _MAX_ROWS = 5_000
-_MAX_GENES = 500_000
+_MAX_ARRAY = 800_000_000  # bytes of one part
+_MAX_ROWS_BYTES = 32 << 30  # of embedded features, which the file itself then has, too
 _AGAIN = "Open the slide and press Run to make it again"
 
 
@@ -119,7 +121,7 @@ def load_case(path: Path, *, features: bool = True) -> SavedCase:
         raise
     except FileNotFoundError as error:
         raise CaseFileError(f"There is no file {path}", "Check the name and the folder") from error
-    except (OSError, RuntimeError, LookupError, ValueError, TypeError, AttributeError, SurvPGCError) as error:
+    except (*H5_ERRORS, SurvPGCError) as error:
         if reason := unreachable(error):
             raise CaseFileError(
                 f"{path} cannot be read ({reason})", "Check its drive and that you may read it"
@@ -182,24 +184,8 @@ def _write(case: SavedCase, file: h5py.File, folder: Path, features_paths: Seque
         results[name] = getattr(prediction, name)
     for name, matrix in prediction.attention.items():
         results.create_dataset(f"attention/{name}", data=matrix, compression="lzf", shuffle=True)
-    if case.profile is not None:
-        group = file.create_group("expression")
-        group.attrs.update(
-            unit=str(case.profile.unit),
-            declared=case.profile.unit_declared,
-            sample=readable(case.profile.sample),
-            source=readable(case.profile.source),
-            notes=json.dumps(case.profile.notes),
-        )
-        group["genes"] = np.array(list(case.profile.values), dtype=h5py.string_dtype())
-        group["values"] = np.array(list(case.profile.values.values()), np.float64)
-    if case.tissue is not None:
-        group = file.create_group("tissue")
-        group.attrs.update(method=case.tissue.method, size=case.tissue.size)
-        for number, polygon in enumerate(case.tissue.polygons):
-            rings = group.create_group(f"{number:05d}")
-            for index, ring in enumerate((polygon.exterior, *polygon.holes)):
-                rings[f"{index:05d}"] = ring
+    write_profile(case.profile, file)
+    write_tissue(case.tissue, file)
     if case.features is not None and not features_paths:
         _write_features(case.features, file.create_group("features"))
 
@@ -247,10 +233,7 @@ def _read(file: h5py.File, path: Path, with_features: bool) -> SavedCase:
         raise CaseFileError(f"{path.name} was written by a newer version", "Update napari-survpgc")
     if leads_out(file):
         raise CaseFileError(f"{path.name} points to other files and was not opened", _AGAIN)
-    text = file["document"][()]
-    if len(text) > _MAX_DOCUMENT:
-        raise CaseFileError(f"{path.name} is not a readable case file", _AGAIN)
-    document = json.loads(text)
+    document = json.loads(hdf5_limits.text(file, "document", _MAX_DOCUMENT))
     features = _features(file, document, path) if with_features else None
     slide, fingerprint = document["slide"], str(document["fingerprint"])
     model = str(document["bundle_fingerprint"])
@@ -259,30 +242,29 @@ def _read(file: h5py.File, path: Path, with_features: bool) -> SavedCase:
         fingerprint=fingerprint,
         mpp=None if document["mpp"] is None else float(document["mpp"]),
         record=parse_record(document["record"]),
-        profile=_profile(file),
+        profile=read_profile(file),
         bundle=place_of(str(document["bundle"]), path, model),
         bundle_fingerprint=model,
-        tissue=_tissue(file),
+        tissue=read_tissue(file),
         features=features,
-        prediction=_prediction(file["prediction"], document["prediction"], path),
+        prediction=_prediction(hdf5_limits.subgroup(file, "prediction"), document["prediction"], path),
         name=str(document["name"]),
         settings=dict(document["settings"]),
     )
 
 
-def _array(node: Any, path: Path, *, max_size: int = 200_000_000) -> NDArray[Any]:
-    if not isinstance(node, h5py.Dataset) or node.size > max_size or node.dtype.kind not in "fiu":
-        raise CaseFileError(f"{path.name} is damaged", _AGAIN)
-    return np.asarray(node[()])
+def _array(group: h5py.Group, name: str, *, most_bytes: int = _MAX_ARRAY) -> NDArray[Any]:
+    return hdf5_limits.array(group, name, most_bytes)
 
 
 def _prediction(group: h5py.Group, document: Mapping[str, Any], path: Path) -> Prediction:
-    arrays = {name: _array(group[name], path) for name in _ARRAYS}
+    arrays = {name: _array(group, name) for name in _ARRAYS}
     coords = arrays.pop("coords").astype(np.int32)
     n, bins, folds = len(coords), len(arrays["hazards"]), len(arrays["fold_risks"])
     attention = {}
     if "attention" in group:
-        attention = {str(k): _array(v, path).astype(np.float32) for k, v in group["attention"].items()}
+        matrices = hdf5_limits.subgroup(group, "attention")
+        attention = {str(k): _array(matrices, k).astype(np.float32, copy=False) for k in matrices}
     names = {str(k): tuple(str(x) for x in v) for k, v in document["token_names"].items()}
     consistent = (
         coords.shape == (n, 2)
@@ -310,35 +292,6 @@ def _prediction(group: h5py.Group, document: Mapping[str, Any], path: Path) -> P
         provenance=document["provenance"],
         warnings=tuple(str(w) for w in document["warnings"]),
     )
-
-
-def _profile(file: h5py.File) -> ExpressionProfile | None:
-    if "expression" not in file:
-        return None
-    group = file["expression"]
-    if max(group["genes"].size, group["values"].size) > _MAX_GENES:
-        raise ValueError("too many genes")
-    genes = [g.decode("utf-8") for g in group["genes"][()]]
-    return ExpressionProfile(
-        values=dict(zip(genes, (float(v) for v in group["values"][()]), strict=True)),
-        unit=ExpressionUnit(group.attrs["unit"]),
-        unit_declared=bool(group.attrs["declared"]),
-        sample=str(group.attrs["sample"]),
-        source=str(group.attrs["source"]),
-        notes=tuple(json.loads(group.attrs["notes"])),
-    )
-
-
-def _tissue(file: h5py.File) -> TissueMask | None:
-    if "tissue" not in file:
-        return None
-    group = file["tissue"]
-    polygons = []
-    for name in sorted(group):
-        rings = [np.asarray(group[name][ring][()], np.float64) for ring in sorted(group[name])]
-        polygons.append(Polygon(rings[0], tuple(rings[1:])))
-    width, height = (int(v) for v in group.attrs["size"])
-    return TissueMask(tuple(polygons), (width, height), str(group.attrs["method"]))
 
 
 def _parts(document: Mapping[str, Any], coords: NDArray[np.int32], path: Path) -> tuple[SlidePart, ...]:
@@ -374,8 +327,8 @@ def _features(file: h5py.File, document: Mapping[str, Any], path: Path) -> Patch
         return dataclasses.replace(bag, parts=_parts(document, bag.grid.coords, path))
     if "features" not in file:
         return None
-    group = file["features"]
-    rows, coords = _array(group["rows"], path, max_size=2_000_000_000), _array(group["coords"], path)
+    group = hdf5_limits.subgroup(file, "features")
+    rows, coords = _array(group, "rows", most_bytes=_MAX_ROWS_BYTES), _array(group, "coords")
     if rows.ndim != 2 or coords.shape != (len(rows), 2):
         raise CaseFileError(f"{path.name} is damaged: its features do not fit together", _AGAIN)
     facts = group.attrs
@@ -387,7 +340,7 @@ def _features(file: h5py.File, document: Mapping[str, Any], path: Path) -> Patch
         float(facts["patch_px_level0"]),
         (width, height) if width else None,
     )
-    failed = _array(group["failed_coords"], path).astype(np.int32)
+    failed = _array(group, "failed_coords").astype(np.int32)
     return PatchFeatures(
         rows,
         grid,

@@ -9,11 +9,11 @@ import hashlib
 import logging
 import math
 import re
-import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from PIL import Image
 
@@ -21,15 +21,16 @@ from napari_survpgc.core.errors import SlideError
 
 from .dicom_folder import check_file, folder_files, slide_in
 from .formats import FORMAT_NAMES, SLIDE_SUFFIXES
+from .helper import HelperSlide
 from .not_read import refuse_not_read
 from .pixel_kinds import EXPORT, check_pictures, check_tiff, compression_name, main_page
 from .plain_tiff import LARGE_SEGMENT, PlainTiff
-from .tiff import TiffPage, read_pages
+from .tiff import TiffPage, is_cut_short, read_pages
 
 _NOT_A_SLIDE = f"Choose a slide file ({FORMAT_NAMES})"
 _FLAT_IMAGES = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"%PDF")
 _UNSUPPORTED = re.compile(r"unsupported|not supported|!= |can't handle|unknown compression", re.IGNORECASE)
-_GENERIC = ("", "generic-tiff", "generic", "unknown")
+GENERIC = ("", "generic-tiff", "generic", "unknown")
 _YCBCR, _JPEG = 6, (7, 33007)
 
 
@@ -39,7 +40,7 @@ class Handle:
 
     Attributes
     ----------
-    slide : openslide.OpenSlide, tiffslide.TiffSlide or PlainTiff.
+    slide : openslide.OpenSlide, tiffslide.TiffSlide or PlainTiff; a HelperSlide where it is isolated.
     backend : "openslide", "tiffslide" or "tifffile".   path : the file that was opened (a file of a DICOM folder).
     pages : of a TIFF.
     """
@@ -48,6 +49,11 @@ class Handle:
     backend: str
     path: Path
     pages: tuple[TiffPage, ...] = ()
+
+    @property
+    def isolated(self) -> bool:
+        """Whether it is open in a helper process, because this one must not read the file."""
+        return isinstance(self.slide, HelperSlide)
 
     @property
     def properties(self) -> Mapping[str, str]:
@@ -60,6 +66,8 @@ class Handle:
 
     def read(self, x: int, y: int, level: int, size: tuple[int, int]) -> Image.Image:
         """Read part of a stored level, ``x``, ``y`` in level-0 px; what lies outside is transparent."""
+        if isinstance(self.slide, HelperSlide):
+            return self.slide.read(x, y, level, size)
         if self.backend == "openslide":
             image: Image.Image = self.slide.read_region((x, y), level, size)
             return image
@@ -68,6 +76,8 @@ class Handle:
 
     def read_level(self, x: int, y: int, level: int, size: tuple[int, int]) -> Image.Image:
         """Read part of a stored level as the file has it, ``x``, ``y`` in px of that level."""
+        if isinstance(self.slide, HelperSlide):
+            return self.slide.read_level(x, y, level, size)
         if self.backend == "openslide":
             # Level-0 px are all that OpenSlide takes: where they fall between px of the level, it resamples by less than half a px.
             downsample = self.slide.level_downsamples[level]
@@ -105,20 +115,16 @@ def _level0(place: int, downsample: float) -> int:
 
 
 def open_handle(path: Path) -> Handle:
-    """Open a slide file or a DICOM folder.
+    """Open a slide file or a DICOM folder in this process, which a file made for it can end; see :mod:`.guard`.
 
     Raises
     ------
     SlideError : missing, empty, truncated, or no slide; or its pixels are no 8-bit color.
     SeveralSlidesError : a folder of several slides.
     """
-    try:
-        file = _slide_file(path)
+    file = slide_file(path)
+    with _reading(path):
         pages = read_pages(file)
-    except OSError as error:
-        raise SlideError(
-            f"{path} cannot be read ({error.strerror or error})", "Check its drive, and that you may read it"
-        ) from error
     check_tiff(file.name, pages)
     problems = []
     for opener in (_open_openslide, _open_tiffslide, _open_plain_tiff):
@@ -133,7 +139,7 @@ def open_handle(path: Path) -> Handle:
 
 def _better(handle: Handle) -> Handle:
     """Return a handle that shows the slide's own picture and all levels of it, where a generic reader does not."""
-    if not handle.pages or handle.vendor not in _GENERIC:
+    if not handle.pages or handle.vendor not in GENERIC:
         return handle
     try:
         check_pictures(handle.path.name, handle.pages)
@@ -185,6 +191,22 @@ def _decodes(page: TiffPage) -> bool:
         return page.compression in tifffile.TIFF.DECOMPRESSORS
     except (KeyError, ValueError):
         return False
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise SlideError(
+            f"{path} cannot be read ({error.strerror or error})", "Check its drive, and that you may read it"
+        ) from error
+
+
+def slide_file(path: Path) -> Path:
+    """Return the file that is opened for a file or a folder; raises what :func:`open_handle` does."""
+    with _reading(path):
+        return _slide_file(path)
 
 
 def _slide_file(path: Path) -> Path:
@@ -254,7 +276,7 @@ def _open_tiffslide(file: Path, pages: tuple[TiffPage, ...]) -> Handle:
     logging.getLogger("tifffile").setLevel(logging.CRITICAL)
     try:
         handle = Handle(tiffslide.TiffSlide(str(file)), "tiffslide", file, pages)
-        if _is_cut_short(file):
+        if is_cut_short(file):
             handle.slide.close()
             raise ValueError("the end of the file is missing")
         if not (handle.properties and handle.slide.level_dimensions and handle.slide.level_downsamples):
@@ -270,7 +292,7 @@ def _open_plain_tiff(file: Path, pages: tuple[TiffPage, ...]) -> Handle:
     if not pages or not _decodes(main_page(pages)):
         raise SlideError(f"{file.name} is not a slide that can be read", _NOT_A_SLIDE)
     logging.getLogger("tifffile").setLevel(logging.CRITICAL)
-    if _is_cut_short(file):
+    if is_cut_short(file):
         raise SlideError(
             f"{file.name} is damaged or incomplete (its end is missing)", "Copy or download it again"
         )
@@ -282,68 +304,6 @@ def _open_plain_tiff(file: Path, pages: tuple[TiffPage, ...]) -> Handle:
         raise SlideError(
             f"{file.name} is not a slide that can be read ({_short(error)})", _NOT_A_SLIDE
         ) from error
-
-
-def _is_cut_short(file: Path) -> bool:
-    """Return True for a TIFF whose directories or tiles reach beyond its end.
-
-    tifffile shows what it can of such a file, silently with fewer levels; half a slide must not pass for a whole one.
-    """
-    if file.suffix.lower() == ".ndpi":
-        return False  # NDPI above 4 GB stores wrapped 32-bit offsets
-    size = file.stat().st_size
-    with file.open("rb") as stream:
-        head = stream.read(16)
-        order = {b"II": "<", b"MM": ">"}.get(head[:2])
-        if order is None or len(head) < 16:
-            return False
-        big = struct.unpack(order + "H", head[2:4])[0] == 43
-        word, count_format, entry_size = ("Q", "Q", 20) if big else ("I", "H", 12)
-        word_size = struct.calcsize(order + word)
-        offset = struct.unpack(order + word, head[8:16] if big else head[4:8])[0]
-        seen: set[int] = set()
-        while offset and offset not in seen:
-            seen.add(offset)
-            stream.seek(offset)
-            raw = stream.read(struct.calcsize(order + count_format))
-            if len(raw) < struct.calcsize(order + count_format):
-                return True
-            entries = struct.unpack(order + count_format, raw)[0]
-            directory = stream.read(entries * entry_size + word_size)
-            if len(directory) < entries * entry_size + word_size:
-                return True
-            if _tiles_end(stream, directory, entries, order, word, entry_size) > size:
-                return True
-            offset = struct.unpack(order + word, directory[-word_size:])[0]
-    return False
-
-
-def _tiles_end(
-    stream: BinaryIO, directory: bytes, entries: int, order: str, word: str, entry_size: int
-) -> int:
-    """Return where the last strip or tile of one TIFF directory ends."""
-    arrays: dict[int, tuple[int, ...]] = {}
-    word_size = struct.calcsize(order + word)
-    for number in range(entries):
-        entry = directory[number * entry_size : (number + 1) * entry_size]
-        tag, kind, count = struct.unpack(order + "HH" + word, entry[: 4 + word_size])
-        letter = {3: "H", 4: "I", 16: "Q"}.get(kind)
-        if tag not in (273, 279, 324, 325) or letter is None or count > 1 << 26:
-            continue
-        length = count * struct.calcsize(order + letter)
-        value = entry[4 + word_size :]
-        if length > word_size:
-            stream.seek(struct.unpack(order + word, value)[0])
-            value = stream.read(length)
-            if len(value) < length:
-                return 1 << 62
-        arrays[tag] = struct.unpack(f"{order}{count}{letter}", value[:length])
-    ends = [
-        start + length
-        for starts, lengths in ((273, 279), (324, 325))
-        for start, length in zip(arrays.get(starts, ()), arrays.get(lengths, ()), strict=False)
-    ]
-    return max(ends, default=0)
 
 
 def _short(error: Exception) -> str:
@@ -378,20 +338,3 @@ def _content_files(path: Path) -> list[Path]:
     if path.suffix.lower() == ".mrxs" and companions.is_dir():
         return [path, *sorted(p for p in companions.iterdir() if p.is_file())]
     return [path]
-
-
-def is_slide(path: Path) -> bool:
-    """Tell a slide from a plain picture: pyramidal, or far too large to be shown whole. Never raises.
-
-    A microscope's plain TIFF also opens as a "generic" slide; it is left to other readers.
-    """
-    try:
-        handle = open_handle(path)
-    except SlideError:
-        return False
-    try:
-        generic = handle.vendor in _GENERIC
-        width, height = handle.slide.dimensions
-        return not generic or len(handle.slide.level_dimensions) > 1 or max(width, height) > 16384
-    finally:
-        handle.slide.close()

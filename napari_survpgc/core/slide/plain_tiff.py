@@ -84,6 +84,17 @@ class PlainTiff:
             EXPORT,
         )
 
+    @property
+    def decoded_bytes(self) -> int:
+        """Bytes of the levels that are decoded as a whole."""
+        return sum(level.size for level in self._levels if _is_decoded(level))
+
+    @property
+    def memory_bytes(self) -> int:
+        """Bytes that reading takes beyond those of a tile: whole levels with a strip of them, and what is mapped."""
+        mapped = sum(level.size for level in self._levels if _is_mapped(level))
+        return 2 * self.decoded_bytes + mapped
+
     def close(self) -> None:
         with self._lock:
             self._arrays.clear()
@@ -105,12 +116,20 @@ class PlainTiff:
             return self._arrays[level]
 
     def _opened(self, level: Any) -> NDArray[np.uint8] | Any:
-        page = level.keyframe
-        if page.is_memmappable and page.dataoffsets:
-            return np.memmap(self._path, np.uint8, "r", page.dataoffsets[0], level.shape)
-        segment = int(np.prod(page.chunks))
-        if segment > LARGE_SEGMENT and level.size <= MAX_DECODED:
+        if _is_mapped(level):
+            return np.memmap(self._path, np.uint8, "r", level.keyframe.dataoffsets[0], level.shape)
+        if _is_decoded(level):
             return level.asarray(maxworkers=1)
         import zarr
 
         return zarr.open_array(level.pages[0].aszarr(), mode="r", zarr_format=2)
+
+
+def _is_mapped(level: Any) -> bool:
+    return bool(level.keyframe.is_memmappable and level.keyframe.dataoffsets)
+
+
+def _is_decoded(level: Any) -> bool:
+    """Whether a level is decoded as a whole, because its segments are too large to be decoded for every patch."""
+    segment = int(np.prod(level.keyframe.chunks))
+    return not _is_mapped(level) and segment > LARGE_SEGMENT and level.size <= MAX_DECODED

@@ -21,8 +21,9 @@ from PIL import Image
 from napari_survpgc.core.errors import MissingMppError, SlideError
 from napari_survpgc.core.types import Resampling, SlideInfo
 
-from .backends import Handle, open_handle
+from .backends import Handle
 from .describe import COARSEST_PX, describe
+from .guard import open_guarded
 from .reachable import check_reachable
 
 _Read = Callable[[Handle], Image.Image]
@@ -69,10 +70,12 @@ class Slide:
             raise SlideError(
                 f"A pixel size of {mpp} µm is not possible", "Give µm per pixel, e.g. 0.5 for 20x"
             )
-        self._handle: Handle | None = open_handle(path)
+        self._handle: Handle | None = open_guarded(path)
         self._lock = threading.Lock()
         self._reading: dict[int, int] = {}  # reads under way, by handle
         self._to_close: dict[int, Handle] = {}
+        self.isolated = self._handle.isolated
+        """Whether a helper process reads it, because this one must not."""
         try:
             self.info, self._sources = describe(path, self._handle, mpp)
         except SlideError:
@@ -238,7 +241,9 @@ class Slide:
         error = failure.__cause__
         check_reachable(self.info, error)
         try:
-            alone = open_handle(self.info.path)
+            if failure.handle.isolated:  # a helper opens it anew for every read after an error
+                raise failure
+            alone = open_guarded(self.info.path)
             try:
                 image = self._read_with(alone, read)
                 self._reopen(failure.handle)
@@ -257,9 +262,11 @@ class Slide:
 
     def _reopen(self, failed: Handle) -> None:
         """Let a fresh handle go on with the parts that are sound."""
+        if failed.isolated:  # opens itself again
+            return
         with self._lock:
             if self._handle is failed:
-                self._handle = open_handle(self.info.path)
+                self._handle = open_guarded(self.info.path)
                 self._to_close[id(failed)] = failed  # by its last reader: other threads may be inside it
                 if not self._reading.get(id(failed), 0):
                     self._to_close.pop(id(failed)).slide.close()

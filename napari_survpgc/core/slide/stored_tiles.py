@@ -20,9 +20,13 @@ from numpy.typing import NDArray
 from napari_survpgc.core.errors import SlideError
 
 from .slide import Slide
+from .structure import declared_px
 
 _VENDORS = ("aperio", "generic-tiff")  # a level is one directory of tiles, from the corner on
 _TILE_PX = (128, 1024)
+# tifffile's numbers: none, LZW, deflate and PackBits make no more of a tile than its side allows.
+_BOUNDED = (1, 5, 8, 32946, 32773)
+_JPEGS = (6, 7, 33003, 33004, 33005, 34712)
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,7 @@ class _Directory:
     offsets: tuple[int, ...]
     counts: tuple[int, ...]
     decode: Callable[..., tuple[Any, ...]]
+    says_its_size: bool  # JPEG and JPEG 2000, whose codecs allocate what the tile itself says
 
 
 class StoredTiles:
@@ -81,6 +86,8 @@ class StoredTiles:
                 return None
             self._file.seek(directory.offsets[number])
             data = self._file.read(count)
+        if directory.says_its_size and declared_px(data) != (directory.side, directory.side):
+            return None
         try:
             decoded = directory.decode(data, number)[0]
         except Exception:  # noqa: BLE001  codecs raise anything at all on damaged data; OpenSlide reads it again and says so
@@ -116,7 +123,7 @@ class StoredTiles:
 def stored_tiles(slide: Slide) -> StoredTiles | None:
     """Return the stored tiles of a slide, of those levels where they are what OpenSlide shows; None where none are."""
     info = slide.info
-    if info.backend != "openslide" or info.vendor not in _VENDORS:
+    if slide.isolated or info.backend != "openslide" or info.vendor not in _VENDORS:
         return None
     try:
         directories = _directories(slide)
@@ -148,6 +155,8 @@ def _directories(slide: Slide) -> dict[int, _Directory]:
             page = page.aspage()
             side, height = page.tile[::-1][:2]
             plain = page.samplesperpixel == 3 and page.planarconfig == 1 and page.bitspersample == 8
+            if page.compression not in _BOUNDED + _JPEGS:
+                continue
             if not plain or side != height or not _TILE_PX[0] <= side <= _TILE_PX[1]:
                 continue
             columns, rows = -(-size[0] // side), -(-size[1] // side)
@@ -162,5 +171,6 @@ def _directories(slide: Slide) -> dict[int, _Directory]:
                 lambda data, number, d=decode, t=tables, h=header: d(
                     data, number, jpegtables=t, jpegheader=h
                 ),
+                page.compression in _JPEGS,
             )
     return found

@@ -200,3 +200,65 @@ def _value(
     if len(raw) < length:
         return None
     return struct.unpack(style.order + letter * count, raw)
+
+
+def is_cut_short(file: Path) -> bool:
+    """Return True for a TIFF whose directories or tiles reach beyond its end.
+
+    tifffile shows what it can of such a file, silently with fewer levels; half a slide must not pass for a whole one.
+    """
+    if file.suffix.lower() == ".ndpi":
+        return False  # NDPI above 4 GB stores wrapped 32-bit offsets
+    size = file.stat().st_size
+    with file.open("rb") as stream:
+        head = stream.read(16)
+        order = {b"II": "<", b"MM": ">"}.get(head[:2])
+        if order is None or len(head) < 16:
+            return False
+        big = struct.unpack(order + "H", head[2:4])[0] == 43
+        word, count_format, entry_size = ("Q", "Q", 20) if big else ("I", "H", 12)
+        word_size = struct.calcsize(order + word)
+        offset = struct.unpack(order + word, head[8:16] if big else head[4:8])[0]
+        seen: set[int] = set()
+        while offset and offset not in seen:
+            seen.add(offset)
+            stream.seek(offset)
+            raw = stream.read(struct.calcsize(order + count_format))
+            if len(raw) < struct.calcsize(order + count_format):
+                return True
+            entries = struct.unpack(order + count_format, raw)[0]
+            directory = stream.read(entries * entry_size + word_size)
+            if len(directory) < entries * entry_size + word_size:
+                return True
+            if _tiles_end(stream, directory, entries, order, word, entry_size) > size:
+                return True
+            offset = struct.unpack(order + word, directory[-word_size:])[0]
+    return False
+
+
+def _tiles_end(
+    stream: BinaryIO, directory: bytes, entries: int, order: str, word: str, entry_size: int
+) -> int:
+    """Return where the last strip or tile of one TIFF directory ends."""
+    arrays: dict[int, tuple[int, ...]] = {}
+    word_size = struct.calcsize(order + word)
+    for number in range(entries):
+        entry = directory[number * entry_size : (number + 1) * entry_size]
+        tag, kind, count = struct.unpack(order + "HH" + word, entry[: 4 + word_size])
+        letter = {3: "H", 4: "I", 16: "Q"}.get(kind)
+        if tag not in (273, 279, 324, 325) or letter is None or count > 1 << 26:
+            continue
+        length = count * struct.calcsize(order + letter)
+        value = entry[4 + word_size :]
+        if length > word_size:
+            stream.seek(struct.unpack(order + word, value)[0])
+            value = stream.read(length)
+            if len(value) < length:
+                return 1 << 62
+        arrays[tag] = struct.unpack(f"{order}{count}{letter}", value[:length])
+    ends = [
+        start + length
+        for starts, lengths in ((273, 279), (324, 325))
+        for start, length in zip(arrays.get(starts, ()), arrays.get(lengths, ()), strict=False)
+    ]
+    return max(ends, default=0)
