@@ -42,18 +42,24 @@ def dataset(group: h5py.Group, name: str) -> h5py.Dataset:
     *above, last = name.split("/")
     for part in above:
         group = subgroup(group, part)
-    if not isinstance(group.get(last, getlink=True) if last in group else None, h5py.HardLink):
-        raise H5Error(f"'{name}' is missing or points elsewhere")
+    _require(group, last, name)
     found = group[last]
     if not isinstance(found, h5py.Dataset) or found.is_virtual or found.external:
         raise H5Error(f"'{name}' is no dataset of the file")
     return found
 
 
+def _require(group: h5py.Group, link: str, name: str) -> None:
+    found = group.get(link, getlink=True)
+    if found is None:
+        raise H5Error(f"'{name}' is missing")
+    if not isinstance(found, h5py.HardLink):
+        raise H5Error(f"'{name}' points to another file or place")
+
+
 def subgroup(group: h5py.Group, name: str) -> h5py.Group:
     """Return a group of the file itself; H5Error for none, or one that is elsewhere."""
-    if not isinstance(group.get(name, getlink=True) if name in group else None, h5py.HardLink):
-        raise H5Error(f"'{name}' is missing or points elsewhere")
+    _require(group, name, name)
     found = group[name]
     if not isinstance(found, h5py.Group):
         raise H5Error(f"'{name}' is no group")

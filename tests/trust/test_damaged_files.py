@@ -134,6 +134,13 @@ def test_sides_of_billions_of_pixels_are_refused(tmp_path: Path) -> None:
         open_slide(path)
 
 
+def test_a_slide_that_is_cut_short_is_called_damaged_not_another_kind_of_file(tmp_path: Path) -> None:
+    path = KINDS["svs"].make(tmp_path)
+    path.write_bytes(path.read_bytes()[:9000])
+    with pytest.raises(SlideError, match=r"a\.svs is damaged: .*\. Copy or download it again"):
+        open_slide(path)
+
+
 def test_what_would_end_the_process_costs_a_tile_and_no_more(tmp_path: Path) -> None:
     path = KINDS["svs"].make(tmp_path)
     _set_entry(path, 325, kind=12)  # OpenSlide then allocates a TB and aborts

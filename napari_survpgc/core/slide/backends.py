@@ -27,7 +27,7 @@ from .pixel_kinds import EXPORT, check_pictures, check_tiff, compression_name, m
 from .plain_tiff import LARGE_SEGMENT, PlainTiff
 from .tiff import TiffPage, is_cut_short, read_pages
 
-_NOT_A_SLIDE = f"Choose a slide file ({FORMAT_NAMES})"
+NOT_A_SLIDE = f"Choose a slide file ({FORMAT_NAMES})"
 _FLAT_IMAGES = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"%PDF")
 _UNSUPPORTED = re.compile(r"unsupported|not supported|!= |can't handle|unknown compression", re.IGNORECASE)
 GENERIC = ("", "generic-tiff", "generic", "unknown")
@@ -227,7 +227,7 @@ def _slide_file(path: Path) -> Path:
                 " Data0000.dat ...) is missing beside it",
                 "Copy that folder next to it; without one it is a plain picture, not a slide",
             )
-        raise SlideError(f"{path.name} is a plain picture or document, not a slide", _NOT_A_SLIDE)
+        raise SlideError(f"{path.name} is a plain picture or document, not a slide", NOT_A_SLIDE)
     return check_file(path) if head[128:] == b"DICM" else path
 
 
@@ -255,7 +255,7 @@ def _open_openslide(file: Path, pages: tuple[TiffPage, ...]) -> Handle:
     try:
         return Handle(openslide.OpenSlide(str(file)), "openslide", file, pages)
     except openslide.OpenSlideUnsupportedFormatError as error:
-        raise SlideError(f"{file.name} is not a slide that can be read", _NOT_A_SLIDE) from error
+        raise SlideError(f"{file.name} is not a slide that can be read", NOT_A_SLIDE) from error
     except (openslide.OpenSlideError, OSError) as error:
         if _UNSUPPORTED.search(str(error)):
             reason = str(error).replace(str(file), file.name)
@@ -269,7 +269,7 @@ def _open_openslide(file: Path, pages: tuple[TiffPage, ...]) -> Handle:
 
 def _open_tiffslide(file: Path, pages: tuple[TiffPage, ...]) -> Handle:
     if pages and (not _decodes(main_page(pages)) or main_page(pages).segment_bytes > LARGE_SEGMENT):
-        raise SlideError(f"{file.name} is not a slide that can be read at a bearable cost", _NOT_A_SLIDE)
+        raise SlideError(f"{file.name} is not a slide that can be read at a bearable cost", NOT_A_SLIDE)
     import tiffslide
 
     # tifffile logs what it then raises; the one sentence of SlideError says it once.
@@ -284,13 +284,13 @@ def _open_tiffslide(file: Path, pages: tuple[TiffPage, ...]) -> Handle:
         return handle
     except Exception as error:  # tifffile and its codecs raise anything at all on damaged files
         raise SlideError(
-            f"{file.name} is not a slide that can be read ({_short(error)})", _NOT_A_SLIDE
+            f"{file.name} is not a slide that can be read ({_short(error)})", NOT_A_SLIDE
         ) from error
 
 
 def _open_plain_tiff(file: Path, pages: tuple[TiffPage, ...]) -> Handle:
     if not pages or not _decodes(main_page(pages)):
-        raise SlideError(f"{file.name} is not a slide that can be read", _NOT_A_SLIDE)
+        raise SlideError(f"{file.name} is not a slide that can be read", NOT_A_SLIDE)
     logging.getLogger("tifffile").setLevel(logging.CRITICAL)
     if is_cut_short(file):
         raise SlideError(
@@ -302,7 +302,7 @@ def _open_plain_tiff(file: Path, pages: tuple[TiffPage, ...]) -> Handle:
         raise
     except Exception as error:  # tifffile raises anything at all on damaged files
         raise SlideError(
-            f"{file.name} is not a slide that can be read ({_short(error)})", _NOT_A_SLIDE
+            f"{file.name} is not a slide that can be read ({_short(error)})", NOT_A_SLIDE
         ) from error
 
 

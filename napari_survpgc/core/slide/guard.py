@@ -18,7 +18,7 @@ from threading import Lock
 
 from napari_survpgc.core.errors import SlideError
 
-from .backends import GENERIC, Handle, open_handle, slide_file
+from .backends import GENERIC, NOT_A_SLIDE, Handle, open_handle, slide_file
 from .helper import HelperError, HelperSlide
 from .structure import Trust, require_file, structure_of
 
@@ -45,7 +45,7 @@ def open_guarded(path: Path) -> Handle:
     file = slide_file(path) if path.is_dir() else path
     try:
         if found.trust is Trust.IMPLAUSIBLE:
-            return _isolated(HelperSlide(file))
+            return _implausible(file, found.reason)
         backend = "" if found.trust is Trust.PLAUSIBLE else _tried_before(path)
         if backend is None:
             slide = HelperSlide(file, tried=True)
@@ -65,6 +65,16 @@ def open_guarded(path: Path) -> Handle:
             _log.warning("no helper process can be started (%s): %s is opened without", error, path.name)
             return open_handle(file)
         raise SlideError(f"{path.name} is damaged: {found.reason}", "Copy or download it again") from error
+
+
+def _implausible(file: Path, reason: str) -> Handle:
+    try:
+        return _isolated(HelperSlide(file))
+    except SlideError as error:
+        if error.next_step != NOT_A_SLIDE:
+            raise
+        # To a library a slide that is cut short is none at all; its structure says that it was one.
+        raise SlideError(f"{file.name} is damaged: {reason}", "Copy or download it again") from error
 
 
 def _isolated(slide: HelperSlide) -> Handle:

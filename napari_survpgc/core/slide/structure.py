@@ -95,7 +95,9 @@ def require_file(path: Path) -> None:
         raise SlideError(f"There is no file {path}", "Check the name and the folder") from error
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise SlideError(f"{path} cannot be read ({reason})", "Check the name and the folder") from error
+        raise SlideError(
+            f"{path} cannot be read ({reason})", "Check its drive, and that you may read it"
+        ) from error
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
         raise SlideError(f"{path.name} is no file but a pipe or a device", "Choose a slide file")
 
