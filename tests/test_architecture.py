@@ -64,6 +64,7 @@ GROUND = {
         "survival",
         "metrics",
         "groups",
+        "outlook",
     },
     "app": {"workers", "later"},
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import safetensors.torch
 
 from napari_survpgc.core.bundle.bundle import Bundle
 from napari_survpgc.core.bundle.config import BundleConfig
+from napari_survpgc.core.bundle.reference import with_fields
 from napari_survpgc.core.bundle.write import write_bundle
 from napari_survpgc.core.errors import BundleError
 from napari_survpgc.core.features.drift import PROFILE_FILE, FeatureProfile, parse_profile
@@ -17,7 +19,7 @@ from napari_survpgc.core.genomics.gene_sets import read_gmt
 from napari_survpgc.core.genomics.normalize import GeneReference
 from napari_survpgc.core.models import MODELS
 
-from .record import RUN_FILE, read_fold_record, read_run_record
+from .record import PATIENTS_FILE, RUN_FILE, read_fold_record, read_run_record
 
 _REPORTED = ("protocol", "c_index", "c_index_pooled", "epochs_kept", "n_patients", "n_events")
 
@@ -52,7 +54,9 @@ def make_bundle(run: Path, out: Path, *, name: str | None = None) -> Bundle:
         for fold in record.folds
     ]
     edges = np.array(record.edges, float)
-    test = pd.read_csv(run / "predictions.csv")
+    test = pd.read_csv(run / "predictions.csv", dtype={"case_id": str})
+    # Of the weights, so that the same run gives the same bundle.
+    salt = hashlib.sha256(safetensors.torch.save(states[0])).hexdigest()[:16]
     reference: GeneReference | None = None
     if (run / "genes.csv").is_file():
         genes = pd.read_csv(run / "genes.csv", keep_default_na=False)
@@ -81,17 +85,31 @@ def make_bundle(run: Path, out: Path, *, name: str | None = None) -> Bundle:
         demonstration=record.simulated,
         optional=record.optional,
         clinical_encodings=tuple(fold.clinical_encoding for fold in folds if fold.clinical_encoding),
+        salt=salt,
     )
     return write_bundle(
         out,
         config,
         states,
-        test,
+        with_fields(test, _fields(run), salt),
         gene_reference=reference,
         gene_sets=read_gmt(run / "gene_sets.gmt") if (run / "gene_sets.gmt").is_file() else (),
         templates=run / "templates.toml" if (run / "templates.toml").is_file() else None,
         feature_profile=_profile(run, config),
     )
+
+
+def _fields(run: Path) -> dict[str, dict[str, object]]:
+    """Return the six fields of the patients; {} for a run of a version that did not keep them."""
+    path = run / PATIENTS_FILE
+    if not path.is_file():
+        return {}
+    table = pd.read_csv(path, dtype={"case_id": str}).set_index("case_id")
+    known = table.astype(object).where(table.notna(), None)
+    return {
+        str(case): dict(zip(known.columns, row, strict=True))
+        for case, row in zip(known.index, known.to_numpy(), strict=True)
+    }
 
 
 def _profile(run: Path, config: BundleConfig) -> FeatureProfile | None:

@@ -54,6 +54,7 @@ class BundleConfig:
     demonstration : True for a model trained on simulated patients: its risk means nothing for a real one.
     optional : modalities that a patient may lack, because the models were trained without them now and then.
     clinical_encodings : one a fold, for models that take the record as numbers; () for those that read sentences.
+    salt : of the hashed ids of the training patients; "" in bundles that keep none.
     """
 
     name: str
@@ -72,6 +73,7 @@ class BundleConfig:
     demonstration: bool = False
     optional: tuple[str, ...] = ()
     clinical_encodings: tuple[ClinicalEncoding, ...] = ()
+    salt: str = ""
 
 
 def config_to_json(config: BundleConfig) -> dict[str, Any]:
