@@ -18,7 +18,7 @@ as promised die later, deaths weighted by the inverse probability of not being c
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -37,9 +37,11 @@ _NORMAL_95 = 1.6448536269514722
 _DEATHS_A_PIECE, _MAX_PIECES = 40, 4
 _SHORTEST = 1e-3
 _DRAWN = 41
-_NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(41)
+_NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(25)
 _LOG_WEIGHTS = np.log(_WEIGHTS / _WEIGHTS.sum())
-_SIGMA_SCALE = 2.0
+_SIGMAS = np.linspace(0.05, 3.2, 8)
+_Objective = Callable[[NDArray[np.float64]], tuple[float, NDArray[np.float64]]]
+_SIGMA_SCALE = 1.5
 """Of the half-normal prior of sigma: with few deaths the data do not tell it from the shape of h0."""
 
 
@@ -62,7 +64,7 @@ class Outlook:
     reference : (n,) risks of the reference patients, ascending.
     knots : (k - 1,) months at which the shape changes.   level : log H0 at ``origin`` months.
     log_shape : (k,) log of the power of time, by piece.
-    slope, sigma : b and the standard deviation of e.   covariance : of (level, log_shape, slope, sigma).
+    slope, sigma : b and the standard deviation of e, the root of the mean of sigma^2 given the data.   covariance : of (level, log_shape, slope).
     last_months : the last time with MIN_AT_RISK patients at risk.
     bound_quantile : of the curve, that 90 % of the reference patients outlive.
     """
@@ -92,17 +94,16 @@ class Outlook:
         z = float(normal_scores(risk, self.reference))
         log_h = self._log_cumulative(times, z)
         mean = _marginal(log_h, self.sigma)
-        # Of the estimates themselves, by the delta method; E(sigma^2) is sigma^2 and its variance.
+        # Of the estimates themselves, by the delta method.
         gradient = np.column_stack(
             [
                 np.ones(len(times)),
                 _log_spans(times, self.origin, self.knots) * np.exp(self.log_shape),
                 np.full(len(times), z),
-                np.zeros(len(times)),
             ]
         )
         variance = np.einsum("ij,jk,ik->i", gradient, self.covariance, gradient)
-        half = _NORMAL_95 * np.sqrt(self.sigma**2 + self.covariance[-1, -1] + np.maximum(variance, 0))
+        half = _NORMAL_95 * np.sqrt(self.sigma**2 + np.maximum(variance, 0))
         return mean, np.exp(-np.exp(log_h + half)), np.exp(-np.exp(log_h - half))
 
     def time_at(self, risk: float, survival: float) -> float | None:
@@ -177,19 +178,17 @@ def fit_outlook(risk: ArrayLike, months: ArrayLike, event: ArrayLike) -> Outlook
         return _negative_log_likelihood(theta, z, died, spans, piece)
 
     k = len(knots) + 1
-    start = np.r_[np.log(died.mean()) - z.mean(), np.zeros(k), 1.0, 0.5]
-    bounds = [(-40.0, 40.0), *[(-5.0, 3.0)] * k, (-10.0, 10.0), (1e-3, 4.0)]
-    found = minimize(objective, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 500})
-    theta = found.x
+    start = np.r_[np.log(died.mean()), np.zeros(k), 1.0]
+    sigma, theta = _expected_sigma(objective, start)
     fitted = Outlook(
         reference=reference,
         origin=origin,
         knots=knots,
         level=float(theta[0]),
         log_shape=theta[1 : k + 1],
-        slope=float(theta[-2]),
-        sigma=float(theta[-1]),
-        covariance=_covariance(objective, theta),
+        slope=float(theta[-1]),
+        sigma=sigma,
+        covariance=_covariance(lambda rest: objective(np.r_[rest, sigma])[1][:-1], theta),
         last_months=float(np.sort(times)[-MIN_AT_RISK]),
         bound_quantile=LEVEL,
     )
@@ -222,7 +221,34 @@ def _negative_log_likelihood(
     return float(value), -gradient
 
 
-def _covariance(objective: object, theta: NDArray[np.float64]) -> NDArray[np.float64]:
+def _expected_sigma(objective: _Objective, start: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+    """Return the root of the mean of sigma^2 given the data, and the other parameters at that sigma.
+
+    The likelihood is taken at its peak over the others for each sigma of a grid. The most likely sigma alone is 0 in one
+    small cohort of four where patients do differ, and then the interval would hold half of them.
+    """
+    bounds = [(-40.0, 40.0), *[(-5.0, 3.0)] * (len(start) - 2), (-10.0, 10.0)]
+
+    def at(sigma: float, theta: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        def fixed(rest: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+            value, gradient = objective(np.r_[rest, sigma])
+            return value, gradient[:-1]
+
+        found = minimize(fixed, theta, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 300})
+        return float(found.fun), found.x
+
+    values, theta = [], start
+    for sigma in _SIGMAS:
+        value, theta = at(float(sigma), theta)
+        values.append(value)
+    weight = np.exp(min(values) - np.array(values))
+    expected = float(np.sqrt((weight * _SIGMAS**2).sum() / weight.sum()))
+    return expected, at(expected, theta)[1]
+
+
+def _covariance(
+    gradient: Callable[[NDArray[np.float64]], NDArray[np.float64]], theta: NDArray[np.float64]
+) -> NDArray[np.float64]:
     """Return the inverse of the observed information, by differences of the gradient."""
     n, step = len(theta), 1e-4
     information = np.empty((n, n))
@@ -230,7 +256,7 @@ def _covariance(objective: object, theta: NDArray[np.float64]) -> NDArray[np.flo
         there, back = theta.copy(), theta.copy()
         there[i] += step
         back[i] -= step
-        information[i] = (objective(there)[1] - objective(back)[1]) / (2 * step)  # type: ignore[operator]
+        information[i] = (gradient(there) - gradient(back)) / (2 * step)
     return np.asarray(np.linalg.pinv((information + information.T) / 2, hermitian=True), np.float64)
 
 
