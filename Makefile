@@ -11,12 +11,13 @@ SYSTEM_PACKAGES := python3-venv xvfb libgl1 libegl1 libgl1-mesa-dri libxkbcommon
 # Looked up when it is used: `system` may just have installed it.
 DISPLAYED = $(if $(DISPLAY)$(WAYLAND_DISPLAY),,$(if $(shell command -v xvfb-run),xvfb-run -a -s "-screen 0 1600x1000x24"))
 
-.PHONY: screenshots typed mypy
+.PHONY: screenshots typed mypy reliability
 .PHONY: demo demo-bundle test benchmark lint docs system install clean help
 
 help:
 	@echo "make demo    set everything up, then run the whole job on a simulated patient"
 	@echo "make test    set everything up, then run all tests and linters"
+	@echo "make reliability  kill every command at its file operations (an hour), docs/reliability.md"
 	@echo "make lint    ruff, mypy and the documentation"
 	@echo "make docs    the documentation, into build/docs"
 	@echo "make demo-bundle  simulate the cohort and train the demonstration model anew"
@@ -38,6 +39,7 @@ test: install lint
 	$(DISPLAYED) $(BIN)/python -m pytest -n 2 --dist loadfile tests
 
 benchmark: install
+	$(BIN)/python -m tests.benchmarks.test_tissue_rate
 	$(BIN)/python -m tests.benchmarks.test_feature_rate
 	$(BIN)/python -m tests.benchmarks.test_window
 	$(DISPLAYED) $(BIN)/python -m tests.benchmarks.test_shown
@@ -47,6 +49,15 @@ benchmark: install
 # The pictures of the README, of the window as it is now.
 screenshots: install
 	$(DISPLAYED) $(BIN)/python -m tests.screenshots.take
+
+# Kills and faults at file operations of every command that writes, and docs/reliability.md from the counts: about an hour.
+RELIABILITY := build/reliability
+reliability: install
+	$(BIN)/python -m tests.trust.kills --record $(RELIABILITY)
+	$(BIN)/python -m tests.trust.kills --fault ENOSPC --every 3 --record $(RELIABILITY)
+	$(BIN)/python -m tests.trust.kills --fault EIO --every 5 --record $(RELIABILITY)
+	$(BIN)/python -m tests.trust.kills --fault EACCES --every 7 --record $(RELIABILITY)
+	$(BIN)/python -m tests.trust.table $(RELIABILITY) docs/reliability.md
 
 lint: install mypy docs
 	$(BIN)/ruff check .

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import io
 import os
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
 from napari_survpgc.commands import COMMANDS
+from napari_survpgc.core import log
 from napari_survpgc.core.errors import CancelledError, SurvPGCError
 from napari_survpgc.core.notice import RESEARCH_NOTICE
 
@@ -30,17 +32,23 @@ class _Parser(argparse.ArgumentParser):
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command and exit with its code."""
+    log.catch_all()
     raise SystemExit(run(arguments))
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code (see the module's docstring)."""
+    for stream in (sys.stdout, sys.stderr):  # a file's name may hold bytes that are no text
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         options = _parser().parse_args(arguments)
     except SystemExit as stop:  # argparse: --help, --version or a wrong option
         return int(stop.code or 0)
+    log.start(options.command)
     try:
-        return int(options.run(options))
+        with log.timed(options.command):
+            return int(options.run(options))
     except SurvPGCError as error:
         print(f"survpgc: {error}", file=sys.stderr)
         return 2
@@ -65,7 +73,7 @@ def _parser() -> argparse.ArgumentParser:
         command = importlib.import_module(f".commands.{file}", __package__)
         own = commands.add_parser(name, help=command.HELP, description=command.HELP)
         command.add_options(own)
-        own.set_defaults(run=command.run)
+        own.set_defaults(run=command.run, command=name)
     return parser
 
 

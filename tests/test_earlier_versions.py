@@ -27,7 +27,7 @@ from napari_survpgc.training.evaluation.evaluation import evaluate
 from napari_survpgc.training.runs.bundling import make_bundle
 from napari_survpgc.training.runs.record import FORMAT, read_run_record
 from napari_survpgc.training.runs.run_folder import read_run
-from napari_survpgc.training.settings import load_settings, same_settings, settings_toml
+from napari_survpgc.training.settings import going_on, load_settings, same_settings, settings_toml
 from napari_survpgc.training.tables.run_store import digested
 
 OLD = Path(__file__).parent / "data" / "version_0_1_0"
@@ -55,7 +55,8 @@ def test_feature_files_hold_the_same_rows() -> None:
 @pytest.mark.parametrize("model", MODELS)
 def test_a_run_is_known_by_its_settings(model: str) -> None:
     kept = OLD / "runs" / model / "settings.toml"
-    settings = load_settings(kept)
+    settings = load_settings(kept, kept=True)
+    assert going_on(load_settings(kept), kept) == settings
     assert same_settings(kept, settings_toml(settings))
     assert not same_settings(kept, settings_toml(dataclasses.replace(settings, alpha=0.5)))
     # The folder of a run of a table is named by a digest of this text.

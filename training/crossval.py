@@ -7,6 +7,7 @@ folds/fold_<i>.csv  who was in which part, as a cohort folder has it
 folds/<i>/        weights.safetensors and log.csv (networks), predictions.csv, fold.json
 predictions.csv   the test patients of all folds
 patients.csv      their six fields, for the reference patients of a bundle
+subgroups.csv     sex, race, stage and site of the patients, and which modalities they have
 """
 
 from __future__ import annotations
@@ -30,16 +31,18 @@ from napari_survpgc.core.cohort.folds import make_folds, write_folds
 from napari_survpgc.core.cohort.read import read_cohort
 from napari_survpgc.core.errors import CancelledError, CohortError, writing
 from napari_survpgc.core.features.drift import PROFILE_FILE, feature_profile, write_profile
-from napari_survpgc.core.files import sweep, write_bytes, write_table, write_text
+from napari_survpgc.core.files import is_vacant, sweep, write_bytes, write_table, write_text
 from napari_survpgc.core.genomics.gene_sets import write_gmt
 from napari_survpgc.core.genomics.normalize import write_genes
+from napari_survpgc.core.locks import claim
 from napari_survpgc.core.metrics import c_index
 from napari_survpgc.core.types import CLINICAL_FIELDS, ProgressCallback
 
 from .data.dataset import Dataset, load_dataset
 from .fitting.fold import FoldResult, check_folds, finish_fold, read_fold, split_fold, usable_bins
 from .runs.record import FOLD_FILE, PATIENTS_FILE, ExpressionFacts, RunRecord, write_run_record
-from .settings import Settings, same_settings, settings_toml
+from .runs.run_folder import SUBGROUP_FILE, percentiles_within_folds
+from .settings import Settings, going_on, same_settings, settings_toml
 from .systems import build_system
 from .systems.base import System
 
@@ -53,7 +56,8 @@ class RunSummary:
 
     Attributes
     ----------
-    c_index : by fold; NaN where no two test patients can be compared.   pooled : C-index over the test patients of all folds together.
+    c_index : by fold; NaN where no two test patients can be compared.   pooled : C-index of the test patients of all folds
+        together, risks as percentiles within their fold, as in `survpgc evaluate`.
     left_out : patients without a wanted modality -> reason.   notes : on how the data were read.
     """
 
@@ -76,7 +80,8 @@ class RunSummary:
         lines = [
             f"{self.model}: C-index {np.nanmean(self.c_index):.3f} +- {np.nanstd(self.c_index):.3f}"
             f" over {len(self.c_index)} folds{mark}",
-            f"  by fold: {folds}; all test patients together: {self.pooled:.3f}",
+            f"  by fold: {folds}; all test patients together (percentiles within their fold):"
+            f" {self.pooled:.3f}",
         ]
         if self.left_out:
             reasons = sorted(set(self.left_out.values()))
@@ -99,15 +104,25 @@ def train(
     Raises
     ------
     CohortError : the folder holds a run with other settings, or the cohort cannot feed the model.
+    OutputError : another process trains into it; disk full, no permission.
     """
     if settings.endpoint != "survival" and cohort.endpoint != settings.endpoint:
         cohort = read_cohort(cohort.path, endpoint=settings.endpoint)
+    with claim(out, f"training into {out}"):
+        return _train(cohort, settings, out, processes, progress)
+
+
+def _train(
+    cohort: Cohort, settings: Settings, out: Path, processes: int, progress: ProgressCallback | None
+) -> RunSummary:
+    kept = out / "settings.toml"
+    if kept.is_file():
+        settings = going_on(settings, kept)
     system = build_system(settings)
     text = settings_toml(settings)
-    kept = out / "settings.toml"
     if kept.is_file() and not same_settings(kept, text):
         raise CohortError(f"{out} holds a run with other settings", "Choose a new --out folder")
-    if not kept.is_file() and out.is_dir() and any(out.iterdir()):
+    if not kept.is_file() and not is_vacant(out):
         raise CohortError(f"{out} is not empty and holds no run", "Choose a new --out folder")
     folds = choose_folds(cohort, settings)
     data = load_dataset(cohort, settings, system.forms, progress)
@@ -164,12 +179,14 @@ def fit_fold(
     progress: ProgressCallback | None = None,
 ) -> FoldResult:
     """Fit and predict one fold into ``out``; a finished fold is read back, a stopped one goes on."""
+    sweep(out)
     if (out / FOLD_FILE).is_file():
+        (out / "checkpoint.pt").unlink(missing_ok=True)
         return read_fold(out, fold.number)
     split = split_fold(data, fold, system.settings, n_bins)
-    sweep(out)
     with writing(out):
         out.mkdir(parents=True, exist_ok=True)
+    data = data.scaled((*split.train, *split.inner), progress)
     model = system.fit(data, split, config, out, progress)
     result = finish_fold(data, split, model, out)
     (out / "checkpoint.pt").unlink(missing_ok=True)
@@ -286,7 +303,7 @@ def _summarize(
     predictions = pd.concat([r.predictions for r in results], ignore_index=True)
     test = predictions[predictions["split"] == "test"].drop_duplicates("case_id")
     scores = tuple(r.test_c_index for r in results)
-    pooled = c_index(test["survival_months"], test["event"], test["risk"])
+    pooled = c_index(test["survival_months"], test["event"], percentiles_within_folds(test))
     records = [cohort.records[case] for case in data.cases]
     vocabulary = {
         name: tuple(sorted({str(v) for r in records if (v := getattr(r, name)) is not None}))
@@ -319,6 +336,25 @@ def _summarize(
         simulated=(cohort.path / "truth" / "settings.json").is_file(),
     )
     write_table(out / "predictions.csv", test)
+    write_table(out / SUBGROUP_FILE, _subgroups(cohort, data))
     write_run_record(out, record)
     notes = (*data.notes, _SHUFFLED) if settings.shuffle_labels else data.notes
     return RunSummary(out, settings.model, settings.protocol, scores, pooled, data.left_out, notes)
+
+
+def _subgroups(cohort: Cohort, data: Dataset) -> pd.DataFrame:
+    """Return who the patients are, for scores in subgroups and by what is missing."""
+    rows = []
+    for case in data.cases:
+        record = cohort.records[case]
+        has = {
+            "pathology": bool(cohort.features.get(case)),
+            "genomic": cohort.expression is not None and case in cohort.expression.index,
+            "clinic": any(getattr(record, f) is not None for f in CLINICAL_FIELDS),
+        }
+        row = {"case_id": case, "sex": record.sex, "race": record.race, "stage": record.stage}
+        rows.append(row | {"modalities": "+".join(m for m, there in has.items() if there) or "none"})
+    table = pd.DataFrame(rows)
+    if "site" in cohort.patients.columns:
+        table["site"] = cohort.patients.loc[list(data.cases), "site"].to_numpy()
+    return table

@@ -9,6 +9,7 @@ from typing import Any
 
 from napari_survpgc.core.cohort.cohort import Cohort
 from napari_survpgc.core.errors import CohortError
+from napari_survpgc.core.locks import claim
 from napari_survpgc.core.types import ProgressCallback
 
 from .experiments import find_experiment
@@ -29,6 +30,7 @@ def reproduce(
     processes: int = 1,
     systems: Sequence[str] | None = None,
     slides: Path | None = None,
+    colors: str = "cividis",
     progress: ProgressCallback | None = None,
     **given: Any,
 ) -> tuple[Product, list[Path]]:
@@ -38,6 +40,7 @@ def reproduce(
     ----------
     name : see EXPERIMENTS.   settings_file : TOML of settings for all systems, and [systems.<name>] for one.
     runs : folder of runs to use and to add to (default: ``out``/runs).   systems : run these only.
+    colors : of the maps of Fig. 4, "cividis" or "red-blue" as the paper has them.
     given : settings that win over the file: protocol, seed, epochs, device ...
 
     Raises
@@ -61,12 +64,14 @@ def reproduce(
         given={key: value for key, value in given.items() if value is not None},
         systems=None if systems is None else tuple(systems),
         slides=slides or cohort.path / "slides",
+        colors=colors,
         progress=progress,
     )
     for model in by_system or ("mlp_clinic",):
         plan.settings(model)  # a wrong value is said before anything is trained
-    product = make(plan)
-    return product, write_product(product, name, out, optimistic=plan.optimistic)
+    with claim(out, f"writing {name} into {out}"):
+        product = make(plan)
+        return product, write_product(product, name, out, optimistic=plan.optimistic)
 
 
 def read_plan_settings(path: Path | None) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:

@@ -10,10 +10,12 @@ import pandas as pd
 
 from napari_survpgc.core.errors import CohortError
 
-from .evaluation.calibration import calibration_figure
+from .evaluation.added_value import added_values
+from .evaluation.calibration import RunCalibration, calibration_figure, run_calibration
 from .evaluation.comparison import Comparison, compare
 from .evaluation.evaluation import HORIZONS, RESAMPLES, TAU, Evaluation, evaluate
-from .evaluation.stratification import Halves, kaplan_meier_panels
+from .evaluation.scores import score_rows, scores_frame
+from .evaluation.stratification import HOW, HOW_PUBLISHED, Halves, kaplan_meier_panels
 from .runs.run_folder import Run, read_run
 from .tables.score_table import band, comparison_frame, number, score
 from .tables.table_writer import Product, Table
@@ -46,25 +48,38 @@ def evaluate_runs(
     runs = [read_run(folder) for folder in folders]
     labels = _labels(runs)
     found = [evaluate(run, horizons=horizons, tau=tau, resamples=resamples, seed=seed) for run in runs]
-    figure, tested = kaplan_meier_panels(list(zip(labels, runs, strict=True)))
+    figure, tested = kaplan_meier_panels(list(zip(labels, runs, strict=True)), horizons)
     compared = [compare(runs[0], other, resamples=resamples, seed=seed) for other in runs[1:]]
     rows = [_cells(*row) for row in zip(labels, found, tested, strict=True)]
     folds = pd.concat([e.frame().assign(run=n) for n, e in zip(labels, found, strict=True)])
     pairs = comparison_frame({str(k): c for k, c in enumerate(compared)}).assign(a=labels[0], b=labels[1:])
     figures = {"": figure}
-    calibrated = calibration_figure(list(zip(labels, runs, strict=True)), horizons)
+    truths = [run_calibration(run, horizons) for run in runs]
+    calibrated = calibration_figure([(n, c) for n, c in zip(labels, truths, strict=True) if c], horizons)
     if calibrated is not None:
         figures["calibration"] = calibrated
+    added, record_notes = added_values(labels, runs, horizons, resamples, seed)
+    if added.figure is not None:
+        figures["decision"] = added.figure
+    scores = []
+    for label, e, h, c in zip(labels, found, tested, truths, strict=True):
+        scores += score_rows(label, e, h, c)
     columns = ["Run", "Model", "Protocol", "C-index", "95 % interval", "All test patients", "Uno's C", "iAUC"]
     for horizon in horizons:
         columns += [f"AUC {horizon:g} months", "Dead / followed longer"]
-    columns += ["Integrated Brier", "of Kaplan-Meier", "Log-rank p of halves", "Low, high: patients (deaths)"]
+    columns += ["Integrated Brier", "of Kaplan-Meier", "Log-rank p of halves", "Hazard ratio, high to low"]
+    columns += ["Low, high: patients (deaths)"]
     product = Product(
         f"Evaluation of {', '.join(labels)}",
         Table(tuple(columns), tuple(rows), _frame(labels, found, tested)),
-        tuple(_notes(labels, found, tested, compared, resamples, tau)),
+        (
+            *_notes(labels, found, tested, compared, resamples, tau),
+            *_calibration_notes(labels, truths),
+            *record_notes,
+        ),
         figures,
-        {"folds": folds, "comparisons": pairs},
+        {"folds": folds, "comparisons": pairs, **added.frames},
+        {"scores.csv": scores_frame([*scores, *added.rows])},
     )
     return product, any(run.optimistic for run in runs)
 
@@ -106,7 +121,7 @@ def _cells(label: str, e: Evaluation, h: Halves) -> tuple[str, ...]:
             f"{sum(dead)} ({min(dead)}) / {sum(longer)} ({min(longer)})",
         ]
     sizes = f"{h.size('low')}, {h.size('high')}"
-    return (*cells, score(e.scores["brier"], n), number(_reference(e)), f"{h.p} ({h.method})", sizes)
+    return (*cells, score(e.scores["brier"], n), number(_reference(e)), f"{h.p} ({h.method})", h.ratio, sizes)
 
 
 def _reference(e: Evaluation) -> float:
@@ -133,6 +148,15 @@ def _frame(labels: Sequence[str], found: Sequence[Evaluation], tested: Sequence[
         rows.append(common | {"measure": "c_index_pooled", "mean": e.pooled, **limits})
         rows.append(common | {"measure": "brier_of_kaplan_meier", "mean": _reference(e)})
         rows.append(common | {"measure": "log_rank_p_of_halves", "mean": h.test.p})
+        for name, effect in (
+            ("hazard_ratio_of_halves", h.hazard_ratio),
+            ("rmst_difference_of_halves", h.rmst),
+        ):
+            limits_of = effect.estimate
+            rows.append(
+                common
+                | {"measure": name, "mean": limits_of.value, "lower": limits_of.low, "upper": limits_of.high}
+            )
     return pd.DataFrame(rows)
 
 
@@ -163,12 +187,36 @@ def _notes(
         " n/a, not 0, where a fold has none of either.",
         "Integrated Brier: smaller is better; 'of Kaplan-Meier' is that of the training fold's curve, which knows nothing"
         " of the patient. n/a for a system without hazards.",
-        "Halves: above and below the median risk of the test patients of the same fold; below 20 patients in a half p comes"
-        " from 2,000 permutations.",
+        HOW,
     ]
+    if any(e.run.optimistic for e in found):
+        lines.append(HOW_PUBLISHED)
     if compared:
         lines.append(
             "Comparisons: test patients that both runs have, resampled together; the t-test is corrected for overlapping"
             " training folds (Nadeau & Bengio 2003). By fold in the CSV of the comparisons."
+        )
+    return lines
+
+
+def _calibration_notes(labels: Sequence[str], truths: Sequence[RunCalibration | None]) -> list[str]:
+    """Sentences on how true the predicted survival is; none without hazards."""
+    lines = []
+    for label, c in zip(labels, truths, strict=True):
+        if c is None:
+            continue
+        parts = [
+            f"{one.months:g} months: observed/expected deaths {one.observed_to_expected.text()}, slope {one.slope.text()},"
+            f" 1-calibration p {number(one.p)}, Brier {number(before)} (recalibrated {number(after)})"
+            for one, before, after in zip(c.before, c.brier_before, c.brier_after, strict=True)
+        ]
+        lines.append(
+            f"Calibration of {label}: {'; '.join(parts)}; D-calibration p {number(c.d_calibration)}."
+        )
+    if lines:
+        lines.append(
+            "Observed/expected 1, slope 1 and p above .05 speak for true predictions; a slope below 1: too extreme."
+            " Recalibrated: logistic at each time, learned from the other folds' test patients, so that its benefit is not"
+            " flattered; a bundle of the run carries the one learned from all of them."
         )
     return lines

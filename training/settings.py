@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ _CHOICES = {
     "stopping": ("last", "val", "inner"),
     "folds_by": FOLDS_BY,
     "precision": ("float32", "bfloat16"),
+    "scaling": ("fold", "cohort"),
 }
 
 
@@ -56,6 +57,9 @@ class Settings:
     modalities : what the model is given; fewer than it takes for an ablation.
     shuffle_labels : exchange the outcomes among the patients, by the seed: a check that nothing leaks (C-index 0.5).
     templates : wording of the sentences.   text_encoder, gene_encoder : ids.   clip : of z-scores.
+    scaling : whose mean and sd z-scores of genes are against, and whose median total scFoundation's: "fold", the training
+        patients of the fold, so that nothing of a test patient changes a weight, or "cohort", everyone's, as published.
+        Expression that comes as z-scores stays as it comes.
     image_encoder : id of the encoder that made the features, where the files do not say (CLAM); "" takes their word.
     precision : "float32" or "bfloat16" (autocast while training; predictions are always float32).
     tensorboard : also write the log for TensorBoard.
@@ -95,6 +99,7 @@ class Settings:
     text_encoder: str = "minilm"
     gene_encoder: str = "gene-projection"
     clip: float = 5.0
+    scaling: str = "fold"
     precision: str = "float32"
     tensorboard: bool = False
 
@@ -135,12 +140,19 @@ class Settings:
             raise CohortError(f"The settings are not usable: {'; '.join(problems)}", "Correct them")
 
 
-def load_settings(path: Path | None, changes: Sequence[str] = (), **given: Any) -> Settings:
+BEFORE: Mapping[str, Any] = {"scaling": "cohort"}
+"""What runs of versions up to 0.2 did that had no word for it."""
+
+
+def load_settings(
+    path: Path | None, changes: Sequence[str] = (), *, kept: bool = False, **given: Any
+) -> Settings:
     """Read settings from a TOML file.
 
     Parameters
     ----------
     changes : "name=value" each, with a TOML value, e.g. "alpha=0.5" or "model_config.dim=64"; they win over the file.
+    kept : the file is that of a run; what it does not say is as in the version of the run.
     given : wins over both; None means not given.
 
     Raises
@@ -150,6 +162,8 @@ def load_settings(path: Path | None, changes: Sequence[str] = (), **given: Any) 
     values: dict[str, Any] = {}
     if path is not None:
         values = read_toml(path)
+        if kept:
+            values.setdefault("scaling", BEFORE["scaling"])
     source = str(path) if path is not None else "The command line"
     for change in changes:
         _change(values, change)
@@ -199,9 +213,17 @@ def settings_toml(settings: Settings) -> str:
     return tomli_w.dumps(_said(dataclasses.asdict(settings)))
 
 
+def going_on(settings: Settings, path: Path) -> Settings:
+    """Return the settings for going on with a run: what its version had no word for stays as that version did it."""
+    said = read_toml(path)
+    return dataclasses.replace(
+        settings, **{name: value for name, value in BEFORE.items() if name not in said}
+    )
+
+
 def same_settings(path: Path, text: str) -> bool:
     """Whether a run's file says what :func:`settings_toml` does, be it in the words of another version."""
-    return read_toml(path) == tomllib.loads(text)
+    return {**BEFORE, **read_toml(path)} == tomllib.loads(text)
 
 
 def _said(values: dict[str, Any]) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_survpgc.core import log
 from napari_survpgc.core.jobs.results_folder import CaseResult
 from napari_survpgc.core.notice import RESEARCH_NOTICE
 from napari_survpgc.core.types import ProgressCallback
@@ -71,6 +72,7 @@ class SurvPGCDock(QWidget):
     def __init__(self, napari_viewer: napari.Viewer, *, load_model: bool = True) -> None:
         super().__init__()
         self.viewer = napari_viewer
+        log.start("window", apart=True)
         self.setObjectName("SurvPGC")
         keep_triton_out()
         _slice_in_background()

@@ -15,6 +15,7 @@ COMMANDS: dict[str, str] = {
     "bundle": "bundle",
     "import-checkpoint": "import_checkpoint",
     "weights": "weights",
+    "anonymise": "anonymise",
     "doctor": "doctor",
 }
 """Name on the command line -> file, in the order of ``--help``."""

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 from napari_survpgc.core.errors import OutputError, SurvPGCError
+from napari_survpgc.core.names import file_name
 
 from .options import ProgressBar, job_options, positive, positive_int, slide_options
 
@@ -40,19 +41,22 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     from napari_survpgc.core.encoders.catalog import load_image_encoder
+    from napari_survpgc.core.features.failed import check_finished
     from napari_survpgc.core.features.feature_file import write_features
     from napari_survpgc.core.features.featurize import FeatureRecipe, featurize
     from napari_survpgc.core.features.trident import trident_place, trident_slide_name
+    from napari_survpgc.core.files import sweep
     from napari_survpgc.core.slide.slide import open_slide
     from napari_survpgc.core.tissue.geojson import write_geojson
 
     trident = options.format == "trident"
-    ids = [trident_slide_name(path) if trident else path.stem for path in options.slides]
+    ids = [file_name(trident_slide_name(path) if trident else path.stem) for path in options.slides]
     twice = sorted({name for name in ids if ids.count(name) > 1})
     if twice:
         raise OutputError(
             f"Several slides would write {twice[0]}.h5", "Rename them, or use one --out for each"
         )
+    sweep(options.out)
     progress = ProgressBar()
     encoder = load_image_encoder(options.encoder, options.device)
     patch_px, mpp = options.patch_px or encoder.patch_px, options.mpp or encoder.mpp
@@ -68,7 +72,10 @@ def run(options: argparse.Namespace) -> int:
                 result = featurize(slide, encoder, out, recipe, job_options(options), progress)
             if trident:
                 place.write_patches(result.features)
-            write_geojson(result.tissue, options.out / f"{name}.geojson")
+            outlines = options.out / f"{name}.geojson"
+            if not (options.tissue and outlines.is_file() and outlines.samefile(options.tissue)):
+                write_geojson(result.tissue, outlines, result.info.mpp)
+            check_finished(result.features, path.name)
         except OutputError:
             raise  # the next slide would meet the same full disk
         except SurvPGCError as error:

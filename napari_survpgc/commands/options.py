@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from napari_survpgc.core import log
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -53,6 +56,11 @@ def slide_options(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="class of the outlines that is tissue, where they have several; may be given again; all takes every one",
     )
+    parser.add_argument(
+        "--any-stain",
+        action="store_true",
+        help="go on with a slide that does not look like H&E; the result says so",
+    )
     parser.add_argument("--workers", type=positive_int, help="threads that read patches (default: chosen)")
     parser.add_argument("--batch-size", type=positive_int, help="patches a batch (default: by memory)")
     parser.add_argument(
@@ -71,6 +79,7 @@ def job_options(options: argparse.Namespace) -> JobOptions:
         workers=options.workers,
         batch_size=options.batch_size,
         attribution=not getattr(options, "no_attribution", False),
+        any_stain=getattr(options, "any_stain", False),
     )
 
 
@@ -93,12 +102,14 @@ class ProgressBar:
     def __init__(self) -> None:
         self._bar: tqdm | None = None
         self._stage = ""
+        self._since = 0.0
 
     def __call__(self, stage: str, done: int, total: int) -> None:
         from tqdm import tqdm
 
         if stage != self._stage or self._bar is None:
             self.close()
+            self._since = time.monotonic()
             self._stage = stage
             self._bar = tqdm(total=total, desc=stage, file=sys.stderr, disable=None, leave=False)
         self._bar.total = total
@@ -106,6 +117,11 @@ class ProgressBar:
 
     def close(self) -> None:
         if self._bar is not None:
+            log.step(
+                f"step {self._stage}",
+                done=f"{self._bar.n:g}/{self._bar.total:g}",
+                seconds=time.monotonic() - self._since,
+            )
             self._bar.close()
             self._bar = None
 

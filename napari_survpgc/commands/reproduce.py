@@ -39,6 +39,17 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--slides", type=Path, metavar="DIR", help="slide files for fig4 (default: COHORT/slides)"
     )
+    parser.add_argument(
+        "--scaling",
+        choices=("fold", "cohort"),
+        help="genes against the training patients of the fold (default), or against the whole cohort as published",
+    )
+    parser.add_argument(
+        "--colors",
+        choices=("cividis", "red-blue"),
+        default="cividis",
+        help="maps of fig4: cividis (default), or red-blue as in the paper",
+    )
     parser.add_argument("--device", help="default: auto")
 
 
@@ -59,8 +70,10 @@ def run(options: argparse.Namespace) -> int:
             processes=options.processes,
             systems=options.systems.split(",") if options.systems else None,
             slides=options.slides,
+            colors=options.colors,
             progress=progress,
             protocol=options.protocol,
+            scaling=options.scaling,
             seed=options.seed,
             epochs=options.epochs,
             device=options.device,

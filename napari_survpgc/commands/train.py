@@ -41,6 +41,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="make new folds (kept in the run folder) instead of the cohort's own; 'event' spreads deaths evenly",
     )
     parser.add_argument("--n-folds", type=positive_int, metavar="N", help="of new folds (default: 5)")
+    parser.add_argument(
+        "--scaling",
+        choices=("fold", "cohort"),
+        help="genes against the training patients of the fold (default), or against the whole cohort as published",
+    )
     parser.add_argument("--endpoint", metavar="NAME", help="<NAME>_months, <NAME>_event of patients.csv")
     parser.add_argument("--seed", type=int, help="default: 0")
     parser.add_argument(
@@ -97,6 +102,7 @@ def run(options: argparse.Namespace) -> int:
             folds_by=options.folds_by,
             n_folds=options.n_folds,
             endpoint=options.endpoint,
+            scaling=options.scaling,
             seed=options.seed,
             device=options.device,
             folds=folds,

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import errno
+import os
+import re
+import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,6 +37,30 @@ class SlideError(SurvPGCError):
 
 class MissingMppError(SlideError):
     """A slide does not say how large its pixels are; ask once and keep the answer with the result."""
+
+
+class SlideGoneError(SlideError):
+    """The file of an open slide cannot be reached any more, or is another one now; nothing of it is damaged."""
+
+
+class SeveralSlidesError(SlideError):
+    """A folder holds several slides and one has to be chosen.
+
+    Parameters
+    ----------
+    folder : that was opened.   choices : (a file of the slide, what tells it from the others), one a slide.
+    """
+
+    def __init__(self, folder: Path, choices: tuple[tuple[Path, str], ...]) -> None:
+        names = too_many([words for _, words in choices])
+        super().__init__(
+            f"The folder {folder.name} holds {len(choices)} slides: {names}",
+            f"Name a file of the one that is meant, e.g. {choices[0][0]}",
+        )
+        self.folder, self.choices = folder, choices
+
+    def __reduce__(self) -> tuple[type[SeveralSlidesError], tuple[Path, tuple[tuple[Path, str], ...]]]:  # type: ignore[override]
+        return type(self), (self.folder, self.choices)
 
 
 class TissueError(SurvPGCError):
@@ -112,7 +139,10 @@ def some(problems: Sequence[str], shown: int = 5) -> list[str]:
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Turn the operating system's refusal to write into one clear :class:`OutputError`.
+    """Turn a refusal to write into one clear :class:`OutputError`.
+
+    Libraries say it in their own ways: HDF5 and torch raise RuntimeError, safetensors an error of its own, Pillow and
+    numpy an OSError without a number.
 
     Parameters
     ----------
@@ -120,19 +150,53 @@ def writing(path: Path) -> Iterator[None]:
     """
     try:
         yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise OutputError(
-                f"The disk is full, so {path} was not written", "Free some space or choose another folder"
-            ) from error
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            raise OutputError(
-                f"There is no permission to write {path}", "Choose a folder that you may write to"
-            ) from error
-        if error.errno in (errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.EISDIR):
-            raise OutputError(
-                f"{path} cannot be written because a file or folder of that name is in the way or the name is"
-                " not allowed",
-                "Choose another folder",
-            ) from error
-        raise
+    except Exception as error:
+        number = _refusal(error, path)
+        if number is None:
+            raise
+        raise _cannot_write(path, number) from error
+
+
+_NUMBER = re.compile(r"(?:errno = |os error |\[Errno )(\d+)")
+_FAILED_WRITES = re.compile(
+    r"PytorchStreamWriter failed|file write failed|requested and \d+ written|encoder error|unable to (write|flush)"
+)
+_LITTLE_FREE = 1 << 20
+
+
+def _refusal(error: Exception, path: Path) -> int | None:
+    """Return the system's number of what kept a file from being written; None for every other error."""
+    if isinstance(error, (ConnectionError, TimeoutError)):  # of a pipe or a download
+        return None
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno
+    if not isinstance(error, (OSError, RuntimeError)) and type(error).__name__ != "SafetensorError":
+        return None
+    if found := _NUMBER.search(str(error)):
+        return int(found[1])
+    if not _FAILED_WRITES.search(str(error)):
+        return None
+    try:
+        free = shutil.disk_usage(next(place for place in (path, *path.parents) if place.exists())).free
+    except OSError:
+        return errno.EIO
+    return errno.ENOSPC if free < _LITTLE_FREE else errno.EIO
+
+
+def _cannot_write(path: Path, number: int) -> OutputError:
+    if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return OutputError(
+            f"The disk is full, so {path} was not written", "Free some space or choose another folder"
+        )
+    if number in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return OutputError(f"There is no permission to write {path}", "Choose a folder that you may write to")
+    if number in (errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.EISDIR):
+        return OutputError(
+            f"{path} cannot be written because a file or folder of that name is in the way or the name is"
+            " not allowed",
+            "Choose another folder",
+        )
+    return OutputError(
+        f"{path} cannot be written ({os.strerror(number)})",
+        "Check that its drive is connected and sound, or choose another folder",
+    )

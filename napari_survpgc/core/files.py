@@ -22,9 +22,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from filelock import FileLock, Timeout
-
-from .errors import OutputError, SurvPGCError, writing
+from . import exchange
+from .cells import frame_text
+from .errors import SurvPGCError, writing
+from .locks import LOCK
+from .locks import lock as lock
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -88,14 +90,14 @@ def atomic(path: Path, *, swept: bool = False) -> Iterator[Path]:
 def atomic_folder(path: Path) -> Iterator[Path]:
     """Yield a new folder that becomes ``path`` when the block ends well, and is removed otherwise.
 
-    A folder that stands there is replaced as a whole; whether it may be is for the caller to check. A kill between the
-    two renames leaves the earlier folder aside, and no other: :func:`sweep` puts it back.
+    A folder that stands there is replaced as a whole, at once; whether it may be is for the caller to check. Where a drive
+    takes two renames for it, a kill between them leaves the earlier folder aside, and :func:`sweep` puts it back.
 
     Raises
     ------
     OutputError : disk full, no permission, a name in the way.
     """
-    with _new_folder(path.parent, path.name, path) as place:
+    with new_folder(path.parent, path.name, path) as place:
         folder_mode = _mode(place)
         probe = place / ".mode"
         probe.touch()
@@ -104,14 +106,26 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         yield place
         for item in place.rglob("*"):
             _set_mode(item, folder_mode if item.is_dir() else file_mode)
-        aside = _beside(path, "old")
-        try:
-            if path.is_dir():
-                path.replace(aside)
-            place.replace(path)
-        finally:
-            _open_here.discard(aside.name)
-            sweep(path.parent, path.name)
+        if not (path.is_dir() and _exchanged(place, path)):
+            aside = _beside(path, "old")
+            try:
+                if path.is_dir():
+                    path.replace(aside)
+                place.replace(path)
+            finally:
+                _open_here.discard(aside.name)
+                sweep(path.parent, path.name)
+
+
+def _exchanged(place: Path, path: Path) -> bool:
+    """Let a new folder take the place of another in one step; False where the drive cannot do it."""
+    if exchange.exchange is None:
+        return False
+    try:
+        exchange.exchange(place, path)
+    except OSError:
+        return False
+    return True
 
 
 @contextmanager
@@ -127,7 +141,7 @@ def staging(folder: Path) -> Iterator[Path]:
     """
     new = not folder.exists()
     try:
-        with _new_folder(folder, "staging", folder) as place:
+        with new_folder(folder, "staging", folder) as place:
             sweep(folder)
             yield place
     finally:
@@ -137,7 +151,13 @@ def staging(folder: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def _new_folder(parent: Path, name: str, path: Path) -> Iterator[Path]:
+def new_folder(parent: Path, name: str, path: Path) -> Iterator[Path]:
+    """Yield a hidden folder in ``parent``, which goes at the end where it has not taken a name of its own.
+
+    Parameters
+    ----------
+    name : whose partial it is, for :func:`sweep`.   path : for the message of an OutputError.
+    """
     with writing(path):
         parent.mkdir(parents=True, exist_ok=True)
         sweep(parent, name)
@@ -184,6 +204,23 @@ def sweep(folder: Path, name: str | None = None, *, only_ours: bool = False) -> 
             _remove(place)
 
 
+def is_partial(name: str) -> bool:
+    """Whether a name is that of something that a process of ours is writing, or was when it was killed."""
+    return _OURS.fullmatch(name) is not None
+
+
+def is_vacant(folder: Path) -> bool:
+    """Whether a folder is not there, or holds nothing but empty folders, locks and what killed processes left."""
+    if not folder.is_dir():
+        return not folder.exists()
+    return all(
+        is_vacant(place)
+        if place.is_dir() and not place.is_symlink() and not _OURS.fullmatch(place.name)
+        else place.name == LOCK or _OURS.fullmatch(place.name) is not None
+        for place in folder.iterdir()
+    )
+
+
 def _is_earlier(found: str, name: str | None, only_ours: bool) -> bool:
     """Whether a hidden file is one that version 0.1.0 was writing."""
     if name is not None:
@@ -198,8 +235,11 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file (UTF-8, line ends as they are) whole or not at all; OutputError as :func:`atomic`."""
-    write_bytes(path, text.encode())
+    """Write a text file (UTF-8, line ends as they are) whole or not at all; OutputError as :func:`atomic`.
+
+    The bytes of a file's name that are no UTF-8 are written as ``\\udcff``, so that the text stays one.
+    """
+    write_bytes(path, text.encode("utf-8", "backslashreplace"))
 
 
 def write_json(path: Path, document: Any, *, indent: int | None = 1) -> None:
@@ -208,8 +248,8 @@ def write_json(path: Path, document: Any, *, indent: int | None = 1) -> None:
 
 
 def write_table(path: Path, table: pd.DataFrame) -> None:
-    """Write a table as CSV, without its index; OutputError as :func:`atomic`."""
-    write_text(path, table.to_csv(index=False, lineterminator="\n"))
+    """Write a table as CSV, without its index, its texts defused; OutputError as :func:`atomic`."""
+    write_text(path, frame_text(table))
 
 
 def read_bytes(path: Path, limit: int, error: type[SurvPGCError], step: str, what: str = "") -> bytes:
@@ -263,33 +303,6 @@ def read_json(
 
 def _no_number(name: str) -> NoReturn:
     raise ValueError(f"{name} is no number")
-
-
-@contextmanager
-def lock(file: Path, doing: str) -> Iterator[None]:
-    """Hold a lock file for this process alone; the system frees what a killed process held.
-
-    Parameters
-    ----------
-    doing : what another process that holds it is doing, e.g. "computing slide.h5".
-
-    Raises
-    ------
-    OutputError : another process holds it; disk full, no permission.
-    """
-    with writing(file):
-        file.parent.mkdir(parents=True, exist_ok=True)
-        held = FileLock(file, timeout=0, thread_local=False)
-        try:
-            held.acquire()
-        except Timeout as problem:
-            raise OutputError(
-                f"Another process is {doing} at this moment", "Wait for it, or choose another folder"
-            ) from problem
-    try:
-        yield
-    finally:
-        held.release()
 
 
 def _short(name: str) -> str:

@@ -1,16 +1,22 @@
 """How well risks rank patients and survival curves fit: C-index, Uno's C, AUC(t), integrated AUC, Brier.
 
 Argument order everywhere: months, event (1 = death), then the prediction; ``reference_*`` is the training fold, on
-which the censoring distribution is estimated. What cannot be computed is NaN, never 0.
+which the censoring distribution is estimated. What cannot be computed is NaN, never 0; :func:`why_not` says why.
+
+Weights are 1 / G(T-), the probability of being uncensored just before a death, as R's survival, timeROC and
+riskRegression take them. With ``weights="at"`` they are 1 / G(T) as in scikit-survival, which differs where a death and an
+end of follow-up fall on one time, and is 1 / 0 where the last of them do.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+Weights = Literal["before", "at"]
 _TIED = 1e-8
 _SMALL = 16  # a power of two
 
@@ -109,9 +115,11 @@ def c_index(months: ArrayLike, event: ArrayLike, risk: ArrayLike) -> float:
 
 
 def censoring_survival(
-    months: ArrayLike, event: ArrayLike
+    months: ArrayLike, event: ArrayLike, weights: Weights = "at"
 ) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
-    """Return the Kaplan-Meier estimate G(t) of staying uncensored, as a right-continuous function of time."""
+    """Return the Kaplan-Meier estimate G(t) of staying uncensored; with ``weights`` "before" its left limit G(t-)."""
+    if weights not in ("before", "at"):
+        raise ValueError(f'weights must be "before" or "at", not {weights}')
     times, events = _times_events(months, event)
     distinct = np.unique(times)
     order = np.sort(times)
@@ -125,8 +133,10 @@ def censoring_survival(
     np.divide(left - censored, left, out=factor, where=left > 0)
     curve = np.cumprod(factor)
 
+    side: Literal["left", "right"] = "left" if weights == "before" else "right"
+
     def survive(t: NDArray[np.float64]) -> NDArray[np.float64]:
-        index = np.searchsorted(distinct, t, side="right") - 1
+        index = np.searchsorted(distinct, t, side=side) - 1
         return np.where(index < 0, 1.0, curve[np.maximum(index, 0)])
 
     return survive
@@ -139,8 +149,9 @@ def c_index_ipcw(
     reference_months: ArrayLike,
     reference_event: ArrayLike,
     tau: float | None = None,
+    weights: Weights = "before",
 ) -> float:
-    """Uno's C: pairs weighted by 1 / G(t_i)^2, which removes the influence of censoring.
+    """Uno's C: pairs weighted by 1 / G(t_i-)^2, which removes the influence of censoring.
 
     Parameters
     ----------
@@ -150,7 +161,7 @@ def c_index_ipcw(
     risks = np.asarray(risk, np.float64).ravel()
     if np.isnan(risks).any():
         return float("nan")
-    g = censoring_survival(reference_months, reference_event)(times)
+    g = censoring_survival(reference_months, reference_event, weights)(times)
     use = events & ((times < tau) if tau is not None else True)
     if (g[use] <= 0).any():
         return float("nan")
@@ -165,6 +176,7 @@ def auc_at(
     at: ArrayLike,
     reference_months: ArrayLike,
     reference_event: ArrayLike,
+    weights: Weights = "before",
 ) -> NDArray[np.float64]:
     """Cumulative/dynamic AUC(t) with inverse-probability-of-censoring weights.
 
@@ -179,23 +191,45 @@ def auc_at(
     times, events = _times_events(months, event)
     horizons = np.atleast_1d(np.asarray(at, np.float64))
     risks = np.asarray(risk, np.float64)
-    risks = np.repeat(risks[:, None], len(horizons), 1) if risks.ndim == 1 else risks
-    if risks.shape != (len(times), len(horizons)):
+    one = risks.ndim == 1
+    columns = risks[:, None] if one else risks
+    if columns.shape[0] != len(times) or (not one and columns.shape[1] != len(horizons)):
         raise ValueError(
-            f"risks {risks.shape} do not belong to {len(times)} patients and {len(horizons)} times"
+            f"risks {columns.shape} do not belong to {len(times)} patients and {len(horizons)} times"
         )
-    g = censoring_survival(reference_months, reference_event)(times)
+    g = censoring_survival(reference_months, reference_event, weights)(times)
     result = np.full(len(horizons), np.nan)
+    places: _Places | None = None
     for k, horizon in enumerate(horizons):
         case, control = events & (times <= horizon), times > horizon
-        if not case.any() or not control.any() or np.isnan(risks[:, k]).any() or (g[case] <= 0).any():
+        column = columns[:, 0 if one else k]
+        if not case.any() or not control.any() or np.isnan(column).any() or (g[case] <= 0).any():
             continue
+        if places is None or not one:
+            places = _Places.of(column)  # one order serves all horizons
+        counted = np.concatenate([[0], np.cumsum(control[places.order])])
+        below, up_to = counted[places.first[case]], counted[places.last[case]]
         weight = 1.0 / g[case]
-        others = np.sort(risks[control, k])
-        below = np.searchsorted(others, risks[case, k] - _TIED, side="left")
-        up_to = np.searchsorted(others, risks[case, k] + _TIED, side="right")
-        result[k] = float(weight @ (below + 0.5 * (up_to - below)) / (weight.sum() * len(others)))
+        result[k] = float(weight @ (below + 0.5 * (up_to - below)) / (weight.sum() * control.sum()))
     return result
+
+
+class _Places(NamedTuple):
+    """Where each patient stands among all by risk: those before ``first`` are lower, up to ``last`` tied."""
+
+    order: NDArray[np.int64]
+    first: NDArray[np.int64]
+    last: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, risk: NDArray[np.float64]) -> _Places:
+        order = np.argsort(risk, kind="stable")
+        ordered = risk[order]
+        first, last = np.empty(len(risk), np.int64), np.empty(len(risk), np.int64)
+        # Queries in rising order are looked up several times as fast.
+        first[order] = np.searchsorted(ordered, ordered - _TIED, side="left")
+        last[order] = np.searchsorted(ordered, ordered + _TIED, side="right")
+        return cls(order, first, last)
 
 
 def integrated_auc(
@@ -205,26 +239,29 @@ def integrated_auc(
     at: ArrayLike,
     reference_months: ArrayLike,
     reference_event: ArrayLike,
+    weights: Weights = "before",
 ) -> float:
     """Mean of AUC(t), weighted by the drop of the Kaplan-Meier curve between the times (as scikit-survival does)."""
     times, events = _times_events(months, event)
     horizons = np.atleast_1d(np.asarray(at, np.float64))
-    auc = auc_at(months, event, risk, horizons, reference_months, reference_event)
+    auc = auc_at(months, event, risk, horizons, reference_months, reference_event, weights)
     if len(horizons) == 1:
         return float(auc[0])
     # Survival is the censoring estimate with the roles of death and censoring exchanged, deaths first.
     curve = _kaplan_meier(times, events)(horizons)
     drop = -np.diff(np.concatenate([[1.0], curve]))
-    return float((auc * drop).sum() / (1.0 - curve[-1])) if curve[-1] < 1 else float("nan")
+    if not curve[-1] < 1:
+        return float("nan")
+    # A time at which nobody has died yet has no weight: its AUC is not missed.
+    return float(np.where(drop > 0, auc * drop, 0.0).sum() / (1.0 - curve[-1]))
 
 
 def _kaplan_meier(
     times: NDArray[np.float64], events: NDArray[np.bool_]
 ) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
-    distinct = np.unique(times[events])
-    order = np.sort(times)
-    at_risk = len(times) - np.searchsorted(order, distinct, side="left")
-    died = np.array([(events & (times == t)).sum() for t in distinct])
+    """Return the Kaplan-Meier estimate of survival, as a right-continuous function of time."""
+    distinct, died = np.unique(times[events], return_counts=True)
+    at_risk = len(times) - np.searchsorted(np.sort(times), distinct, side="left")
     curve = np.concatenate([[1.0], np.cumprod(1 - died / at_risk)])
     return lambda t: curve[np.searchsorted(distinct, t, side="right")]
 
@@ -236,6 +273,7 @@ def brier(
     at: ArrayLike,
     reference_months: ArrayLike,
     reference_event: ArrayLike,
+    weights: Weights = "before",
 ) -> NDArray[np.float64]:
     """Brier score at each time, weighted for censoring (Graf 1999); 0.25 is a coin, smaller is better.
 
@@ -250,8 +288,8 @@ def brier(
         raise ValueError(
             f"survival {predicted.shape} does not belong to {len(times)} patients and {len(horizons)} times"
         )
-    g = censoring_survival(reference_months, reference_event)
-    at_own, at_horizon = g(times), g(horizons)
+    at_own = censoring_survival(reference_months, reference_event, weights)(times)
+    at_horizon = censoring_survival(reference_months, reference_event)(horizons)
     result = np.full(len(horizons), np.nan)
     for k, horizon in enumerate(horizons):
         dead, alive = events & (times <= horizon), times > horizon
@@ -272,10 +310,51 @@ def integrated_brier(
     at: ArrayLike,
     reference_months: ArrayLike,
     reference_event: ArrayLike,
+    weights: Weights = "before",
 ) -> float:
     """Brier score averaged over the times (trapezoids)."""
     horizons = np.atleast_1d(np.asarray(at, np.float64))
     if len(horizons) < 2:
         raise ValueError("an integral needs at least two times")
-    scores = brier(months, event, survival, horizons, reference_months, reference_event)
+    scores = brier(months, event, survival, horizons, reference_months, reference_event, weights)
     return float(np.trapezoid(scores, horizons) / (horizons[-1] - horizons[0]))
+
+
+def why_not(
+    months: ArrayLike,
+    event: ArrayLike,
+    risk: ArrayLike | None = None,
+    at: float | None = None,
+    reference_months: ArrayLike | None = None,
+    reference_event: ArrayLike | None = None,
+    weights: Weights = "before",
+) -> str | None:
+    """Return why a measure of these patients is NaN, in a sentence; None where it is a number.
+
+    Parameters
+    ----------
+    at : months of AUC(t) or the Brier score, or tau of Uno's C; None for Harrell's C.
+    reference_months, reference_event : for measures with censoring weights.
+    """
+    times, events = _times_events(months, event)
+    if risk is not None and np.isnan(np.asarray(risk, np.float64)).any():
+        return "The model gives no risk for some patients"
+    if not events.any():
+        return "No patient died"
+    early = events if at is None else events & (times <= at)
+    if not early.any():
+        return f"Nobody died within {at:g} months"
+    if at is None:
+        longest = times.max()
+        if times[events].min() == longest and (events | (times < longest)).all():
+            return "No patient was followed longer than the first death"
+    elif not (times > at).any():
+        return f"Nobody was followed longer than {at:g} months"
+    if reference_months is not None and reference_event is not None:
+        g = censoring_survival(reference_months, reference_event, weights)(times)
+        if (g[early] <= 0).any():
+            first = float(times[early & (g <= 0)].min())
+            return (
+                f"Some died after {first:g} months, when none of the reference patients was followed any more"
+            )
+    return None

@@ -24,6 +24,7 @@ from functools import cached_property
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.interpolate import CubicSpline
 from scipy.optimize import minimize
 from scipy.special import logsumexp, ndtri
 
@@ -241,8 +242,11 @@ def _expected_sigma(objective: _Objective, start: NDArray[np.float64]) -> tuple[
     for sigma in _SIGMAS:
         value, theta = at(float(sigma), theta)
         values.append(value)
-    weight = np.exp(min(values) - np.array(values))
-    expected = float(np.sqrt((weight * _SIGMAS**2).sum() / weight.sum()))
+    # Between the grid's points the profile is smooth; by these points alone the mean would jump from one to the next.
+    fine = np.linspace(_SIGMAS[0], _SIGMAS[-1], 400)
+    profile = CubicSpline(_SIGMAS, values)(fine)
+    weight = np.exp(profile.min() - profile)
+    expected = float(np.sqrt((weight * fine**2).sum() / weight.sum()))
     return expected, at(expected, theta)[1]
 
 

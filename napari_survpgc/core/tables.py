@@ -6,6 +6,7 @@ One reader for clinical records, cohorts, lists, folds and references; expressio
 from __future__ import annotations
 
 import csv
+import functools
 import gzip
 import io
 import re
@@ -14,6 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from .cells import restored
 from .errors import SurvPGCError
 from .files import read_bytes
 
@@ -44,6 +46,7 @@ _DECIMAL_COMMA = re.compile(r"[-+]?\d+,\d+")
 _DECIMAL_POINT = re.compile(r"[-+]?\d*\.\d+([eE][-+]?\d+)?")
 
 
+@functools.lru_cache(1 << 14)  # the same few names for each of 20,000 patients
 def plain(name: str) -> str:
     """Return the name of a column as names are compared: lower case, one space for ``_``, ``.`` and ``-``."""
     return " ".join(re.sub(r"[\s_.\-]+", " ", name).lower().split())
@@ -280,5 +283,5 @@ def _cells(text: str, delimiter: str) -> Iterator[tuple[int, Sequence[str]]]:
     reader = csv.reader(io.StringIO(text), delimiter=delimiter)
     begins = 1
     for cells in reader:
-        yield begins, [cell.strip() for cell in cells]
+        yield begins, [restored(cell.strip()) for cell in cells]
         begins = reader.line_num + 1

@@ -312,12 +312,14 @@ class JobOptions:
     device : "auto", "cpu", "cuda", "cuda:0,cuda:1", "mps".
     workers, batch_size : threads that read patches, and patches a batch; None lets the machine decide.
     attribution : also run integrated gradients (seconds, not milliseconds).
+    any_stain : go on with a slide that does not look like H&E; the result says so.
     """
 
     device: str = "auto"
     workers: int | None = None
     batch_size: int | None = None
     attribution: bool = True
+    any_stain: bool = False
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What is kept between sessions on this machine: finished features and pixel sizes that a person has given.
+"""What is kept between sessions on this machine: finished features, pixel sizes that a person has given, places.
 
 Nothing here leaves the machine, and slides are named by their fingerprint only. SURVPGC_CACHE names another folder.
 """
@@ -46,6 +46,33 @@ def remembered_mpp(fingerprint: str) -> float | None:
 def remember_mpp(fingerprint: str, mpp: float) -> None:
     """Keep a pixel size for the next time; OutputError when the folder cannot be written."""
     write_json(_pixel_sizes_file(), _pixel_sizes() | {fingerprint: float(mpp)})
+
+
+def remember_place(key: str, place: Path) -> None:
+    """Keep where a slide, its features or a model lies, for cases that say no more than its name.
+
+    Parameters
+    ----------
+    key : a fingerprint, or what is made of one.
+
+    Raises
+    ------
+    OutputError : the folder cannot be written.
+    """
+    write_json(_place_file(key), str(place))
+
+
+def remembered_place(key: str) -> Path | None:
+    """Return where it was, see :func:`remember_place`; it may be gone."""
+    try:
+        said = read_json(_place_file(key), 1 << 14, SurvPGCError, "")
+    except SurvPGCError:
+        return None
+    return Path(said) if isinstance(said, str) and "\0" not in said else None
+
+
+def _place_file(key: str) -> Path:
+    return user_folder() / "places" / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.json"
 
 
 def _pixel_sizes_file() -> Path:

@@ -9,18 +9,21 @@ from __future__ import annotations
 import dataclasses
 import gzip
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from PIL import Image
 
+from napari_survpgc.core.cells import csv_text, frame_text
 from napari_survpgc.core.errors import OutputError
 from napari_survpgc.core.files import (
     atomic,
+    is_vacant,
     read_json,
     sweep,
     write_bytes,
@@ -29,6 +32,8 @@ from napari_survpgc.core.files import (
     write_text,
 )
 from napari_survpgc.core.genomics.gene_sets import write_gmt
+from napari_survpgc.core.locks import claim
+from napari_survpgc.core.names import file_name
 from napari_survpgc.core.types import CLINICAL_FIELDS, ProgressCallback
 
 from .histology import Region
@@ -82,15 +87,34 @@ def simulate_cohort(
     marker = out / "truth" / "settings.json"
     if marker.is_file() and read_json(marker, 1 << 20, OutputError, "Choose a new folder") != settings:
         raise OutputError(f"{out} holds a cohort simulated with other settings", "Choose a new folder")
-    if not marker.is_file() and out.is_dir() and any(out.iterdir()):
+    if not marker.is_file() and not is_vacant(out):
         raise OutputError(f"{out} is not empty", "Choose a new folder")
+    with claim(out, f"simulating into {out}"):
+        _simulate(out, patients, seed, slide_px, settings, workers, progress)
+
+
+def _simulate(
+    out: Path,
+    patients: int,
+    seed: int,
+    slide_px: tuple[int, int],
+    settings: Mapping[str, Any],
+    workers: int,
+    progress: ProgressCallback | None,
+) -> None:
+    marker = out / "truth" / "settings.json"
     cohort = [simulate_patient(seed, index) for index in range(patients)]
     for folder in (out, *(out / name for name in ("slides", "folds", "truth", "truth/regions"))):
         sweep(folder)
     write_json(marker, settings, indent=None)
     _write_tables(out, cohort, seed)
     jobs = [
-        (out / "slides" / f"{p.slide_id}.tiff", out / "truth" / "regions" / f"{p.slide_id}.png", seed, index)
+        (
+            out / "slides" / f"{file_name(p.slide_id)}.tiff",
+            out / "truth" / "regions" / f"{file_name(p.slide_id)}.png",
+            seed,
+            index,
+        )
         for index, p in enumerate(cohort)
     ]
     jobs = [job for job in jobs if not (job[0].is_file() and job[1].is_file())]
@@ -132,15 +156,15 @@ def simulate_case(
     """
     patient = simulate_patient(seed, index)
     case = SimulatedCase(
-        slide=out / f"{patient.slide_id}.tiff",
+        slide=out / f"{file_name(patient.slide_id)}.tiff",
         clinical=out / "clinical.json",
         expression=out / "expression.csv",
-        regions=out / f"{patient.slide_id}-regions.png",
+        regions=out / f"{file_name(patient.slide_id)}-regions.png",
         patient=patient,
     )
     write_json(case.clinical, dataclasses.asdict(patient.record))
-    rows = [f"{gene},{value:.4f}" for gene, value in zip(GENES, patient.expression, strict=True)]
-    write_text(case.expression, "\n".join(["gene,z-score", *rows]) + "\n")
+    rows = [(gene, f"{value:.4f}") for gene, value in zip(GENES, patient.expression, strict=True)]
+    write_text(case.expression, csv_text(("gene", "z-score"), rows))
     if not (case.slide.is_file() and case.regions.is_file()):
         _draw(case.slide, case.regions, seed, index, slide_px, progress)
     return case
@@ -184,7 +208,7 @@ def _write_tables(out: Path, cohort: Sequence[SimulatedPatient], seed: int) -> N
     with gzip.GzipFile(
         fileobj=buffer, mode="wb", mtime=0
     ) as packed:  # no time stamp: the same bytes every time
-        packed.write(expression.to_csv(index=False, lineterminator="\n").encode())
+        packed.write(frame_text(expression).encode())
     write_bytes(out / "expression.csv.gz", buffer.getvalue())
     mean, sd = gene_baseline()
     reference = pd.DataFrame({"gene": GENES, "mean": mean, "sd": sd})

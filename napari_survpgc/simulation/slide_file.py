@@ -8,14 +8,14 @@ import numpy as np
 import tifffile
 from PIL import Image
 
-from napari_survpgc.core.files import atomic
+from napari_survpgc.core.streams import atomic_stream
 
 from .histology import MPP, Section
 
 
 def write_slide(section: Section, path: Path, *, quality: int = 88) -> None:
     """Write a section as a pyramidal tiled JPEG TIFF that says its pixel size (0.5 µm)."""
-    with atomic(path) as place, tifffile.TiffWriter(place, bigtiff=False) as tiff:
+    with atomic_stream(path) as stream, tifffile.TiffWriter(stream, bigtiff=False) as tiff:
         level, mpp = section.image, MPP
         first = True
         while True:

@@ -13,7 +13,7 @@ import tifffile
 from napari.settings import get_settings
 from qtpy.QtCore import QMimeData, QPointF, Qt, QUrl
 from qtpy.QtGui import QDragEnterEvent, QDropEvent
-from qtpy.QtWidgets import QAction, QApplication, QMenu, QWidget
+from qtpy.QtWidgets import QAction, QApplication, QInputDialog, QMenu, QWidget
 
 from napari_survpgc.app.canvas.case_layers import INVITATION
 from napari_survpgc.app.dock import SurvPGCDock
@@ -23,6 +23,7 @@ from napari_survpgc.app.window.drop import prefer_for_slides
 from napari_survpgc.core.slide.backends import is_slide
 from napari_survpgc.simulation.cohort import DEMO_SEED, simulate_case
 from tests.builders import tissue_image, write_tiff
+from tests.formats.slides import dicom_folder
 
 from .conftest import WAIT_MS
 from .test_heartbeat import Heartbeat
@@ -190,3 +191,41 @@ def test_a_sample_is_opened_from_the_file_menu(
     qtbot.waitUntil(lambda: session.opened is not None and session.expression is not None, timeout=WAIT_MS)
     assert session.opened.slide.info.path == case.slide
     assert not [layer for layer in dock.viewer.layers if "is coming" in layer.name]
+
+
+def test_of_several_slides_in_a_folder_the_user_is_asked(
+    dock: SurvPGCDock, qtbot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = dicom_folder(tmp_path, slides=2)
+    asked: list[list[str]] = []
+    answers = [("", False), ("2d.dcm (Block 2, 300 x 200 px)", True)]
+    monkeypatch.setattr(QInputDialog, "getItem", lambda *a: asked.append(a[3]) or answers[len(asked) - 1])
+    before = dock.session.opened
+    dock.session.open_slide(folder)
+    qtbot.waitUntil(lambda: len(asked) == 1, timeout=WAIT_MS)
+    assert dock.session.opened is before  # without an answer nothing is opened
+    dock.session.open_slide(folder)
+    qtbot.waitUntil(lambda: dock.session.opened is not before, timeout=WAIT_MS)
+    assert asked[1] == ["1d.dcm (Block 1, 300 x 200 px)", "2d.dcm (Block 2, 300 x 200 px)"]
+    assert dock.session.opened is not None
+    assert dock.session.opened.slide.info.path == folder / "2d.dcm"
+
+
+def test_a_folder_with_a_dicom_series_below_it_is_a_slide(tmp_path: Path) -> None:
+    study = dicom_folder(tmp_path, below="series")
+    assert drop_module.content_of(study, features=False) is drop_module.Content.SLIDE
+    assert reader.get_reader(str(study)) is not None
+    (tmp_path / "empty").mkdir()
+    assert reader.get_reader(str(tmp_path / "empty")) is None
+
+
+def test_a_dropped_file_of_a_format_that_is_not_read_says_what_to_export(
+    dock: SurvPGCDock, qtbot, tmp_path: Path
+) -> None:
+    path = tmp_path / "slide.vsi"
+    path.write_bytes(b"II*\0" + b"\0" * 60)
+    said: list[str] = []
+    dock.session.message.connect(lambda message: said.append(message.text))
+    qtbot.waitUntil(lambda: hasattr(dock, "drops"), timeout=WAIT_MS)
+    dock.drops.open(path, lambda: pytest.fail("left to others"))
+    qtbot.waitUntil(lambda: any("VSI" in text and "OME-TIFF" in text for text in said), timeout=WAIT_MS)

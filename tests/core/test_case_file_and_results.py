@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import os
 from pathlib import Path
 
@@ -10,7 +12,14 @@ import numpy as np
 import pytest
 
 from napari_survpgc.core.attention.maps import DIFFERENCE, AttentionMaps, MapScale, PatchCells
-from napari_survpgc.core.output.case_file import CaseFileError, SavedCase, load_case, save_case
+from napari_survpgc.core.output.case_file import (
+    CaseFileError,
+    MissingSlideError,
+    SavedCase,
+    find_case_slide,
+    load_case,
+    save_case,
+)
 from napari_survpgc.core.predict.predictor import Predictor
 from napari_survpgc.core.slide.backends import is_slide
 from napari_survpgc.core.slide.slide import open_slide
@@ -178,3 +187,86 @@ def test_the_outline_runs_along_the_edge_of_the_tissue() -> None:
     assert image[200, 96:105].any()
     assert image[200, 200] == 0
     assert image[200, 50] == 0
+
+
+def _slide_at(place: Path, case: SavedCase) -> SavedCase:
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.touch()
+    return dataclasses.replace(case, slide=place)
+
+
+def test_a_case_names_its_slide_relative_and_moves_with_it(case: SavedCase, tmp_path: Path) -> None:
+    saved = _slide_at(tmp_path / "a" / "slides" / "s.svs", case)
+    path = tmp_path / "a" / "results" / "one" / "a.survpgc"
+    save_case(saved, path)
+    assert str(tmp_path).encode() not in path.read_bytes()
+    (tmp_path / "a").rename(tmp_path / "b")
+    path = tmp_path / "b" / "results" / "one" / "a.survpgc"
+    found = load_case(path)
+    assert find_case_slide(found, path) == tmp_path / "b" / "slides" / "s.svs"
+
+
+def test_a_slide_in_another_home_is_named_alone_and_known_on_this_machine(
+    case: SavedCase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SURVPGC_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(Path, "home", lambda: tmp_path / "jane")
+    saved = _slide_at(tmp_path / "jane" / "s.svs", case)
+    path = tmp_path / "bob" / "a.survpgc"
+    save_case(saved, path)
+    content = path.read_bytes()
+    assert b"jane" not in content
+    assert str(case.bundle.parent).encode() not in content
+    assert find_case_slide(load_case(path), path) == tmp_path / "jane" / "s.svs"
+    monkeypatch.setenv("SURVPGC_CACHE", str(tmp_path / "other"))
+    with pytest.raises(MissingSlideError, match=r"s\.svs"):
+        find_case_slide(load_case(path), path)
+    (tmp_path / "bob" / "s.svs").touch()
+    assert find_case_slide(load_case(path), path) == tmp_path / "bob" / "s.svs"
+
+
+def test_a_case_of_an_earlier_version_names_absolute_paths_and_opens(case: SavedCase, tmp_path: Path) -> None:
+    path = tmp_path / "a.survpgc"
+    save_case(case, path)
+    for said, there in (
+        (str(tmp_path / "old" / "s.svs"), tmp_path / "old" / "s.svs"),
+        ("C:\\slides\\s.svs", tmp_path / "s.svs"),
+        ("//server/share/s.svs", tmp_path / "s.svs"),  # never asked for on a server that the case names
+    ):
+        _rewrite(path, slide=said)
+        there.parent.mkdir(exist_ok=True)
+        there.touch()
+        assert find_case_slide(load_case(path), path) == there
+
+
+def _rewrite(path: Path, **entries: object) -> None:
+    with h5py.File(path, "a") as file:
+        document = json.loads(file["document"][()]) | entries
+        del file["document"]
+        file["document"] = json.dumps(document)
+
+
+@pytest.mark.parametrize("kind", ["soft", "external link", "external storage", "virtual", "circle"])
+def test_no_link_out_of_a_case_file_is_followed(case: SavedCase, tmp_path: Path, kind: str) -> None:
+    path, other = tmp_path / "a.survpgc", tmp_path / "other.h5"
+    save_case(case, path)
+    with h5py.File(other, "w") as file:
+        file["secret"] = np.zeros(4)
+    with h5py.File(path, "a") as file:
+        name = "prediction/hazards"
+        if kind != "circle":
+            del file[name]
+        if kind == "soft":
+            file[name] = h5py.SoftLink("/prediction/survival")
+        elif kind == "external link":
+            file[name] = h5py.ExternalLink(str(other), "secret")
+        elif kind == "external storage":
+            file.create_dataset(name, (4,), "f8", external=[(str(other), 0, 32)])
+        elif kind == "virtual":
+            layout = h5py.VirtualLayout((4,), "f8")
+            layout[:] = h5py.VirtualSource(str(other), "secret", (4,))
+            file.create_virtual_dataset(name, layout)
+        else:
+            file["prediction/again"] = file["prediction"]
+    with pytest.raises(CaseFileError, match="points to other files"):
+        load_case(path)

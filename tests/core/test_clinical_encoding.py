@@ -66,3 +66,21 @@ def test_fields_that_do_not_exist_or_are_never_known_are_refused() -> None:
         fit_encoding(TRAIN, ("height",))
     with pytest.raises(ClinicalError, match="No training patient has a known"):
         fit_encoding(TRAIN, ("race",))
+
+
+def test_rare_levels_share_a_column_or_have_none() -> None:
+    common = [ClinicalRecord(age=50, sex="female", race="White", stage="Stage I")] * 20
+    rare = [ClinicalRecord(age=50, sex="male", race=race) for race in ("Asian", "Asian", "Black", "Other")]
+    encoding = fit_encoding([*common, *rare], rarest=4)
+    assert encoding.columns == (
+        "age", "sex=female", "sex=male", "stage=Stage I", "stage unknown", "race=White", "race=other levels",
+    )  # fmt: skip
+    assert encoding.encode(rare[0])[-1] == encoding.encode(rare[3])[-1] == 1
+    assert encoding.unseen(rare[2]) == ()
+    few = fit_encoding([*common, *rare[:3]], rarest=4)
+    assert few.columns == ("age", "sex=female", "stage=Stage I", "race=White")  # 3 of anything are too few
+    assert few.encode(rare[0])[1:].tolist() == [0, 0, 0]
+    assert few.unseen(rare[0]) == ()
+    for one in (encoding, few, fit_encoding(TRAIN)):
+        assert documents.structure(documents.parse(documents.dump(one).encode()), ClinicalEncoding) == one
+    assert "pooled" not in documents.unstructure(fit_encoding(TRAIN))  # as earlier versions wrote it

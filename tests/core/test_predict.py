@@ -354,6 +354,13 @@ def test_geojson_opens_in_qupath(written: Path, prediction: Prediction) -> None:
     first = document["features"][0]
     assert first["geometry"]["coordinates"][0][2] == [256, 256]
     assert {"clinic score", "genomic percentile"} <= set(first["properties"]["measurements"])
+    said = [feature["properties"] for feature in document["features"]]
+    assert {each["objectType"] for each in said} == {"tile"}
+    assert said[4]["name"] == "Patch 5"
+    for each in said:
+        percentile = each["measurements"]["clinic percentile"]
+        assert (each["classification"]["name"] == "clinic top 10 %") == (percentile > 90)
+        assert all(0 <= value <= 255 for value in each["classification"]["color"])
 
 
 def test_the_report_is_one_safe_readable_page(written: Path) -> None:

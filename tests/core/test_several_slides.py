@@ -6,6 +6,7 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -26,7 +27,6 @@ from napari_survpgc.core.jobs.cohort_risks import predict_cohort
 from napari_survpgc.core.jobs.one_patient import predict_case
 from napari_survpgc.core.jobs.results_folder import read_results
 from napari_survpgc.core.output.case_file import load_case, save_case
-from napari_survpgc.core.output.folder import write_outputs
 from napari_survpgc.core.predict.predictor import Predictor
 from napari_survpgc.core.predict.what_if import for_slide, what_if
 from napari_survpgc.core.slide.slide import open_slide
@@ -191,44 +191,51 @@ def test_a_refusal_keeps_finished_features_and_what_the_user_has_put_there(
 ) -> None:
     items, _ = read_batch(lists / "patients.csv", lists / "slides")
     out = tmp_path / "A"
+    (out / "top_clinic").mkdir(parents=True)
+    (out / "top_clinic" / "notes.txt").write_text("mine")
     calls = []
 
     def full(*args: object, **kwargs: object) -> None:
         calls.append(args)
-        if len(calls) == 2:  # of the second slide: the first one's results are there already
+        if len(calls) == 2:  # of the second slide: what belongs to the first is made already
             (out / "notes.txt").write_text("mine")
-            (out / "S0" / "top_clinic" / "notes.txt").write_text("mine")
             raise OutputError("The disk is full", "Free some space")
-        write_outputs(*args, **kwargs)
+        save_case(*args, **kwargs)
 
-    monkeypatch.setattr(one_patient, "write_outputs", full)
+    monkeypatch.setattr(one_patient, "save_case", full)
     with pytest.raises(OutputError, match="disk is full"):
         predict_case(items[0], bundle, out, options=replace(CPU, attribution=False))
     left = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
-    assert left == {"features/S0.h5", "features/S1.h5", "notes.txt", "S0/top_clinic/notes.txt"}
-    assert not (out / "S1").exists()
+    assert left == {"features/S0.h5", "features/S1.h5", "notes.txt", "top_clinic/notes.txt"}
+    assert [path.name for path in tmp_path.iterdir()] == ["A"]
     monkeypatch.undo()
     made = [(out / "features" / f"S{number}.h5").stat().st_mtime_ns for number in (0, 1)]
     predict_case(items[0], bundle, out, options=replace(CPU, attribution=False))
     assert [(out / "features" / f"S{number}.h5").stat().st_mtime_ns for number in (0, 1)] == made
-    assert (out / "S0" / "top_clinic" / "notes.txt").read_text() == "mine"
+    assert (out / "top_clinic" / "notes.txt").read_text() == "mine"
+    assert (out / "S0" / "report.html").is_file()
 
 
-def test_half_made_features_go_with_a_refusal_of_a_new_folder(
-    lists: Path, bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("rows", [0, 1])
+def test_half_made_features_stay_when_the_disk_is_full(
+    lists: Path, bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: int
 ) -> None:
-    def full(self: object, *args: object) -> None:
-        raise OSError(28, "No space left on device")
+    append = compute.Rows.append
+    calls = []
 
-    monkeypatch.setattr(compute._Rows, "append", full)
+    def full(self: compute.Rows, *args: Any) -> None:
+        calls.append(args)
+        if len(calls) > rows:
+            raise OSError(28, "No space left on device")
+        append(self, *args)
+
+    monkeypatch.setattr(compute.Rows, "append", full)
     case = Case(slides=(lists / "slides" / "S2.tiff",))
     with pytest.raises(OutputError, match="disk is full"):
-        predict_case(case, bundle, tmp_path / "new", options=CPU)
-    assert not (tmp_path / "new").exists()
-    (tmp_path / "old").mkdir()
-    with pytest.raises(OutputError, match="disk is full"):
-        predict_case(case, bundle, tmp_path / "old", options=CPU)
-    assert (tmp_path / "old" / "features" / "S2.h5.partial").is_dir(), "resumable, in a folder that was there"
+        predict_case(case, bundle, tmp_path / "new", options=replace(CPU, batch_size=4, workers=1))
+    left = [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("rows.bin")]
+    assert left == ["new/features/S2.h5.partial/rows.bin"] * rows
+    assert (tmp_path / "new").exists() == bool(rows), "a folder with nothing in it goes"
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,15 @@ from scipy import ndimage
 
 from napari_survpgc.core.errors import TissueError
 from napari_survpgc.core.slide.slide import open_slide
+from napari_survpgc.core.tissue.binary import (
+    closed,
+    dilated,
+    eroded,
+    opened_by_line,
+    opened_by_square,
+    without_small,
+)
+from napari_survpgc.core.tissue.contours import contours
 from napari_survpgc.core.tissue.find import find_tissue, tissue_pixels
 from napari_survpgc.core.tissue.geojson import TissueClassNeededError, read_geojson, write_geojson
 from napari_survpgc.core.tissue.outlines import area_px, cut_out, mended, rasterize
@@ -87,6 +96,75 @@ def test_holes_survive_geojson(tmp_path: Path) -> None:
     assert drawn[20, 20]
     assert not drawn[45, 45]
     assert drawn.sum() == pytest.approx(80 * 80 - 30 * 30, abs=150)
+
+
+def test_outlines_are_written_as_qupath_writes_annotations(tmp_path: Path) -> None:
+    two = tuple(Polygon(np.array(_square(x, 0, 100), float)) for x in (0, 500))
+    mask = TissueMask(two, (1000, 1000), "survpgc-2")
+    write_geojson(mask, tmp_path / "t.geojson", mpp=0.5)
+    features = json.loads((tmp_path / "t.geojson").read_text(encoding="utf-8"))["features"]
+    for number, feature in enumerate(features, start=1):
+        said = feature["properties"]
+        assert said["objectType"] == "annotation"
+        assert said["name"] == f"Tissue {number}"
+        assert said["classification"] == {"name": "Tissue", "color": [0, 150, 200]}
+        assert said["measurements"] == {"Area µm^2": 2500.0, "Holes": 0}
+    assert len(read_geojson(tmp_path / "t.geojson", (1000, 1000)).polygons) == 2
+    write_geojson(mask, tmp_path / "px.geojson")
+    assert "Area px^2" in (tmp_path / "px.geojson").read_text(encoding="utf-8")
+
+
+def test_masks_are_changed_as_scipy_does_it() -> None:
+    rng = np.random.default_rng(0)
+    cross, line = ndimage.generate_binary_structure(2, 1), np.ones((1, 9), bool)
+    for share in (0.4, 0.5, 0.6):
+        mask = ndimage.gaussian_filter(rng.random((80, 113)), 1.2) > 1 - share
+        for n in (1, 2, 4):
+            np.testing.assert_array_equal(dilated(mask, n), ndimage.binary_dilation(mask, cross, n))
+            np.testing.assert_array_equal(eroded(mask, n), ndimage.binary_erosion(mask, cross, n))
+            padded = ndimage.binary_closing(np.pad(mask, 9), cross, n)[9:-9, 9:-9]
+            np.testing.assert_array_equal(closed(mask, n), padded)
+        np.testing.assert_array_equal(opened_by_line(mask, 9, 1), ndimage.binary_opening(mask, line))
+        np.testing.assert_array_equal(opened_by_line(mask, 9, 0), ndimage.binary_opening(mask, line.T))
+        np.testing.assert_array_equal(
+            opened_by_square(mask, 5), ndimage.binary_opening(mask, np.ones((5, 5), bool))
+        )
+        labels, _ = ndimage.label(mask)
+        large = np.bincount(labels.ravel()) >= 30
+        large[0] = False
+        np.testing.assert_array_equal(without_small(mask, 30, 0), large[labels])
+
+
+def test_small_holes_are_filled_and_notches_at_the_border_are_not() -> None:
+    mask = np.ones((40, 50), bool)
+    mask[10:14, 10:14] = mask[20:32, 20:32] = mask[:4, 30:34] = False
+    filled = without_small(mask, 1, 20)
+    assert filled[10:14, 10:14].all()
+    assert not filled[20:32, 20:32].any()
+    assert not filled[:4, 30:34].any()
+
+
+def test_pieces_that_touch_at_a_corner_are_traced_apart_and_holes_belong_to_their_piece() -> None:
+    mask = np.zeros((12, 12), bool)
+    mask[1:5, 1:5] = mask[5:11, 5:11] = True
+    mask[7:9, 7:9] = False
+    first, second = contours(mask)
+    assert len(first.holes) == 0
+    assert len(second.holes) == 1
+    assert np.abs(second.holes[0] - 8).max() <= 1
+    for found, size in ((first, 4), (second, 6)):
+        assert np.ptp(found.outer, axis=0) == pytest.approx([size, size])
+    assert contours(np.zeros((5, 5), bool)) == []
+
+
+def test_a_coverslip_edge_of_two_millimeters_goes_whatever_the_size_of_the_picture() -> None:
+    for size in (400, 1200):
+        image = np.full((size, size, 3), 243, np.uint8)
+        image[size // 2 : size // 2 + 4, 20:320] = (222, 205, 216)
+        image[40:110, 40:110] = (190, 120, 170)
+        mask = tissue_pixels(image, 8.0)
+        assert mask[45:105, 45:105].all()
+        assert not mask[size // 2 - 5 : size // 2 + 10].any()
 
 
 def test_qupath_multipolygons_and_bare_lists_are_read(tmp_path: Path) -> None:

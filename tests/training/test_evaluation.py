@@ -17,6 +17,7 @@ from napari_survpgc.cli import run as run_cli
 from napari_survpgc.core.errors import CohortError
 from napari_survpgc.core.metrics import auc_at, c_index, c_index_ipcw
 from napari_survpgc.training.evaluation import evaluation as ev
+from napari_survpgc.training.evaluation.added_value import adjusted_hazard_ratio, net_benefit
 from napari_survpgc.training.evaluation.bootstrap import (
     auc_pairs,
     bootstrap_p,
@@ -28,7 +29,12 @@ from napari_survpgc.training.evaluation.bootstrap import (
 )
 from napari_survpgc.training.evaluation.calibration import calibration
 from napari_survpgc.training.evaluation.comparison import compare
-from napari_survpgc.training.evaluation.stratification import halves
+from napari_survpgc.training.evaluation.stratification import compare_halves, halves
+from napari_survpgc.training.runs.recalibration import (
+    held_out_survival,
+    learn_recalibration,
+    nested_recalibration,
+)
 from napari_survpgc.training.runs.run_folder import Run, read_run
 from napari_survpgc.training.tables.table_writer import OPTIMISTIC
 
@@ -223,14 +229,32 @@ def test_calibration_groups_hold_everyone_once(run: Run) -> None:
     assert all(np.isnan(g.observed) for g in late)
 
 
-def test_halves_are_cut_within_each_fold(run: Run) -> None:
-    table = halves(run)
-    counts = table.groupby(["fold", "group"]).size()
-    assert counts.to_dict() == {(0, "high"): 30, (0, "low"): 30, (1, "high"): 30, (1, "low"): 30}
-    for _, part in table.groupby("fold"):
-        assert (
-            part.loc[part["group"] == "high", "risk"].min() > part.loc[part["group"] == "low", "risk"].max()
-        )
+def test_halves_are_cut_at_the_median_of_the_training_fold(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run")
+    path = folder / "folds" / "0" / "predictions.csv"
+    table = pd.read_csv(path)
+    table.loc[table["split"] == "test", "risk"] += 1.0
+    table.to_csv(path, index=False)
+    run = read_run(folder)
+    found = halves(run)
+    for fold in run.folds:
+        part = found[found["fold"] == fold.number]
+        assert ((part["group"] == "high") == (part["risk"] > fold.train["risk"].median())).all()
+    assert (found[found["fold"] == 0]["group"] == "high").mean() > 0.6  # not at their own median
+
+
+def test_the_halves_are_tested_by_fold_with_their_hazard_ratio(run: Run) -> None:
+    table, found = compare_halves(run)
+    assert found.test.method == "log-rank by fold, corrected for cross-validation"
+    assert found.test.inflation == pytest.approx(1 + 2 / np.pi, rel=0.05)
+    assert (
+        found.hazard_ratio.estimate.low < found.hazard_ratio.estimate.value < found.hazard_ratio.estimate.high
+    )
+    frame = found.frame()
+    medians = frame[frame["measure"] == "median_months"].set_index("group")["value"]
+    assert medians["low"] > medians["high"]
+    assert found.rmst.estimate.value < 0
+    assert (table["group"] == "high").sum() == found.test.sizes["high"]
 
 
 def test_fold_models_on_other_scales_do_not_spoil_the_pooled_c_index(tmp_path: Path) -> None:
@@ -336,3 +360,81 @@ def test_what_cannot_be_evaluated_is_said_in_one_line(
         assert said.count("\n") == 1
     assert run_cli(["evaluate", str(first), "--horizons", "0,12"]) == 2
     assert "months above 0" in capsys.readouterr().err
+
+
+# --- beyond the record, calibration, scores.csv --------------------------------------------------------------
+
+
+def test_every_measure_goes_into_one_long_table(tmp_path: Path) -> None:
+    good = write_run(tmp_path / "good", noise=0.3)
+    record = write_run(tmp_path / "record", noise=2.0, seed=1, model="cox_clinic")
+    people = pd.DataFrame(
+        {"case_id": [f"P{i:03d}" for i in range(120)], "sex": ["male", "female"] * 60, "stage": ["Stage IIB", "Stage II", ""] * 40,
+         "modalities": ["clinic"] * 110 + ["clinic+genomic"] * 10}
+    )  # fmt: skip
+    people.to_csv(good / "subgroups.csv", index=False)
+    line = ["evaluate", str(good), str(record), "--out", str(tmp_path / "out"), "--resamples", "100"]
+    assert run_cli(line) == 0
+    table = pd.read_csv(tmp_path / "out" / "scores.csv")
+    assert list(table.columns) == ["system", "measure", "months", "value", "low", "high", "n", "n_events"]
+    mine = table[table["system"] == "good"].set_index("measure")
+    expected = ev.evaluate(read_run(good), resamples=100)
+    assert mine.loc["c_index", "value"] == pytest.approx(expected.scores["c_index"].mean)
+    assert list(mine.loc["auc", "months"]) == [12, 36, 60]
+    for name in (
+        "observed_to_expected",
+        "calibration_slope",
+        "calibration_intercept",
+        "one_calibration_p",
+        "brier_at",
+    ):
+        assert list(mine.loc[name, "months"]) == [12, 36, 60]
+    assert mine.loc["adjusted_hazard_ratio_per_sd", "low"] > 1
+    assert mine.loc["likelihood_ratio_p", "value"] < 0.01
+    assert mine.loc["c_index_minus_record", "value"] > 0.05
+    assert mine.loc["c_index[sex=male]", "n"] == 60
+    assert mine.loc["c_index[stage=Stage II]", "n"] == 80  # II and IIB are one
+    assert mine.loc["c_index[stage=unknown]", "n"] == 40
+    assert np.isnan(
+        mine.loc["c_index[modalities=clinic+genomic]", "value"]
+    )  # ten patients are counted, not scored
+    assert {"evaluation_subgroups.csv", "evaluation_decision.csv", "evaluation_decision.svg"} <= {
+        p.name for p in (tmp_path / "out").iterdir()
+    }
+
+
+def test_net_benefit_is_that_of_counting_where_nobody_is_censored() -> None:
+    months, event = np.array([5.0, 10, 40, 50]), np.ones(4)
+    death = np.array([0.9, 0.4, 0.6, 0.1])
+    found = net_benefit(months, event, death, 36, [0.5])
+    assert found[0] == pytest.approx((1 - 1 * 0.5 / 0.5) / 4)  # one is treated rightly, one for nothing
+    assert net_benefit(months, event, np.ones(4), 36, [0.2])[0] == pytest.approx(0.5 - 0.5 * 0.25)
+
+
+def test_a_risk_that_says_nothing_beyond_the_record_adds_nothing(tmp_path: Path) -> None:
+    record = read_run(write_run(tmp_path / "record", noise=1.5, model="cox_clinic"))
+    noise = read_run(write_run(tmp_path / "noise", noise=100.0, seed=5))
+    found = adjusted_hazard_ratio(noise, record)
+    assert found.hazard_ratio.low < 1 < found.hazard_ratio.high
+    assert found.p > 0.05
+    assert adjusted_hazard_ratio(read_run(write_run(tmp_path / "good", noise=0.2)), record).p < 1e-3
+
+
+def test_recalibration_is_learned_from_the_other_folds(tmp_path: Path) -> None:
+    run = read_run(write_run(tmp_path / "run", n=300))
+    table = held_out_survival(run)
+    assert table is not None
+    after = nested_recalibration(table)
+    changed = table.copy()
+    first = changed["fold"] == 0
+    changed.loc[first, "event"] = 1 - changed.loc[first, "event"]
+    again = nested_recalibration(changed)
+    pd.testing.assert_frame_equal(
+        after[first], again[first]
+    )  # what was observed of a fold does not change its own
+    assert not np.allclose(after[~first], again[~first])
+    learned = learn_recalibration(run)
+    assert learned is not None
+    assert learned.brier_after[1] is not None
+    assert learned.brier_before[1] is not None
+    assert learned.brier_after[1] < learned.brier_before[1]  # the hazards of this run are made up

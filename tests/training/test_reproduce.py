@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 import shutil
 from pathlib import Path
@@ -18,7 +19,16 @@ from napari_survpgc.core.cohort.read import read_cohort
 from napari_survpgc.core.errors import BundleError, CancelledError, CohortError
 from napari_survpgc.training.crossval import train
 from napari_survpgc.training.data.wordings import draw_wordings
-from napari_survpgc.training.experiments import EXPERIMENTS, baselines, cosine, fig4, fig5, table5
+from napari_survpgc.training.experiments import (
+    EXPERIMENTS,
+    baselines,
+    cosine,
+    fig4,
+    fig5,
+    supp1,
+    supp2,
+    table5,
+)
 from napari_survpgc.training.experiments.table3 import path_shares
 from napari_survpgc.training.reproduce import read_plan_settings, reproduce
 from napari_survpgc.training.runs.bundling import make_bundle
@@ -88,7 +98,7 @@ def _bytes(folder: Path) -> dict[str, bytes]:
 def test_every_table_and_figure_of_the_paper_is_there() -> None:
     assert set(EXPERIMENTS) >= {
         "table1", "table2", "table3", "table4", "table5", "fig3", "fig4", "fig5", "cosine",
-        "baselines",
+        "baselines", "supp1", "supp2",
     }  # fmt: skip
 
 
@@ -387,3 +397,20 @@ def test_the_command_line_prints_the_table_and_ends_with_130_when_stopped(
 
     monkeypatch.setattr("napari_survpgc.training.tables.run_store.train", stop)
     assert run_cli([*line, "--seed", "5"]) == 130
+
+
+def test_the_selection_of_patients_adds_up(place: Path) -> None:
+    cohort = read_cohort(place / "lihc")
+    steps, notes = supp1.selection(cohort)
+    assert steps[0].kept == len(cohort.patients)
+    for before, after in itertools.pairwise(steps):
+        assert before.kept == after.kept + after.left_out
+    assert any("Unknown fields" in note for note in notes)
+
+
+def test_censoring_by_time_counts_everyone_once() -> None:
+    frame = supp2.censoring_by_time([3, 12, 12, 30], [1, 1, 0, 0]).set_index("months")
+    assert list(frame.index) == [0, 6, 12, 24, 36]
+    assert frame.loc[12, ["died", "censored", "followed"]].tolist() == [2, 1, 1]
+    assert (frame[["died", "censored", "followed"]].sum(axis=1) == 4).all()
+    assert np.isnan(frame.loc[0, "censored_of_ended"])

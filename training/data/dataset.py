@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,9 +22,7 @@ from napari_survpgc.core.encoders.catalog import load_gene_encoder, load_text_en
 from napari_survpgc.core.errors import CohortError, FeatureError
 from napari_survpgc.core.features.feature_file import read_rows
 from napari_survpgc.core.genomics.gene_sets import gene_set_vectors
-from napari_survpgc.core.genomics.normalize import (
-    GeneReference,
-)
+from napari_survpgc.core.genomics.normalize import FoldScale, GeneReference
 from napari_survpgc.core.types import (
     ClinicalRecord,
     GeneSet,
@@ -34,7 +33,7 @@ from napari_survpgc.core.types import (
 
 from ..seeds import seed_of
 from ..settings import Settings
-from .expression import cohort_expression, expression_itself
+from .expression import cohort_expression, expression_itself, fold_scale
 from .pathology import pathology_encoder, unusable_features
 from .wordings import draw_wordings
 
@@ -73,6 +72,7 @@ class Dataset:
     genomic : id -> (n_genes,) clipped z-scores, or expression where the gene encoder reads that.
     genomic_tokens : id -> (n_g, d_g).   notes : on how the data were read, in sentences.
     features : id -> files of its slides.
+    scale : of the genes, where it is that of a fold: see :meth:`scaled`.
     encoders : by modality.   gene_reference, gene_sets : None and () without genes.
     """
 
@@ -90,6 +90,10 @@ class Dataset:
     gene_sets: tuple[GeneSet, ...]
     templates: Path | None
     notes: tuple[str, ...] = ()
+    scale: FoldScale | None = None
+    _logs: pd.DataFrame | None = None
+    _gene_encoder: GeneEncoder | None = None
+    _by_fold: bool = False
     _bags: dict[str, Tensor] = field(default_factory=dict)
     _kept: int = 0
     _known: set[Path] = field(default_factory=set)
@@ -138,6 +142,31 @@ class Dataset:
             raise unusable_features(problems)
         return means
 
+    def scaled(self, cases: Sequence[str], progress: ProgressCallback | None = None) -> Dataset:
+        """Return the data with genes against some patients, those of a training fold, where the settings ask for it."""
+        reference, encoder = self.gene_reference, self._gene_encoder
+        if reference is None or not self._by_fold:
+            return self
+        if reference.scale is not None:
+            totals = [
+                float(self.genomic[case].sum(dtype=np.float64)) for case in cases if case in self.genomic
+            ]
+            if not totals:
+                raise CohortError("No training patient of a fold has expression", "Make other folds")
+            scale = FoldScale(np.zeros(0), np.zeros(0), float(np.median(totals)))
+            genomic = self.genomic
+        elif self._logs is None:
+            return self
+        else:
+            scale = fold_scale(self._logs, cases)
+            z = np.clip((self._logs.to_numpy(float) - scale.mean) / scale.sd, -reference.clip, reference.clip)
+            rows = dict(zip(self._logs.index, np.nan_to_num(z).astype(np.float32), strict=True))
+            genomic = {case: rows[case] for case in self.genomic}
+        tokens = self.genomic_tokens
+        if encoder is not None:
+            tokens = encode_genes(encoder, genomic, reference.genes, scale.total, progress)
+        return dataclasses.replace(self, genomic=genomic, genomic_tokens=tokens, scale=scale)
+
     def genomic_input(self, case: str) -> Tensor | list[Tensor] | None:
         """Return the genomic input of a patient without a batch axis; None for a patient without genes."""
         if self.forms.genomic is InputForm.TOKENS:
@@ -171,6 +200,7 @@ def load_dataset(
     values = pd.DataFrame()
     gene_encoder: GeneEncoder | None = None
     notes: tuple[str, ...] = ()
+    logs: pd.DataFrame | None = None
     if "genomic" in wanted:
         if cohort.expression is None:
             raise CohortError(
@@ -183,7 +213,7 @@ def load_dataset(
             values, reference, note = expression_itself(cohort, settings, gene_encoder)
             notes = (note,)
         else:
-            values, reference, gene_sets = cohort_expression(cohort, settings, by_gene_set)
+            values, reference, gene_sets, logs = cohort_expression(cohort, settings, by_gene_set)
         encoders["genomic"] = (
             EncoderSpec("gene-sets", 0, len(gene_sets))
             if forms.genomic is InputForm.GENE_SETS
@@ -228,10 +258,8 @@ def load_dataset(
     if gene_encoder is not None:
         assert reference is not None
         total = None if reference.scale is None else reference.scale.total
-        for done, (case, row) in enumerate(genomic.items(), start=1):
-            genomic_tokens[case] = torch.from_numpy(gene_encoder.encode(row, reference.genes, total=total))
-            if progress and total is not None:  # the other encoders are done before a bar could be seen
-                progress("genes", done, len(genomic))
+        if total is None or settings.scaling != "fold":  # else each fold has its own, minutes a patient
+            genomic_tokens = encode_genes(gene_encoder, genomic, reference.genes, total, progress)
         encoders["genomic"] = EncoderSpec(gene_encoder.id, gene_encoder.dim, gene_encoder.n_tokens)
     return Dataset(
         forms=forms,
@@ -248,7 +276,26 @@ def load_dataset(
         gene_sets=gene_sets,
         templates=templates,
         notes=notes,
+        _logs=logs,
+        _gene_encoder=gene_encoder,
+        _by_fold=settings.scaling == "fold",
     )
+
+
+def encode_genes(
+    encoder: GeneEncoder,
+    genomic: Mapping[str, NDArray[np.float32]],
+    genes: Sequence[str],
+    total: float | None,
+    progress: ProgressCallback | None = None,
+) -> dict[str, Tensor]:
+    """Return id -> (n_g, d_g) tokens of each patient's expression; ``total`` is the reference total, None for z-scores."""
+    tokens = {}
+    for done, (case, row) in enumerate(genomic.items(), start=1):
+        tokens[case] = torch.from_numpy(encoder.encode(row, genes, total=total))
+        if progress and total is not None:  # the other encoders are done before a bar could be seen
+            progress("genes", done, len(genomic))
+    return tokens
 
 
 def shuffled(patients: pd.DataFrame, seed: int) -> pd.DataFrame:

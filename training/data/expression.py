@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 
@@ -11,6 +13,7 @@ from napari_survpgc.core.errors import CohortError, ExpressionError
 from napari_survpgc.core.genomics.gene_sets import bundled_gene_sets
 from napari_survpgc.core.genomics.normalize import (
     ExpressionScale,
+    FoldScale,
     GeneReference,
     linear_values,
     looks_like_counts,
@@ -28,7 +31,13 @@ _LEAST_SD = 1e-6  # of a gene that does not vary, which a change in standard dev
 
 def cohort_expression(
     cohort: Cohort, settings: Settings, by_gene_set: bool
-) -> tuple[pd.DataFrame, GeneReference, tuple[GeneSet, ...]]:
+) -> tuple[pd.DataFrame, GeneReference, tuple[GeneSet, ...], pd.DataFrame | None]:
+    """Return clipped z-scores against the whole cohort, their reference, the gene sets, and log2(TPM+1) of the same genes.
+
+    The latter is None where the expression came as z-scores, or is to be compared with the whole cohort.
+    """
+    by_fold = settings.scaling == "fold"
+    logs: pd.DataFrame | None = None
     assert cohort.expression is not None
     frame = cohort.expression
     values = frame.to_numpy(float)
@@ -47,7 +56,9 @@ def cohort_expression(
             else pd.DataFrame(np.log2(values + 1), frame.index, frame.columns)
         )
         mean, sd = logs.mean().to_numpy(float), logs.std(ddof=0).to_numpy(float)
-        varies = sd > 1e-6
+        # With a scale a fold all genes stay: which of them vary is not for the test patients to say.
+        varies = np.isfinite(mean) if by_fold else sd > _LEAST_SD
+        sd = np.where(sd > _LEAST_SD, sd, 1.0)
         logs, mean, sd = logs.loc[:, varies], mean[varies], sd[varies]
         z = pd.DataFrame((logs.to_numpy(float) - mean) / sd, logs.index, logs.columns)
     z = z.clip(-settings.clip, settings.clip).fillna(0.0)
@@ -76,7 +87,20 @@ def cohort_expression(
         None if sd is None else sd[keep],
         clip=settings.clip,
     )
-    return z.iloc[:, keep], reference, gene_sets
+    own = logs.iloc[:, keep] if by_fold and logs is not None else None
+    return z.iloc[:, keep], reference, gene_sets, own
+
+
+def fold_scale(logs: pd.DataFrame, cases: Sequence[str]) -> FoldScale:
+    """Return mean and sd of log2(TPM+1) among some patients; 1 for a gene that does not vary among them."""
+    values = logs.loc[[case for case in cases if case in logs.index]].to_numpy(float)
+    if len(values) == 0:
+        raise CohortError("No training patient of a fold has expression", "Make other folds")
+    known = np.isfinite(values)
+    count = np.maximum(known.sum(0), 1)
+    mean = np.where(known, values, 0).sum(0) / count
+    sd = np.sqrt(np.where(known, (values - mean) ** 2, 0).sum(0) / count)
+    return FoldScale(mean, np.where(sd > _LEAST_SD, sd, 1.0))
 
 
 def expression_itself(

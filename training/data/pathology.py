@@ -25,6 +25,7 @@ def pathology_encoder(cohort: Cohort, cases: Sequence[str], said: str) -> Encode
         for path in cohort.features[case]:
             try:
                 summary = summarize_features(path)
+                summary.check_finished()
             except FeatureError as error:
                 problems.append(f"patient {case}: {error.problem}")
             else:

@@ -74,7 +74,7 @@ def uno_pairs(
 ) -> PairScore:
     """Uno's C as pairs; see :func:`napari_survpgc.core.metrics.c_index_ipcw`."""
     times = np.asarray(months, np.float64)
-    g = censoring_survival(reference_months, reference_event)(times)
+    g = censoring_survival(reference_months, reference_event, "before")(times)
     early = (times < tau) & (np.asarray(event) == 1)
     weight = np.divide(1.0, g * g, out=np.zeros_like(g), where=early & (g > 0))
     if (early & (g <= 0)).any():
@@ -92,7 +92,7 @@ def auc_pairs(
 ) -> PairScore:
     """AUC(t) as pairs; see :func:`napari_survpgc.core.metrics.auc_at`."""
     times, events = np.asarray(months, np.float64), np.asarray(event) == 1
-    g = censoring_survival(reference_months, reference_event)(times)
+    g = censoring_survival(reference_months, reference_event, "before")(times)
     case, control = events & (times <= at), times > at
     weight = np.divide(1.0, g, out=np.zeros_like(g), where=case & (g > 0))
     if (case & (g <= 0)).any():

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from napari_survpgc.core.groups import kaplan_meier
 from napari_survpgc.core.metrics import censoring_survival, integrated_brier
 
-from ..runs.run_folder import FoldPredictions, Run
+from ..runs.run_folder import FoldPredictions, Run, percentiles_within_folds
 from ..seeds import seed_of
 from .bootstrap import Interval, PairScore, auc_pairs, c_index_pairs, draw_counts, interval, uno_pairs
 
@@ -183,7 +183,7 @@ def evaluate(
 def fold_percentiles(run: Run) -> pd.DataFrame:
     """Return the test patients of all folds with ``percentile``: 100 * rank of the risk within the fold / patients."""
     table = run.pooled.copy()
-    table["percentile"] = table.groupby("fold")["risk"].rank(pct=True) * 100
+    table["percentile"] = percentiles_within_folds(table)
     return table
 
 

@@ -31,6 +31,8 @@ TOP = 50
 _SHOWN = 10
 _PATCH_PX = 112
 _THUMBNAIL_PX = 1024
+COLORS = {"cividis": HEATMAP_COLORS, "red-blue": "RdBu_r"}
+"""Name -> matplotlib's: ours, read by everyone, and the paper's, red where the model looks."""
 _MAPS = (("clinic", "A(c to p)"), ("genomic", "A(g to p)"))
 _TABLE = (
     "group",
@@ -107,7 +109,7 @@ def make(plan: Plan) -> Product:
         title,
         Table(columns, cells, patients),
         tuple(notes),
-        {"": _figure(panels)},
+        {"": _figure(panels, COLORS[plan.colors])},
         {"patches": pd.concat(frames, ignore_index=True)},
     )
 
@@ -134,6 +136,7 @@ def _patient(
     slide_id = files[shown].stem
     coords = seen.prediction.coords[here]
     side = seen.prediction.patch_px_level0
+    colors = COLORS[plan.colors]
     row: dict[str, object] = {
         "group": group, "case_id": seen.case, "slide_id": slide_id, "survival_months": float(facts["survival_months"]),
         "event": int(facts["event"]), "risk_percentile": float(facts["percentile"]), "fold": seen.fold,
@@ -170,12 +173,15 @@ def _patient(
         size = (int(np.ceil(corner[0])), int(np.ceil(corner[1])))
         scale = min(1.0, _THUMBNAIL_PX / max(size))
         canvas = np.full((max(1, round(size[1] * scale)), max(1, round(size[0] * scale)), 3), 255, np.uint8)
-        maps = {n: heatmap_image(canvas, size, coords, ranks[n], side, opacity=1.0) for n in names}
+        maps = {n: heatmap_image(canvas, size, coords, ranks[n], side, 1.0, colors) for n in names}
         return _Panel(title, canvas, maps, {}), row, frame
     try:
         with open_slide(path) as slide:
             thumbnail = slide.thumbnail(_THUMBNAIL_PX)
-            maps = {n: heatmap_image(thumbnail, slide.info.size, coords, ranks[n], side) for n in names}
+            maps = {
+                n: heatmap_image(thumbnail, slide.info.size, coords, ranks[n], side, colors=colors)
+                for n in names
+            }
             patches = {}
             for name in names:
                 corners = coords[best[name][:_SHOWN]].tolist()
@@ -223,7 +229,7 @@ def _montage(images: list[NDArray[np.uint8]], columns: int = 5, gap: int = 4) ->
     return sheet
 
 
-def _figure(panels: list[_Panel]) -> Figure:
+def _figure(panels: list[_Panel], colors: str) -> Figure:
     if not panels:
         figure = Figure(figsize=(6, 1.2))
         figure.text(0.02, 0.5, "No patient can be drawn: see the notes in the table", fontsize=10)
@@ -232,23 +238,26 @@ def _figure(panels: list[_Panel]) -> Figure:
     parts = figure.subfigures(len(panels), 1, squeeze=False)[:, 0]
     for part, panel in zip(parts, panels, strict=True):
         part.suptitle(panel.title, fontsize=10, x=0.01, ha="left")
-        axes = part.subplots(2, 3, height_ratios=[3, 1.3])
-        for ax in axes.ravel():
+        # No cell stays empty: a column for each map there is, a row of patches only where there are some.
+        shown = [(name, symbol) for name, symbol in _MAPS if name in panel.maps]
+        rows = [["slide", *(name for name, _ in shown)]]
+        if panel.patches:
+            rows.append(["slide", *(f"{n} patches" if n in panel.patches else n for n, _ in shown)])
+        ratios = [3, 1.3][: len(rows)]
+        axes = part.subplot_mosaic(rows, height_ratios=ratios)
+        for ax in axes.values():
             ax.set_axis_off()
-        axes[0, 0].imshow(panel.thumbnail)
-        axes[0, 0].set_title("Slide", fontsize=9)
-        for column, (name, symbol) in enumerate(_MAPS, start=1):
-            if name not in panel.maps:
-                axes[0, column].set_title(f"{name}: not available", fontsize=9)
-                continue
-            axes[0, column].imshow(panel.maps[name], interpolation="nearest")
-            axes[0, column].set_title(
+        axes["slide"].imshow(panel.thumbnail)
+        axes["slide"].set_title("Slide", fontsize=9)
+        for name, symbol in shown:
+            axes[name].imshow(panel.maps[name], interpolation="nearest")
+            axes[name].set_title(
                 f"{'Clinical record' if name == 'clinic' else 'Genes'}, {symbol}", fontsize=9
             )
             if name in panel.patches:
-                axes[1, column].imshow(panel.patches[name])
-        scale = ScalarMappable(Normalize(0, 100), colormaps[HEATMAP_COLORS])
-        bar = part.colorbar(scale, ax=axes[1, 0], orientation="horizontal", fraction=0.15)
+                axes[f"{name} patches"].imshow(panel.patches[name])
+        scale = ScalarMappable(Normalize(0, 100), colormaps[colors])
+        bar = part.colorbar(scale, ax=axes["slide"], orientation="horizontal", fraction=0.06, pad=0.02)
         bar.set_label("Percentile of attention in this slide", fontsize=8)
         bar.ax.tick_params(labelsize=7)
     return figure

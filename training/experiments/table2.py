@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..evaluation.calibration import calibration_figure
+from ..evaluation.calibration import calibration_figure, run_calibration
 from ..evaluation.evaluation import HORIZONS
 from ..tables.paper import paper_value
 from ..tables.plan import MULTIMODAL, Plan
@@ -45,8 +45,10 @@ def make(plan: Plan) -> Product:
         *notes(plan, found),
     ]
     figures = {"": dot_figure(found, plan, "table2", "iauc", f"iAUC{mark}", title=title)}
-    named = [(r.label.split(" (")[0], r.evaluation.run) for r in found if r.evaluation]
-    calibrated = calibration_figure(named, HORIZONS)
+    named = [
+        (r.label.split(" (")[0], run_calibration(r.evaluation.run, HORIZONS)) for r in found if r.evaluation
+    ]
+    calibrated = calibration_figure([(label, c) for label, c in named if c is not None], HORIZONS)
     if calibrated is not None:
         figures["calibration"] = calibrated
     rows = tuple(_cells(r, plan) for r in found)

@@ -6,7 +6,7 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 import numpy as np
 import torch
@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from napari_survpgc.core.clinical.encoding import ClinicalEncoding, fit_encoding
 from napari_survpgc.core.encoders.base import resolve_device, tune_allocator
 from napari_survpgc.core.errors import CohortError, writing
-from napari_survpgc.core.files import atomic
 from napari_survpgc.core.models import build_model
 from napari_survpgc.core.models.base import SurvivalModel
+from napari_survpgc.core.streams import atomic_stream
 from napari_survpgc.core.survival import cosine_loss, hazards, nll_loss
 from napari_survpgc.core.types import InputForm, ProgressCallback
 
@@ -224,5 +224,5 @@ class _Checkpoint:
             "log": log,
             "best": best,
         }
-        with atomic(self.path) as place:
-            torch.save(state, place)
+        with atomic_stream(self.path) as stream:
+            torch.save(state, cast(IO[bytes], stream))

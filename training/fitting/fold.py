@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +14,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from napari_survpgc.core.cells import csv_text, restored_frame
 from napari_survpgc.core.cohort.cohort import Fold
 from napari_survpgc.core.errors import CohortError
-from napari_survpgc.core.files import atomic, write_table
+from napari_survpgc.core.files import write_bytes, write_table, write_text
+from napari_survpgc.core.genomics.normalize import write_genes
 from napari_survpgc.core.metrics import c_index
 from napari_survpgc.core.survival import TimeBins, cut_bins, risk, survival
 
@@ -187,12 +188,16 @@ def finish_fold(data: Dataset, split: FoldSplit, model: FoldModel, out: Path) ->
     score = c_index(tested["survival_months"], tested["event"], tested["risk"])
     if model.state is not None:
         tensors = {key: model.state[key].detach().cpu().contiguous() for key in sorted(model.state)}
-        with atomic(out / "weights.safetensors") as place:
-            safetensors.torch.save_file(tensors, str(place))
+        write_bytes(out / "weights.safetensors", safetensors.torch.save(tensors))
     if model.log:
         write_log(out / "log.csv", model.log)
     write_table(out / "predictions.csv", predictions)
     record = FoldRecord(split.edges, model.epoch, score if np.isfinite(score) else None)
+    if data.scale is not None and data.gene_reference is not None:
+        record = replace(record, reference_total=data.scale.total)
+        if data.scale.total is None:
+            own = replace(data.gene_reference, mean=data.scale.mean, sd=data.scale.sd)
+            write_genes(own, out / "genes.csv")
     write_fold_record(out, record, model.facts)
     return read_fold(out, split.number)
 
@@ -200,16 +205,13 @@ def finish_fold(data: Dataset, split: FoldSplit, model: FoldModel, out: Path) ->
 def write_log(path: Path, log: Sequence[Mapping[str, float]]) -> None:
     """Write a row an epoch."""
     names = list(dict.fromkeys(name for row in log for name in row))
-    with atomic(path) as place, place.open("w", encoding="utf-8", newline="") as stream:
-        writer = csv.DictWriter(stream, names, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(log)
+    write_text(path, csv_text(names, ([row.get(name, "") for name in names] for row in log)))
 
 
 def read_fold(out: Path, number: int) -> FoldResult:
     """Read a finished fold back."""
     record = read_fold_record(out)
-    predictions = pd.read_csv(out / "predictions.csv", dtype={"case_id": str})
+    predictions = restored_frame(pd.read_csv(out / "predictions.csv", dtype={"case_id": str}))
     score = float("nan") if record.test_c_index is None else record.test_c_index
     return FoldResult(number, predictions, record.edges, record.epoch, score)
 

@@ -103,5 +103,10 @@ class HeldOutPredictor:
         if fold not in self._predictors:
             place = self.run.record.folds.index(fold)
             alone = dataclasses.replace(self._bundle, fold_files=self._bundle.fold_files[place : place + 1])
+            if alone.gene_reference is not None and alone.gene_reference.folds:
+                own = alone.gene_reference.folds[place : place + 1]
+                alone = dataclasses.replace(
+                    alone, gene_reference=dataclasses.replace(alone.gene_reference, folds=own)
+                )
             self._predictors[fold] = Predictor(alone, self.device)
         return self._predictors[fold]

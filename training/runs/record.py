@@ -53,7 +53,8 @@ class RunRecord:
     model, model_config : name and what all folds have in common.   encoders : by modality.   clip : of z-scores.
     protocol : "honest", or "published" (chosen on the test folds: optimistic).
     folds : numbers.   edges : (n_bins + 1,) months each fold.   epochs_kept : 0 for systems without epochs.
-    c_index : by fold, of its test patients; None where no two can be compared.   c_index_pooled : of all of them.
+    c_index : by fold, of its test patients; None where no two can be compared.   c_index_pooled : of all of
+        them, risks as percentiles within their fold (raw risks before version 0.3).
     left_out : patient -> what they lack.   vocabulary : clinical field -> values.   optional : modalities that the
         model was trained to go without.
     expression, notes : None for models of z-scores.
@@ -87,7 +88,7 @@ class RunRecord:
     finished: bool = True
 
 
-@documents.leaves_out("clinical_encoding")
+@documents.leaves_out("clinical_encoding", "reference_total")
 @dataclass(frozen=True)
 class FoldRecord:
     """A finished fold.
@@ -97,12 +98,15 @@ class FoldRecord:
     edges : (n_bins + 1,) months, from the deaths of the training fold.   epoch : the one whose weights were kept.
     test_c_index : None where no two test patients can be compared.
     clinical_encoding : of systems that read the record as numbers.
+    reference_total : of the training patients, for a gene encoder that reads expression itself; None where it is that of
+        the whole cohort. Mean and sd of z-scores are in the fold's genes.csv.
     """
 
     edges: tuple[float, ...]
     epoch: int = 0
     test_c_index: float | None = None
     clinical_encoding: ClinicalEncoding | None = None
+    reference_total: float | None = None
 
     def __post_init__(self) -> None:
         if not rising(self.edges):

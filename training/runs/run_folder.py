@@ -10,12 +10,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from napari_survpgc.core.cells import restored_frame
 from napari_survpgc.core.errors import CohortError
 from napari_survpgc.core.files import read_bytes
 
 from .record import RunRecord, read_fold_record, read_run_record
 
 _MAX_BYTES = 256 << 20
+SUBGROUP_FILE = "subgroups.csv"
 _COLUMNS = ("case_id", "split", "risk", "survival_months", "event")
 
 
@@ -49,21 +51,35 @@ class FoldPredictions:
         ------
         CohortError : the system gives no hazards.
         """
+        times = np.atleast_1d(np.asarray(months, float))
+        return np.stack([np.interp(times, self.edges, row) for row in self._at_edges()])
+
+    def survival_at_own(self, months: ArrayLike) -> NDArray[np.float64]:
+        """Return (n_test,) predicted P(alive) of each test patient at a time of their own; see :meth:`survival_at`."""
+        rows = zip(np.asarray(months, float), self._at_edges(), strict=True)
+        return np.array([float(np.interp(t, self.edges, row)) for t, row in rows])
+
+    def _at_edges(self) -> NDArray[np.float64]:
         if not self.has_hazards:
             raise CohortError("The predictions have no hazards, so no survival", "Evaluate their risks only")
         hazards = self.test[[f"hazard_{k}" for k in range(len(self.edges) - 1)]].to_numpy(float)
-        survival = np.concatenate([np.ones((len(hazards), 1)), np.cumprod(1 - hazards, 1)], 1)
-        times = np.atleast_1d(np.asarray(months, float))
-        return np.stack([np.interp(times, self.edges, row) for row in survival])
+        return np.concatenate([np.ones((len(hazards), 1)), np.cumprod(1 - hazards, 1)], 1)
 
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run: what it says of itself, and its predictions."""
+    """A finished run: what it says of itself, and its predictions.
+
+    Attributes
+    ----------
+    patients : index case_id; sex, race, stage, site, modalities (what each patient has) for subgroups; None for runs of
+        versions up to 0.2, which did not keep them.
+    """
 
     path: Path
     record: RunRecord
     folds: tuple[FoldPredictions, ...]
+    patients: pd.DataFrame | None = None
 
     @property
     def model(self) -> str:
@@ -80,6 +96,14 @@ class Run:
         return table[~table.index.duplicated()]
 
 
+def percentiles_within_folds(table: pd.DataFrame) -> pd.Series:
+    """Return 100 * rank of the risk within the fold / patients, for a table with ``fold`` and ``risk``.
+
+    The risks of two fold models are not on one scale: only their ranks can be looked at together.
+    """
+    return table.groupby("fold")["risk"].rank(pct=True) * 100
+
+
 def read_run(folder: Path) -> Run:
     """Read the predictions of a finished run.
 
@@ -91,7 +115,20 @@ def read_run(folder: Path) -> Run:
     folds = tuple(_read_fold(folder / "folds" / str(number), number) for number in record.folds)
     if not folds:
         raise CohortError(f"The run {folder} has no fold", "Train the run again")
-    return Run(folder, record, folds)
+    return Run(folder, record, folds, _read_patients(folder / SUBGROUP_FILE))
+
+
+def _read_patients(path: Path) -> pd.DataFrame | None:
+    if not path.is_file():
+        return None
+    content = read_bytes(path, _MAX_BYTES, CohortError, "Train the run again", "a run")
+    try:
+        table = pd.read_csv(io.BytesIO(content), dtype=str, keep_default_na=False, na_values=[""])
+    except ValueError as error:
+        raise CohortError(f"{path} is not a readable table", "Train the run again") from error
+    if "case_id" not in table.columns or table["case_id"].duplicated().any():
+        raise CohortError(f"{path} has no case_id, or one twice", "Train the run again")
+    return table.set_index("case_id")
 
 
 def _read_fold(folder: Path, number: int) -> FoldPredictions:
@@ -99,7 +136,7 @@ def _read_fold(folder: Path, number: int) -> FoldPredictions:
     path = folder / "predictions.csv"
     content = read_bytes(path, _MAX_BYTES, CohortError, "Train the run again", "a run")
     try:
-        table = pd.read_csv(io.BytesIO(content), dtype={"case_id": str, "split": str})
+        table = restored_frame(pd.read_csv(io.BytesIO(content), dtype={"case_id": str, "split": str}))
     except ValueError as error:
         raise CohortError(f"{path} is not a readable table", "Train the run again") from error
     missing = [c for c in _COLUMNS if c not in table.columns]

@@ -22,7 +22,7 @@ from ..data.dataset import Dataset, InputForms
 from ..fitting.fold import FoldModel, FoldSplit, risks
 from ..settings import Settings
 from .network import as_part
-from .parts.cox import clinical_table, fit_fold_cox, follow_up, with_baseline
+from .parts.cox import clinical_table, fit_fold_cox, follow_up, rarest, with_baseline
 
 OPTIONS = {
     "pathology_model": "mlp_pathology",
@@ -70,6 +70,7 @@ class ApproachA:
             [data.records[case] for case in split.train],
             config["fields"],
             ordinal_stage=config["ordinal_stage"],
+            rarest=rarest(len(split.train)),
         )
         record = fit_fold_cox(
             data, split, lambda cases: clinical_table(data, encoding, cases), config["penalizer"]

@@ -13,7 +13,7 @@ from ..data.dataset import Dataset, InputForms
 from ..fitting.fold import FoldModel, FoldSplit
 from ..settings import Settings
 from .base import check_options
-from .parts.cox import clinical_table, fit_fold_cox
+from .parts.cox import clinical_table, fit_fold_cox, rarest
 
 OPTIONS = {"penalizer": 0.1, "fields": CLINICAL_FIELDS, "ordinal_stage": True}
 """Ridge; the fields to use; stage as one number (I to IV) or as one column a stage."""
@@ -43,6 +43,7 @@ class CoxClinic:
             [data.records[case] for case in split.train],
             config["fields"],
             ordinal_stage=config["ordinal_stage"],
+            rarest=rarest(len(split.train)),
         )
         cox = fit_fold_cox(
             data, split, lambda cases: clinical_table(data, encoding, cases), config["penalizer"]

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from napari_survpgc.core.cells import restored_frame
 from napari_survpgc.core.clinical.encoding import fit_encoding
 from napari_survpgc.core.errors import CohortError
 from napari_survpgc.core.types import CLINICAL_FIELDS, InputForm, ProgressCallback
@@ -25,7 +26,7 @@ from ..fitting.fold import FoldModel, FoldSplit
 from ..runs.record import read_run_record
 from ..settings import Settings
 from .base import check_options
-from .parts.cox import clinical_table, fit_fold_cox
+from .parts.cox import clinical_table, fit_fold_cox, rarest
 
 OPTIONS = {"penalizer": 0.1, "fields": CLINICAL_FIELDS, "ordinal_stage": True, "run": ""}
 """As of cox_clinic; ``run`` is the folder of the other run, trained on the same folds."""
@@ -70,7 +71,9 @@ class CoxClinicRisk:
                 "Train both on one cohort with one choice of folds",
             )
         records = [data.records[case] for case in split.train]
-        encoding = fit_encoding(records, config["fields"], ordinal_stage=config["ordinal_stage"])
+        encoding = fit_encoding(
+            records, config["fields"], ordinal_stage=config["ordinal_stage"], rarest=rarest(len(records))
+        )
         risk = self._tested
 
         def covariates(cases: Sequence[str]) -> NDArray[np.float64]:
@@ -96,7 +99,7 @@ def _tested(run: Path) -> pd.Series:
 
 def _read(path: Path) -> pd.DataFrame:
     try:
-        return pd.read_csv(path, dtype={"case_id": str})
+        return restored_frame(pd.read_csv(path, dtype={"case_id": str}))
     except (OSError, ValueError) as error:
         raise CohortError(f"{path} is not a table of predictions", "Train the run again") from error
 

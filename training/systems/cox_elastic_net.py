@@ -18,7 +18,7 @@ from ..seeds import seed_of
 from ..settings import Settings
 from .base import check_options
 from .parts.cox import follow_up, with_baseline
-from .parts.elastic_net import fit_cross_validated
+from .parts.elastic_net import fit_cross_validated, inner_parts
 
 OPTIONS = {"l1_ratio": 0.1, "inner_folds": 5, "n_penalties": 30}
 """Share of the lasso in the penalty (little: genes come in correlated groups); inner cross-validation; penalties tried."""
@@ -55,11 +55,7 @@ class CoxElasticNet:
         months, event = follow_up(data, split.train)
         mean, scale = x.mean(0), x.std(0)
         scale = np.where(scale > 1e-9, scale, 1.0)
-        rng = np.random.default_rng(seed_of(self.settings.seed, split.number, "inner"))
-        order = rng.permutation(len(x))
-        order = order[np.argsort(event[order], kind="stable")]  # as many deaths in each part as can be
-        parts = np.zeros(len(x), np.int64)
-        parts[order] = np.arange(len(x)) % config["inner_folds"]
+        parts = inner_parts(event, config["inner_folds"], seed_of(self.settings.seed, split.number, "inner"))
         net = fit_cross_validated(
             (x - mean) / scale, months, event, parts, config["l1_ratio"], config["n_penalties"]
         )

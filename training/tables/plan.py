@@ -54,6 +54,7 @@ MULTIMODAL = (
     PaperSystem("survpath", "SurvPath", "Multimodal"),
     PaperSystem("survpgc", "SurvPGC", "Multimodal"),
     PaperSystem("survpgc_gene_sets", "SurvPGC on gene sets (not in the paper)", "Multimodal"),
+    PaperSystem("cox_multimodal", "Cox on all three (not in the paper)", "Multimodal"),
 )
 
 
@@ -80,6 +81,7 @@ class Plan:
     ----------
     common, by_system : settings of the user for all systems, and for one.   given : those of the command line.
     systems : the only ones to run; None for all.   slides : folder of the slide files (Fig. 4).
+    colors : of the maps of Fig. 4.
     """
 
     cohort: Cohort
@@ -90,6 +92,7 @@ class Plan:
     given: Mapping[str, Any]
     systems: tuple[str, ...] | None = None
     slides: Path | None = None
+    colors: str = "cividis"
     progress: ProgressCallback | None = None
 
     @property

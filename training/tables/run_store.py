@@ -22,7 +22,7 @@ from napari_survpgc.core.types import ProgressCallback
 from ..crossval import train
 from ..runs.record import RUN_FILE
 from ..runs.run_folder import Run, read_run
-from ..settings import Settings, load_settings
+from ..settings import BEFORE, Settings, load_settings
 
 _BLOCK = 1 << 20
 
@@ -93,7 +93,7 @@ class RunStore:
         for facts in sorted(self.folder.glob(f"*/{RUN_FILE}")):
             kept = facts.parent / "settings.toml"
             try:
-                same = kept.is_file() and _given(load_settings(kept)) == _given(settings)
+                same = kept.is_file() and _given(load_settings(kept, kept=True)) == _given(settings)
                 run = read_run(facts.parent) if same else None
             except CohortError:
                 continue  # some other folder, or a run of an older version: it is trained anew
@@ -118,6 +118,8 @@ class RunStore:
 def digested(settings: Settings) -> str:
     """Return the settings as version 0.1.0 wrote them: the names of its runs are digests of that text."""
     values = {name: value for name, value in dataclasses.asdict(settings).items() if value is not None}
+    if values["scaling"] == BEFORE["scaling"]:
+        del values["scaling"]  # those versions had no word for it
     tables = {name: values.pop(name) for name, value in tuple(values.items()) if isinstance(value, dict)}
     lines = _assignments(values)
     for name, table in tables.items():

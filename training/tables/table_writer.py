@@ -13,9 +13,11 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
+from napari_survpgc.core.cells import frame_text
 from napari_survpgc.core.files import write_bytes
 from napari_survpgc.core.notice import RESEARCH_NOTICE
 from napari_survpgc.core.output.page import Picture, render
+from napari_survpgc.core.output.swap import Place, new_set
 
 OPTIMISTIC = "Protocol 'published': the epoch was chosen on the test fold, so these numbers are optimistic."
 _DPI = 150
@@ -45,6 +47,7 @@ class Product:
     ----------
     notes : sentences under the table: how it was computed, what it cannot say.
     figures : suffix ("" for the main one) -> figure.   frames : suffix -> further CSV.
+    files : name of its own -> CSV that other programs look for.
     """
 
     title: str
@@ -52,6 +55,7 @@ class Product:
     notes: tuple[str, ...] = ()
     figures: Mapping[str, Figure] = field(default_factory=dict)
     frames: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    files: Mapping[str, pd.DataFrame] = field(default_factory=dict)
 
     def text(self) -> str:
         """Return title and table for a terminal."""
@@ -69,7 +73,7 @@ class Product:
 
 
 def write_product(product: Product, name: str, out: Path, *, optimistic: bool) -> list[Path]:
-    """Write all files of an experiment as ``<name>[_<suffix>].<kind>``; each is whole or not there.
+    """Write all files of an experiment as ``<name>[_<suffix>].<kind>``, all of them or none.
 
     Parameters
     ----------
@@ -99,8 +103,10 @@ def write_product(product: Product, name: str, out: Path, *, optimistic: bool) -
     files[f"{name}.html"] = html_page(product, pictures, optimistic).encode()
     files[f"{name}.csv"] = _csv(product.table.frame)
     files |= {f"{name}_{suffix}.csv": _csv(frame) for suffix, frame in product.frames.items()}
-    for file, content in files.items():
-        write_bytes(out / file, content)
+    files |= {file: _csv(frame) for file, frame in product.files.items()}
+    with new_set(out, lambda: [Place(file) for file in files]) as made:
+        for file, content in files.items():
+            write_bytes(made / file, content)
     order = sorted(files, key=lambda file: (not file.endswith(".html"), file))
     return [out / file for file in order]
 
@@ -114,7 +120,7 @@ def _leave_margins(figure: Figure) -> None:
 
 
 def _csv(frame: pd.DataFrame) -> bytes:
-    return frame.to_csv(index=False, lineterminator="\n").encode()
+    return frame_text(frame).encode()
 
 
 def figure_bytes(figure: Figure, kind: str) -> bytes:

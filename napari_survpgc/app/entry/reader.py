@@ -15,6 +15,7 @@ from napari_survpgc.app.session.state import open_with_tiles
 from napari_survpgc.core.errors import SurvPGCError
 from napari_survpgc.core.output.case_file import SUFFIX
 from napari_survpgc.core.slide.backends import is_slide
+from napari_survpgc.core.slide.dicom_folder import holds_dicom
 from napari_survpgc.core.slide.formats import SCANNER_SUFFIXES
 
 LayerData = tuple[Any, ...]
@@ -31,9 +32,8 @@ def get_reader(path: str | list[str]) -> Callable[[Any], list[LayerData]] | None
     file = Path(path)
     if file.suffix.lower() == SUFFIX:
         return _read_case
-    if file.is_dir() and not any(file.glob("*.dcm")):
-        return None
-    return _read_slide if file.suffix.lower() in SCANNER_SUFFIXES or is_slide(file) else None
+    known = holds_dicom(file) if file.is_dir() else file.suffix.lower() in SCANNER_SUFFIXES
+    return _read_slide if known or is_slide(file) else None
 
 
 def _read_slide(path: str | list[str]) -> list[LayerData]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import traceback
 from collections.abc import Callable
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from qtpy.QtCore import QObject, Signal
 
 from napari_survpgc.app.workers import Job
+from napari_survpgc.core import log
 from napari_survpgc.core.errors import SurvPGCError
 from napari_survpgc.core.types import ProgressCallback
 
@@ -57,6 +59,8 @@ class JobBoard(QObject):
         """
         job = Job(function, name)
         job.of_slide, job.apart = of_slide, apart
+        begin = time.monotonic()
+        job.ended.connect(lambda: log.note(f"job {name}", seconds=time.monotonic() - begin))
         self._jobs.append(job)
         if succeeded is not None:
             job.succeeded.connect(succeeded)
@@ -91,6 +95,7 @@ class JobBoard(QObject):
 
     def report(self, error: Exception) -> None:
         """Show an error as one sentence; a traceback only behind Details, and only for what is our fault."""
+        log.failure(error, "in the window")
         details = "".join(traceback.format_exception(error))
         if isinstance(error, SurvPGCError):
             self.message.emit(Message(str(error), Severity.ERROR, details))

@@ -29,12 +29,15 @@ class OpenCase(QObject):
 
     Signals
     -------
+    slide_choice(SeveralSlidesError, take) : a folder of several slides; ``take`` is called with the path of the chosen one.
     slide_leaves : the open slide is about to be replaced or closed.
     slide_changed : a slide was opened, closed or given its pixel size.
     tissue_changed, patient_changed, bundle_changed, features_changed.
     result_changed : new result, what-if or none.   stale_changed.
     attribution_changed : the contributions of a what-if have come.
+    stain_doubted(StainError) : Run was asked for on a slide that is no H&E; it waits for :attr:`any_stain`.
     patch_selected(int) : index, -1 for none.
+    slide_missing(Path) : the slide of this case file is not where it should be.
 
     Attributes
     ----------
@@ -44,6 +47,7 @@ class OpenCase(QObject):
     awaiting_model : a reopened case whose model is not ready yet.
     """
 
+    slide_choice = Signal(object, object)
     slide_leaves = Signal()
     slide_changed = Signal()
     tissue_changed = Signal()
@@ -52,8 +56,10 @@ class OpenCase(QObject):
     features_changed = Signal()
     result_changed = Signal()
     stale_changed = Signal()
+    stain_doubted = Signal(object)
     attribution_changed = Signal()
     patch_selected = Signal(int)
+    slide_missing = Signal(object)
 
     def __init__(self) -> None:
         super().__init__()
@@ -66,6 +72,7 @@ class OpenCase(QObject):
         self.device = "auto"
         self.predictors = PredictorCache()
         self.predictor: Predictor | None = None
+        self.any_stain = False  # a person has said to go on with this slide, which is no H&E
         self.given_features: GivenFeatures | None = None
         self.features: PatchFeatures | None = None
         self.result: Result | None = None
@@ -105,6 +112,7 @@ class OpenCase(QObject):
         if self.opened is not None and self.opened is not opened:
             self.opened.close()
         self.opened, self.tissue = opened, None
+        self.any_stain = False
         self.take_features(None)
         self.features = self.record_of_result = None
         self.awaiting_model = False

@@ -15,8 +15,8 @@ from napari_survpgc.app.workers import Job
 from napari_survpgc.core.cohort.cohort import Cohort, is_cohort_folder
 from napari_survpgc.core.cohort.read import read_cohort
 from napari_survpgc.core.jobs.batch import BatchReport, predict_batch, read_batch
-from napari_survpgc.core.jobs.cohort_risks import cohort_patient, predict_cohort, predict_slide_of
-from napari_survpgc.core.jobs.results_folder import CaseResult, keep_follow_up, read_results
+from napari_survpgc.core.jobs.cohort_risks import cohort_patient, cohort_results, predict_slide_of
+from napari_survpgc.core.jobs.results_folder import CaseResult, keep_follow_up, results_in
 from napari_survpgc.core.jobs.thumbnails import PredictCase, thumbnail_of
 from napari_survpgc.core.types import JobOptions, ProgressCallback
 
@@ -46,17 +46,31 @@ class OpenCohort:
         """
         bundle, device, predictors = self.session.bundle, self.session.device, self.session.predictors
 
-        def work(progress: ProgressCallback) -> tuple[tuple[CaseResult, ...], Cohort | None]:
+        def work(
+            progress: ProgressCallback,
+        ) -> tuple[tuple[CaseResult, ...], Cohort | None, tuple[str, ...]]:
             if bundle is None or not is_cohort_folder(folder):
-                return read_results(folder), None
+                results = results_in(folder)
+                return results.cases, None, results.damaged
             cohort = read_cohort(folder)
-            return predict_cohort(cohort, predictors.get(bundle, device), progress), cohort
+            found = cohort_results(cohort, predictors.get(bundle, device), progress)
+            return found.cases, cohort, found.damaged
 
         return self.session.start(work, "cohort", lambda found: self._take(folder, *found))
 
-    def _take(self, folder: Path, cases: tuple[CaseResult, ...], cohort: Cohort | None) -> None:
+    def _take(
+        self,
+        folder: Path,
+        cases: tuple[CaseResult, ...],
+        cohort: Cohort | None,
+        damaged: tuple[str, ...] = (),
+    ) -> None:
         self.folder, self.cases, self.cohort = folder, cases, cohort
         self._opened()
+        if damaged:
+            more = f" and {len(damaged) - 1} more, see Details" if len(damaged) > 1 else ""
+            text = f"{len(cases)} patients are shown; not among them: {damaged[0].rstrip('.')}{more}."
+            self.session.message.emit(Message(text, Severity.ERROR, "\n".join(damaged)))
         if cohort is not None and cohort.notes:
             self.session.say(" ".join(cohort.notes))
 
@@ -116,7 +130,7 @@ class OpenCohort:
             failed = (*problems, *report.failed)
             if report.done:
                 keep_follow_up(patients, out, report.done)
-            results = read_results(out) if report.done else ()
+            results = results_in(out).cases if report.done else ()
             return BatchReport(report.done, failed, report.notes), results
 
         def done(found: tuple[BatchReport, tuple[CaseResult, ...]]) -> None:

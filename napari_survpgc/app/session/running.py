@@ -8,6 +8,7 @@ from pathlib import Path
 
 from napari_survpgc.app.workers import Job
 from napari_survpgc.core.jobs.analysis import Analysis, Analyzer, features_of_slide
+from napari_survpgc.core.tissue.stain import StainError
 from napari_survpgc.core.types import Case, JobOptions, ProgressCallback
 
 from .asking import Questions
@@ -66,8 +67,12 @@ class Running:
         assert case.opened is not None
         assert case.bundle is not None
         opened = case.opened
+        if not (opened.stain.is_he or case.any_stain):
+            case.stain_doubted.emit(StainError(opened.slide.info.path.name, opened.stain))
+            return None
         # Kept between sessions; one processor is left to the window.
-        options = JobOptions(case.device, max(1, (os.cpu_count() or 2) - 1))
+        workers = max(1, (os.cpu_count() or 2) - 1)
+        options = JobOptions(case.device, workers, any_stain=case.any_stain)
         analyzer = Analyzer(case.bundle, options, case.predictors)
         patient = Case(record=case.record, profile=case.profile, tissue=case.tissue)
         return self._analyze(lambda progress: analyzer.run(opened.slide, patient, progress), opened)
@@ -101,4 +106,15 @@ class Running:
             case.predictor = found.predictor
             self._questions.begin()
 
-        return self._jobs.start(work, "run", finished, of_slide=True)
+        def failed(error: Exception) -> None:
+            if isinstance(error, StainError) and case.opened is opened:
+                case.stain_doubted.emit(error)  # finer than what was looked at on opening
+            else:
+                self._jobs.report(error)
+
+        return self._jobs.start(work, "run", finished, failed, of_slide=True)
+
+    def run_any_stain(self) -> Job | None:
+        """Run although the slide is no H&E: the answer of a person to ``stain_doubted``; it holds for this slide."""
+        self._case.any_stain = True
+        return self.run()

@@ -10,7 +10,13 @@ from napari_survpgc.app.workers import Job
 from napari_survpgc.core.attention.maps import AttentionMaps
 from napari_survpgc.core.bundle.bundle import Bundle
 from napari_survpgc.core.errors import SlideError
-from napari_survpgc.core.output.case_file import SavedCase, find_case_slide, load_case, save_case
+from napari_survpgc.core.output.case_file import (
+    MissingSlideError,
+    SavedCase,
+    find_case_slide,
+    load_case,
+    save_case,
+)
 from napari_survpgc.core.output.folder import write_outputs
 from napari_survpgc.core.output.report import ReportFacts
 from napari_survpgc.core.predict.predictor import Predictor, state_of
@@ -77,7 +83,14 @@ class CaseFiles:
                 )
             return saved, opened, bundle_of(saved)
 
-        return self._jobs.start(work, "open case", lambda found: self._show_slide(*found), shown=False)
+        def failed(error: Exception) -> None:
+            self._jobs.report(error)
+            if isinstance(error, MissingSlideError):
+                self._case.slide_missing.emit(path)
+
+        return self._jobs.start(
+            work, "open case", lambda found: self._show_slide(*found), failed, shown=False
+        )
 
     def _show_slide(self, saved: SavedCase, opened: OpenedSlide, bundle: Bundle | None) -> None:
         self._case.adopt(opened)

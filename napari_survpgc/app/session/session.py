@@ -14,6 +14,7 @@ from typing import Any
 from napari_survpgc.app.workers import Job
 from napari_survpgc.core.bundle.bundle import Bundle, load_bundle
 from napari_survpgc.core.clinical.record_file import read_record
+from napari_survpgc.core.errors import SeveralSlidesError
 from napari_survpgc.core.genomics.expression_file import read_expression
 from napari_survpgc.core.genomics.units import parse_unit
 from napari_survpgc.core.predict.cache import PredictorCache
@@ -41,11 +42,14 @@ class Session:
 
     Signals
     -------
+    slide_choice(SeveralSlidesError, take) : one of several slides has to be chosen, see :class:`OpenCase`.
     slide_changed : a slide was opened, closed or given its pixel size.
     tissue_changed, patient_changed, bundle_changed, features_changed.
     job_started(Job), job_ended.   result_changed : new result, what-if or none.   stale_changed.
+    stain_doubted(StainError) : Run waits for an answer, see :meth:`Running.run_any_stain`.
     attribution_changed : the contributions of a what-if have come, see :meth:`Questions.explain`.
     patch_selected(int) : index, -1 for none.   message(Message).
+    slide_missing(Path) : the slide of this case file is not where it should be.
     """
 
     def __init__(self) -> None:
@@ -56,11 +60,13 @@ class Session:
         files = CaseFiles(case, jobs, questions)
         case.slide_leaves.connect(jobs.cancel_of_slide)
 
+        self.slide_choice = case.slide_choice
         self.slide_changed, self.tissue_changed = case.slide_changed, case.tissue_changed
         self.patient_changed, self.bundle_changed = case.patient_changed, case.bundle_changed
         self.features_changed, self.patch_selected = case.features_changed, case.patch_selected
         self.result_changed, self.stale_changed = case.result_changed, case.stale_changed
-        self.attribution_changed = case.attribution_changed
+        self.attribution_changed, self.slide_missing = case.attribution_changed, case.slide_missing
+        self.stain_doubted = case.stain_doubted
         self.job_started, self.job_ended, self.message = jobs.job_started, jobs.job_ended, jobs.message
 
         self.adopt, self.close_slide, self.set_tissue = case.adopt, case.close_slide, case.set_tissue
@@ -72,6 +78,7 @@ class Session:
         self.reset_what_if, self.explain = questions.reset, questions.explain
         self.show_anyway = case.show_anyway
         self.missing, self.use_features, self.run = running.missing, running.use_features, running.run
+        self.run_any_stain = running.run_any_stain
         self.save_case, self.open_case, self.export = files.save, files.open, files.export
 
     # --- state ---------------------------------------------------------------------------------------------
@@ -126,6 +133,14 @@ class Session:
         return self.case.stale
 
     @property
+    def stain_doubt(self) -> str:
+        """Why the open slide is hardly an H&E slide, in one sentence, or ""."""
+        opened = self.opened
+        if opened is None or opened.stain.is_he:
+            return ""
+        return f"This does not look like an H&E slide: {opened.stain.sentence}."
+
+    @property
     def programme_shifts(self) -> dict[str, float]:
         return self.case.programme_shifts
 
@@ -165,7 +180,15 @@ class Session:
             if then is not None:
                 then()
 
-        return self.start(lambda progress: open_with_tiles(path, mpp), "open slide", done, shown=False)
+        def failed(error: Exception) -> None:
+            if isinstance(error, SeveralSlidesError):
+                self.slide_choice.emit(error, lambda chosen: self.open_slide(chosen, mpp, then))
+            else:
+                self.report(error)
+
+        return self.start(
+            lambda progress: open_with_tiles(path, mpp), "open slide", done, failed, shown=False
+        )
 
     def set_mpp(self, mpp: float) -> None:
         """Give the pixel size of the slide (µm per level-0 px); it is remembered for this slide."""
@@ -184,9 +207,12 @@ class Session:
         """Outline the tissue again, automatically."""
         if self.opened is None:
             return
-        slide = self.opened.slide
+        slide, stain = self.opened.slide, self.opened.stain
         self.start(
-            lambda progress: find_tissue(slide, progress=progress), "tissue", self.set_tissue, of_slide=True
+            lambda progress: find_tissue(slide, stain=stain, progress=progress),
+            "tissue",
+            self.set_tissue,
+            of_slide=True,
         )
 
     def load_record(self, path: Path, case: str | None = None) -> None:

@@ -13,6 +13,7 @@ from napari_survpgc.core.errors import BundleError
 from napari_survpgc.core.output.case_file import SavedCase
 from napari_survpgc.core.slide.slide import Slide, open_slide
 from napari_survpgc.core.slide.tiles import TileCache
+from napari_survpgc.core.tissue.stain import StainCheck, check_stain
 from napari_survpgc.core.types import ExpressionProfile, Prediction
 from napari_survpgc.core.user_folder import remembered_mpp
 from napari_survpgc.resources import resource_path
@@ -37,10 +38,11 @@ class Message:
 
 @dataclass(frozen=True)
 class OpenedSlide:
-    """An open slide with its tiles."""
+    """An open slide with its tiles, and whether its colors are those of H&E."""
 
     slide: Slide
     tiles: TileCache
+    stain: StainCheck
 
     def close(self) -> None:
         self.tiles.close()
@@ -99,8 +101,8 @@ def open_with_tiles(path: Path, mpp: float | None = None) -> OpenedSlide:
     tiles = TileCache(slide)
     # napari shows the coarsest level at once, on the GUI thread: it must be there by then.
     last = len(slide.info.levels) - 1
-    tiles.region(last, 0, 0, *slide.info.levels[last].size)
-    return OpenedSlide(slide, tiles)
+    picture = tiles.region(last, 0, 0, *slide.info.levels[last].size)
+    return OpenedSlide(slide, tiles, check_stain(picture))
 
 
 def word(value: object) -> str:

@@ -22,7 +22,9 @@ from napari_survpgc.core.errors import FeatureError
 from napari_survpgc.core.features.feature_file import summarize_features
 from napari_survpgc.core.output.case_file import SUFFIX
 from napari_survpgc.core.slide.backends import is_slide
+from napari_survpgc.core.slide.dicom_folder import holds_dicom
 from napari_survpgc.core.slide.formats import SCANNER_SUFFIXES
+from napari_survpgc.core.slide.not_read import SCANNERS_NOT_READ
 
 _PLUGIN = "napari-survpgc"
 _PATIENCE_MS = 300
@@ -65,7 +67,7 @@ class DropTarget(QObject):
         ending = path.suffix.lower()
         if ending == SUFFIX:
             self.session.open_case(path)
-        elif ending in SCANNER_SUFFIXES:
+        elif ending in SCANNER_SUFFIXES or ending in SCANNERS_NOT_READ:
             self.session.open_slide(path)
         else:
             opened = self.session.opened
@@ -101,7 +103,7 @@ class Content(StrEnum):
 
 def content_of(path: Path, *, features: bool) -> Content:
     """Read as much of a file as tells what it is; ``features``: a feature file is looked for, too."""
-    if any(path.glob("*.dcm")) if path.is_dir() else is_slide(path):
+    if (path.is_dir() and holds_dicom(path)) or is_slide(path):
         return Content.SLIDE
     # Another HDF5 file is left to others, and a pickle is not opened to look.
     if features and path.suffix.lower() in (".h5", ".hdf5"):

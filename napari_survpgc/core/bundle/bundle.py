@@ -9,6 +9,7 @@ Layout (contract)::
     gene_sets.gmt        optional: the gene sets whose tokens the model was trained on
     templates.toml       optional: the wording of the clinical sentences
     feature_profile.safetensors  optional: mean, sd and distances of the training slides' features
+    recalibration.json   optional: what makes the survival of the models true, learned from held-out predictions
 
 A bundle is untrusted input: nothing in it is unpickled, every file is checked against its size and SHA-256.
 """
@@ -29,12 +30,14 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from napari_survpgc.core import documents
+from napari_survpgc.core.calibration import Recalibration, parse_recalibration
+from napari_survpgc.core.cells import restored_frame
 from napari_survpgc.core.errors import BundleError
 from napari_survpgc.core.features.drift import PROFILE_FILE as _PROFILE
 from napari_survpgc.core.features.drift import FeatureProfile, parse_profile
 from napari_survpgc.core.files import read_bytes, sweep
 from napari_survpgc.core.genomics.gene_sets import composition, read_gmt
-from napari_survpgc.core.genomics.normalize import GeneReference
+from napari_survpgc.core.genomics.normalize import FoldScale, GeneReference
 from napari_survpgc.core.groups import thirds
 from napari_survpgc.core.outlook import Outlook, fit_outlook
 from napari_survpgc.core.types import GeneSet
@@ -48,6 +51,9 @@ from .config import BundleConfig, config_from_json
 from .reference import PATIENT, ModelQuality, hashed, quality_of
 
 FORMAT = 1
+FORMAT_FOLDS = 2
+"""Of bundles whose fold models each have a scale of the genes, which earlier versions would not notice."""
+RECALIBRATION_FILE = "recalibration.json"
 MAX_JSON_BYTES = 4 << 20
 MAX_WEIGHT_BYTES = 4 << 30
 _FOLD_FILE = re.compile(r"fold_(\d+)\.safetensors")
@@ -75,6 +81,8 @@ class Bundle:
     gene_reference : None for a model without genes.   gene_sets : () for a model without gene sets.
     templates : path of the wording, or None.
     feature_profile : the training slides' features, to tell a slide unlike them; None when not known.
+    recalibration : from the models' survival to true survival at some times, see
+        :func:`napari_survpgc.core.calibration.recalibrated`; None where a bundle has none.
     """
 
     path: Path
@@ -88,6 +96,7 @@ class Bundle:
     gene_sets: tuple[GeneSet, ...]
     templates: Path | None = None
     feature_profile: FeatureProfile | None = None
+    recalibration: Recalibration | None = None
 
     @cached_property
     def risk_cuts(self) -> tuple[float, float]:
@@ -167,7 +176,16 @@ def load_bundle(folder: Path | str) -> Bundle:
     ------
     BundleError : the folder is no bundle, a file is missing or was changed, or a value makes no sense.
     """
-    folder = Path(folder)
+    try:
+        return _load(Path(folder))
+    except OSError as error:
+        raise BundleError(
+            f"The bundle {folder} cannot be read ({error.strerror or error})",
+            "Check its drive, and that you may read all of its files",
+        ) from error
+
+
+def _load(folder: Path) -> Bundle:
     if not folder.is_dir():
         sweep(folder.parent, folder.name)  # a kill while it was replaced has left the earlier one aside
     if not folder.is_dir():
@@ -183,9 +201,9 @@ def load_bundle(folder: Path | str) -> Bundle:
     raw = read_bytes(manifest, MAX_JSON_BYTES, BundleError, _RETRAIN, "a bundle")
     try:
         document = documents.parse(raw)
-        if isinstance(document, dict) and document.get("format") != FORMAT:
+        if isinstance(document, dict) and document.get("format") not in (FORMAT, FORMAT_FOLDS):
             raise BundleError(
-                f"{folder.name} has bundle format {document.get('format')!r}, this program reads format {FORMAT}",
+                f"{folder.name} has bundle format {document.get('format')!r}, this program reads {FORMAT} and {FORMAT_FOLDS}",
                 "Update napari-survpgc, or make the bundle again",
             )
         head = documents.structure(document, _Head)
@@ -211,7 +229,9 @@ def load_bundle(folder: Path | str) -> Bundle:
     reference = _read_table(folder, "reference.csv", hashes, ("risk", "survival_months", "event"))
     gene_reference = None
     if "genes.csv" in hashes:
-        gene_reference = _gene_reference(_read_table(folder, "genes.csv", hashes, ("gene",)), config, folder)
+        gene_reference = _gene_reference(
+            _read_table(folder, "genes.csv", hashes, ("gene",)), config, folder, len(folds)
+        )
     gene_sets: tuple[GeneSet, ...] = ()
     if "gene_sets.gmt" in hashes:
         _read_checked(folder, "gene_sets.gmt", hashes, MAX_JSON_BYTES * 16)
@@ -223,6 +243,16 @@ def load_bundle(folder: Path | str) -> Bundle:
     profile = None
     if _PROFILE in hashes:
         profile = _read_profile(_read_checked(folder, _PROFILE, hashes, MAX_JSON_BYTES * 16), config, folder)
+    recalibration = None
+    if RECALIBRATION_FILE in hashes:
+        try:
+            recalibration = parse_recalibration(
+                _read_checked(folder, RECALIBRATION_FILE, hashes, MAX_JSON_BYTES)
+            )
+        except ValueError as error:
+            raise BundleError(
+                f"{RECALIBRATION_FILE} of bundle {folder.name} is damaged ({error})", _RETRAIN
+            ) from error
     return Bundle(
         path=folder,
         config=config,
@@ -235,6 +265,7 @@ def load_bundle(folder: Path | str) -> Bundle:
         gene_sets=gene_sets,
         templates=templates,
         feature_profile=profile,
+        recalibration=recalibration,
     )
 
 
@@ -261,7 +292,7 @@ def _read_table(
 ) -> pd.DataFrame:
     content = _read_checked(folder, name, hashes, MAX_JSON_BYTES * 16)
     try:
-        table = pd.read_csv(io.BytesIO(content), keep_default_na=False, na_values=[""])
+        table = restored_frame(pd.read_csv(io.BytesIO(content), keep_default_na=False, na_values=[""]))
     except (ValueError, UnicodeDecodeError) as error:
         raise BundleError(f"The file {name} of bundle {folder.name} is not a table", _RETRAIN) from error
     missing = [column for column in required if column not in table.columns]
@@ -272,7 +303,7 @@ def _read_table(
     return table
 
 
-def _gene_reference(table: pd.DataFrame, config: BundleConfig, folder: Path) -> GeneReference:
+def _gene_reference(table: pd.DataFrame, config: BundleConfig, folder: Path, n_folds: int) -> GeneReference:
     mean: NDArray[np.float64] | None = None
     sd: NDArray[np.float64] | None = None
     if {"mean", "sd"} <= set(table.columns):
@@ -281,7 +312,27 @@ def _gene_reference(table: pd.DataFrame, config: BundleConfig, folder: Path) -> 
             raise BundleError(f"genes.csv of bundle {folder.name} has an unusable mean or sd", _RETRAIN)
     elif config.expression_scale is not None:
         raise BundleError(f"genes.csv of bundle {folder.name} lacks mean and sd", _RETRAIN)
+    scales = []
+    for fold in range(n_folds):
+        names = (f"mean_{fold}", f"sd_{fold}")
+        if not set(names) <= set(table.columns):
+            continue
+        own_mean, own_sd = (table[name].to_numpy(float) for name in names)
+        if mean is None or not (
+            np.isfinite(own_mean).all() and np.isfinite(own_sd).all() and (own_sd > 0).all()
+        ):
+            raise BundleError(
+                f"genes.csv of bundle {folder.name} has an unusable {names[0]} or {names[1]}", _RETRAIN
+            )
+        scales.append(FoldScale(own_mean, own_sd))
+    if config.fold_totals:
+        scales = [FoldScale(np.zeros(0), np.zeros(0), total) for total in config.fold_totals]
+    if len(scales) not in (0, n_folds):
+        raise BundleError(
+            f"Bundle {folder.name} has {len(scales)} scales of the genes for {n_folds} fold models", _RETRAIN
+        )
     return GeneReference(
+        folds=tuple(scales),
         genes=tuple(str(g) for g in table["gene"]),
         mean=mean,
         sd=sd,

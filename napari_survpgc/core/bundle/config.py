@@ -53,6 +53,8 @@ class BundleConfig:
     expression_scale : of models whose gene encoder reads expression itself; None for z-scores.
     demonstration : True for a model trained on simulated patients: its risk means nothing for a real one.
     optional : modalities that a patient may lack, because the models were trained without them now and then.
+    fold_totals : reference total of each fold model, for those whose gene encoder reads expression itself and whose
+        scale is that of their own training patients; () where all share ``expression_scale``.
     clinical_encodings : one a fold, for models that take the record as numbers; () for those that read sentences.
     salt : of the hashed ids of the training patients; "" in bundles that keep none.
     """
@@ -74,11 +76,14 @@ class BundleConfig:
     optional: tuple[str, ...] = ()
     clinical_encodings: tuple[ClinicalEncoding, ...] = ()
     salt: str = ""
+    fold_totals: tuple[float, ...] = ()
 
 
 def config_to_json(config: BundleConfig) -> dict[str, Any]:
     document = documents.unstructure(config)
     scale = document.pop("expression_scale")
+    if not config.fold_totals:
+        del document["fold_totals"]  # as bundles of one scale have always been written
     document["model"] = {"name": config.model, "config": document.pop("model_config")}
     document["expression"] = {
         "clip": document.pop("expression_clip"),
@@ -111,6 +116,8 @@ def config_from_json(document: Mapping[str, Any]) -> BundleConfig:
         raise ValueError(f"unknown modalities {sorted(unknown)}")
     if not all(rising(edges) for edges in (config.bin_edges_months, *config.fold_bin_edges_months)):
         raise ValueError("bin edges must be finite and increasing")
+    if not all(0 < total < float("inf") for total in config.fold_totals):
+        raise ValueError("a reference total must be above 0")
     return config
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from napari_survpgc.core.cells import restored_frame
 from napari_survpgc.core.errors import BundleError
 from napari_survpgc.core.files import read_bytes
 from napari_survpgc.core.genomics.normalize import GeneReference
@@ -83,6 +84,8 @@ def _read_csv(path: Path, separators: bool = False) -> pd.DataFrame:
     separator = "\t" if separators and b"\t" in content.split(b"\n", 1)[0] else ","
     try:
         # Gene NAN and the like are text, not missing values.
-        return pd.read_csv(io.BytesIO(content), sep=separator, dtype=str, keep_default_na=False)
+        return restored_frame(
+            pd.read_csv(io.BytesIO(content), sep=separator, dtype=str, keep_default_na=False)
+        )
     except (ValueError, UnicodeDecodeError) as error:
         raise BundleError(f"{path.name} is not a table", "Give a CSV file with a header") from error

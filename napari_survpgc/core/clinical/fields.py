@@ -5,6 +5,7 @@ Values are read leniently in spelling and strictly in meaning: a range of stages
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -247,6 +248,7 @@ def columns_of_fields(columns: Sequence[str]) -> tuple[dict[str, str], dict[str,
     return chosen, doubtful
 
 
+@functools.lru_cache(1 << 12)  # the same few columns for each of 20,000 patients
 def field_of_column(column: str) -> ClinicalField | None:
     """Return the field that a column holds, by its own name or one of those that other tables give it."""
     bare = _bare(column)

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from napari_survpgc.core.cells import restored
 from napari_survpgc.core.errors import (
     CohortError,
     FeatureError,
@@ -21,6 +22,7 @@ from napari_survpgc.core.errors import (
     some,
 )
 from napari_survpgc.core.features.feature_file import summarize_features
+from napari_survpgc.core.names import file_names
 from napari_survpgc.core.slide.formats import without_suffix
 from napari_survpgc.core.tables import find_decimal, find_delimiter
 
@@ -80,7 +82,7 @@ def find_features(
                 (
                     sub / f"{name}.{kind}"
                     for sub, kind in places
-                    for name in dict.fromkeys((slide, name_alone))
+                    for name in dict.fromkeys((*file_names(slide), *file_names(name_alone)))
                     if (sub / f"{name}.{kind}").is_file()
                 ),
                 None,
@@ -93,7 +95,7 @@ def find_features(
             files.append(file)
             if open_files:
                 try:
-                    summarize_features(file)
+                    summarize_features(file).check_finished()
                 except FeatureError as error:
                     damaged.append(f"patient {c}: {error.problem}")
         found[c] = tuple(files)
@@ -132,7 +134,8 @@ def find_expression(folder: Path, cases: set[str], problems: list[str]) -> pd.Da
     except (OSError, ValueError, EOFError, csv.Error, zlib.error) as error:
         problems.append(f"{path.name} is damaged or not a table ({' '.join(str(error).split())[:80]})")
         return None
-    frame.index = frame.index.astype(str).str.strip()
+    frame.index = frame.index.astype(str).str.strip().map(restored)
+    frame.columns = frame.columns.map(restored)
     # pandas renames the second column of one name, and a gene twice in a model would be one too many.
     problems += several(
         f"{path.name} has the gene {{}} twice",

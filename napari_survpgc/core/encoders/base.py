@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from napari_survpgc.core import log
 from napari_survpgc.core.errors import EncoderError
 from napari_survpgc.core.types import GeneValues, ProgressCallback, Resampling
 
@@ -151,6 +152,18 @@ def resolve_device(device: str = "auto") -> torch.device:
     ------
     EncoderError : the device does not exist here.
     """
+    chosen = _resolved(device)
+    _tell(chosen)
+    return chosen
+
+
+@functools.cache
+def _tell(device: torch.device) -> None:
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
+    log.note("device", device=str(device), name=name, threads=str(torch.get_num_threads()))
+
+
+def _resolved(device: str) -> torch.device:
     if device == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")

@@ -14,21 +14,26 @@ import os
 import shutil
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import closing
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import IO, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_survpgc.core.encoders.base import ImageEncoder
-from napari_survpgc.core.errors import FeatureError, SlideError, writing
-from napari_survpgc.core.files import lock, write_text
+from napari_survpgc.core.errors import FeatureError, OutputError, SlideError, SlideGoneError, writing
+from napari_survpgc.core.files import sweep
+from napari_survpgc.core.hdf5 import unreachable
+from napari_survpgc.core.locks import lock
+from napari_survpgc.core.slide.reachable import check_reachable
 from napari_survpgc.core.types import PatchFeatures, PatchGrid, ProgressCallback, Resampling, SlideInfo
 
+from .failed import FAILED
 from .feature_file import read_features, write_features
+from .rows import Rows, remove_without_rows
 
 CPU_BATCH = 8  # larger batches only move activations out of the cache
 GPU_BATCH = 128
@@ -62,7 +67,8 @@ def compute_features(
 
     Parameters
     ----------
-    out : a file made from the same slide, grid and encoder is used as it is; a partial one is finished.
+    out : a file made from the same slide, grid and encoder is used as it is, but for its patches that failed, which are
+        tried again; a partial one is finished. Features of another slide are not replaced.
     batch_size : default 8 on a CPU, on a GPU as many as half of its free memory holds (at most 128); halved for good
         when the GPU's memory does not suffice.
     write : puts the result into ``out``; another layout than ours comes through here.
@@ -70,12 +76,14 @@ def compute_features(
 
     Raises
     ------
-    FeatureError : no patch could be read.
-    OutputError : disk full, no permission, or another process works on the same file.   CancelledError : from ``progress``; finished rows are kept.
+    FeatureError : no patch could be read.   SlideGoneError : the slide cannot be reached any more; finished rows are kept.
+    OutputError : disk full, no permission, another process works on the same file, or it is another slide's.
+    CancelledError : from ``progress``; finished rows are kept.
     """
     identity = _identity(slide.info, grid, encoder)
-    finished = _finished(out, identity)
-    if finished is not None:
+    finished = _finished(out, identity, slide.info)
+    if finished is not None and not _is_to_retry(finished):
+        _remove_rows_of(out, identity)
         if progress:
             progress("features", len(grid), len(grid))
         return finished
@@ -83,20 +91,32 @@ def compute_features(
     batch_size = batch_size or (CPU_BATCH if on_cpu else gpu_batch(encoder))
     workers = workers or max(1 if on_cpu else 2, min(64 if on_cpu else 8, os.cpu_count() or 2))
     partial = out.with_name(out.name + ".partial")
-    with writing(out):
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with lock(partial / "lock", f"computing {out.name}"):
-            rows = _Rows(partial, identity, len(grid), encoder.dim)
-            try:
-                _fill(rows, slide, grid, encoder, batch_size, workers, on_cpu, progress)
-                features, ok = rows.read()
-            finally:
-                rows.close()
-            if not ok.any():
-                raise FeatureError(
-                    f"None of the {len(grid)} patches of {slide.info.path.name} could be read",
-                    "The file is damaged: copy or download it again",
-                )
+    with _working_in(partial, out):
+        finished = _finished(out, identity, slide.info)  # by the process that held the lock until now
+        if finished is not None and not _is_to_retry(finished):
+            return finished
+        rows = Rows(partial, identity, slide.info.fingerprint, len(grid), encoder.dim)
+        try:
+            if finished is not None:
+                _take_over(rows, finished, grid)
+            _fill(rows, slide, grid, encoder, batch_size, workers, on_cpu, progress)
+            features, ok = rows.read()
+        except SlideGoneError as error:
+            done = int(rows.done().sum())
+            raise SlideGoneError(
+                f"{error.problem}; {done} of {len(grid)} patches are done and kept", error.next_step
+            ) from error
+        finally:
+            rows.close()
+        if not ok.any():
+            shutil.rmtree(partial, ignore_errors=True)  # nothing in it is worth going on from
+            raise FeatureError(
+                f"None of the {len(grid)} patches of {slide.info.path.name} could be read",
+                "The file is damaged: copy or download it again",
+            )
+        if finished is not None and FAILED in finished.attributes and int(ok.sum()) == len(finished.grid):
+            result = finished  # the same ones failed once more
+        else:
             weights = {"encoder_weights_sha256": encoder.weights} if encoder.weights else {}
             result = PatchFeatures(
                 features=features[ok],
@@ -106,11 +126,48 @@ def compute_features(
                 encoder=encoder.id,
                 failed_coords=grid.coords[~ok],
                 slide_fingerprint=slide.info.fingerprint,
-                attributes={"identity": identity, **weights, **(attributes or {})},
+                attributes={"identity": identity, **weights, **(attributes or {}), FAILED: int((~ok).sum())},
             )
             write(result, out)
         shutil.rmtree(partial, ignore_errors=True)
     return result
+
+
+@contextmanager
+def _working_in(partial: Path, out: Path) -> Iterator[None]:
+    """Hold the folder of the finished rows alone; without a row in it, it goes."""
+    with writing(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        sweep(out.parent, out.name)
+        try:
+            with lock(partial / "lock", f"computing {out.name}"):
+                yield
+        finally:
+            remove_without_rows(partial)
+
+
+def _remove_rows_of(out: Path, identity: str) -> None:
+    """Remove the rows of a finished file, which a kill between the two has left; those of others stay."""
+    partial = out.with_name(out.name + ".partial")
+    header = partial / "identity"
+    if partial.is_dir() and (not header.is_file() or header.read_bytes() == identity.encode()):
+        with suppress(OutputError), _working_in(partial, out):  # another process may be removing them
+            shutil.rmtree(partial, ignore_errors=True)
+
+
+def _is_to_retry(found: PatchFeatures) -> bool:
+    return len(found.failed_coords) > 0
+
+
+def _take_over(rows: Rows, found: PatchFeatures, grid: PatchGrid) -> None:
+    """Keep the rows of a file some of whose patches had failed."""
+    place = {(int(x), int(y)): index for index, (x, y) in enumerate(grid.coords)}
+    done = rows.done()
+    known = [(place[int(x), int(y)], row) for row, (x, y) in enumerate(found.grid.coords)]
+    todo = [(index, row) for index, row in known if not done[index]]
+    if todo:
+        index, row = np.array(todo, np.int64).T
+        rows.append(index, np.ones(len(index), bool), found.features[row])
 
 
 def _identity(info: SlideInfo, grid: PatchGrid, encoder: ImageEncoder) -> str:
@@ -122,69 +179,30 @@ def _identity(info: SlideInfo, grid: PatchGrid, encoder: ImageEncoder) -> str:
     return hashlib.sha256(facts.encode() + np.ascontiguousarray(grid.coords, "<i4").tobytes()).hexdigest()
 
 
-def _finished(out: Path, identity: str) -> PatchFeatures | None:
+def _finished(out: Path, identity: str, info: SlideInfo) -> PatchFeatures | None:
+    """Return the features that are there already; OutputError where they are another slide's, or another program's."""
     if not out.is_file():
         return None
     try:
         found = read_features(out)
-    except FeatureError:
+    except FeatureError as error:
+        if reason := unreachable(error.__cause__ or error):
+            raise OutputError(f"{out} cannot be read ({reason})", "Check that you may read it") from error
         return None  # damaged or not ours: it is made again, and replaced only when that has worked
+    if found.slide_fingerprint != info.fingerprint:
+        whose = "of another slide" if found.slide_fingerprint else "that another program has made"
+        raise OutputError(
+            f"{out} holds features {whose}, and {info.path.name} would replace them",
+            "Choose another --out folder, or rename one of the two",
+        )
     return found if found.attributes.get("identity") == identity else None
-
-
-# --- the partial file ---------------------------------------------------------------------------------------
-
-
-class _Rows:
-    """The finished rows on disk: records of (index, ok, values), in any order."""
-
-    def __init__(self, folder: Path, identity: str, count: int, dim: int) -> None:
-        self.count, self.dim = count, dim
-        self._record = np.dtype([("index", "<i4"), ("ok", "u1"), ("row", "<f4", (dim,))])
-        header, path = folder / "identity", folder / "rows.bin"
-        if not header.is_file() or header.read_bytes() != identity.encode():
-            # Rows of another grid or encoder; or none yet. They go before the header says that they are this one's.
-            path.unlink(missing_ok=True)
-            write_text(header, identity)
-        if path.is_file():
-            whole = path.stat().st_size // self._record.itemsize * self._record.itemsize
-            os.truncate(path, whole)
-        self._path = path
-        self._stream: IO[bytes] = path.open("ab")
-
-    def done(self) -> NDArray[np.bool_]:
-        done = np.zeros(self.count, bool)
-        index = self._records()["index"]
-        done[index[(index >= 0) & (index < self.count)]] = True
-        return done
-
-    def append(self, index: NDArray[np.int64], ok: NDArray[np.bool_], rows: NDArray[np.float32]) -> None:
-        records = np.zeros(len(index), self._record)
-        records["index"], records["ok"], records["row"] = index, ok, rows
-        self._stream.write(records.tobytes())
-        self._stream.flush()
-
-    def read(self) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        records = self._records()
-        rows = np.zeros((self.count, self.dim), np.float32)
-        ok = np.zeros(self.count, bool)
-        rows[records["index"]] = records["row"]
-        ok[records["index"]] = records["ok"] == 1
-        return rows, ok
-
-    def _records(self) -> NDArray[np.void]:
-        self._stream.flush()
-        return np.fromfile(self._path, self._record)
-
-    def close(self) -> None:
-        self._stream.close()
 
 
 # --- reading and encoding -----------------------------------------------------------------------------------
 
 
 def _fill(
-    rows: _Rows,
+    rows: Rows,
     slide: _Readable,
     grid: PatchGrid,
     encoder: ImageEncoder,
@@ -205,7 +223,10 @@ def _fill(
             return slide.read_square(
                 int(x), int(y), grid.patch_px_level0, encoder.input_px, encoder.resampling
             )
-        except SlideError:
+        except SlideGoneError:
+            raise
+        except SlideError as error:
+            check_reachable(slide.info, error)
             return None  # marked as failed in the file and counted in the result
 
     one_writer = threading.Lock()

@@ -19,14 +19,16 @@ from numpy.typing import NDArray
 
 from napari_survpgc import __version__
 from napari_survpgc.core.errors import FeatureError
-from napari_survpgc.core.files import atomic
+from napari_survpgc.core.hdf5 import new_hdf5, open_hdf5, readable, unreachable
 from napari_survpgc.core.types import PatchFeatures, PatchGrid, SlideInfo
 
 from .attributes import as_text, encoder_of, first_number, geometry_attributes
+from .failed import FAILED, check_share
 
 _MAX_BYTES = 32 << 30
 _TENSORS = (".pt", ".pth")
 _FEATURES = ("features", "feats")
+_REACH = "Check its drive, and that you may read it"
 _AGAIN = "Make it again with 'survpgc features'"
 
 
@@ -44,19 +46,19 @@ def write_features(
     OutputError : disk full, no permission.
     """
     grid = features.grid
-    with atomic(path) as place, h5py.File(place, "w") as file:
+    with new_hdf5(path) as file:
         n = len(grid)
         rows = file.create_dataset(
             "features", data=features.features, chunks=(min(256, n), features.features.shape[1])
         )
-        rows.attrs["name"] = path.stem
+        rows.attrs["name"] = readable(path.stem)
         rows.attrs["encoder"] = features.encoder or "None"
         coords = file.create_dataset("coords", data=grid.coords.astype(np.int32))
         file.create_dataset("failed_coords", data=features.failed_coords.astype(np.int32).reshape(-1, 2))
-        for key, value in geometry_attributes(features, path.stem).items():
+        for key, value in geometry_attributes(features, readable(path.stem)).items():
             coords.attrs[key] = value
         for dataset, more in (extra or {}).items():
-            file[dataset].attrs.update(more)
+            file[dataset].attrs.update({key: readable(value) for key, value in more.items()})
         file.attrs["survpgc_version"] = __version__
         file.attrs["encoder"] = features.encoder or "None"
         file.attrs["mpp"] = grid.mpp
@@ -65,7 +67,8 @@ def write_features(
         if features.slide_fingerprint:
             file.attrs["slide_fingerprint"] = features.slide_fingerprint
         for key, value in features.attributes.items():
-            file.attrs[key] = value
+            file.attrs[key] = readable(value) if isinstance(value, str) else value
+        file.attrs[FAILED] = len(features.failed_coords)
 
 
 def read_features(
@@ -187,14 +190,14 @@ def _rows(path: Path, known: bool = False) -> tuple[NDArray[np.floating], dict[s
 
 
 def _has_coords(path: Path) -> bool:
-    with h5py.File(path, "r") as file:
+    with open_hdf5(path) as file:
         return "coords" in file
 
 
 def _has_geometry(path: Path) -> bool:
     """Whether an HDF5 file says how large its patches are; a damaged one is told of by those who read it."""
     try:
-        with h5py.File(path, "r") as file:
+        with open_hdf5(path) as file:
             if "coords" not in file:
                 return False
             attributes = {*file.attrs, *file["coords"].attrs}
@@ -234,6 +237,7 @@ class FeatureSummary:
     Attributes
     ----------
     patches, width : of the features.   encoder : None when the file does not say.   patch_px : 0, mpp : NaN then.
+    failed : patches that could not be read, as far as the file says.
     """
 
     path: Path
@@ -242,6 +246,11 @@ class FeatureSummary:
     encoder: str | None
     patch_px: int
     mpp: float
+    failed: int = 0
+
+    def check_finished(self) -> None:
+        """Raise FeatureError where more than MAX_FAILED of the patches could not be read."""
+        check_share(self.failed, self.patches, self.path.name)
 
 
 def summarize_features(path: Path) -> FeatureSummary:
@@ -271,7 +280,16 @@ def summarize_features(path: Path) -> FeatureSummary:
     )
     patch_px = grid.patch_px or (int(side_px) if math.isfinite(side_px) else 0)
     mpp = grid.mpp if math.isfinite(grid.mpp) else side_um / side_px
-    return FeatureSummary(path, shape[0], shape[1], encoder_of(attributes), patch_px, mpp)
+    failed = first_number(attributes.get(FAILED))
+    return FeatureSummary(
+        path,
+        shape[0],
+        shape[1],
+        encoder_of(attributes),
+        patch_px,
+        mpp,
+        int(failed) if math.isfinite(failed) else 0,
+    )
 
 
 def check_within(features: PatchFeatures, info: SlideInfo) -> None:
@@ -317,7 +335,7 @@ def _read_h5(path: Path, *names: str, header: bool = False) -> tuple[Any, dict[s
     if not path.is_file():
         raise FeatureError(f"There is no file {path}", "Check the name and the folder")
     try:
-        with h5py.File(path, "r") as file:
+        with open_hdf5(path) as file:
             attributes = dict(file.attrs)
             name = next((n for n in names if n in file), names[0])
             data, own = _dataset(file, name, path, header)
@@ -332,6 +350,8 @@ def _read_h5(path: Path, *names: str, header: bool = False) -> tuple[Any, dict[s
                         attributes.setdefault("encoder", encoder)
             return data, attributes
     except (OSError, RuntimeError, KeyError, TypeError, ValueError) as error:
+        if reason := unreachable(error):
+            raise FeatureError(f"{path} cannot be read ({reason})", _REACH) from error
         raise FeatureError(f"{path.name} is not an HDF5 file or is damaged", _AGAIN) from error
 
 

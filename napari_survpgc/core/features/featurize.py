@@ -10,7 +10,9 @@ from napari_survpgc.core.features.feature_file import write_features
 from napari_survpgc.core.slide.slide import Slide, require_mpp
 from napari_survpgc.core.tissue.find import find_tissue
 from napari_survpgc.core.tissue.geojson import read_geojson
+from napari_survpgc.core.tissue.overview import slide_overview
 from napari_survpgc.core.tissue.patches import patch_grid, upsampling_warning
+from napari_survpgc.core.tissue.stain import STAIN_WARNING, StainError, check_stain, stain_warning
 from napari_survpgc.core.types import JobOptions, PatchFeatures, ProgressCallback, SlideInfo, TissueMask
 
 from .compute import WriteFeatures, compute_features
@@ -62,15 +64,12 @@ def featurize(
 
     Raises
     ------
+    StainError : it is no H&E slide, and ``options.any_stain`` does not say to go on.
     SlideError, MissingMppError, TissueError, FeatureError, OutputError : in one sentence.
     """
     require_mpp(slide.info)
     patch_px, mpp = recipe.patch_px or encoder.patch_px, recipe.mpp or encoder.mpp
-    mask = recipe.tissue
-    if isinstance(mask, Path):
-        mask = read_geojson(mask, slide.info.size, recipe.tissue_classes)
-    elif mask is None:
-        mask = find_tissue(slide, progress=progress)
+    mask, stain = _tissue(slide, recipe, any_stain=options.any_stain, progress=progress)
     if progress:
         progress("patches", 0, 1)
     grid = patch_grid(mask, slide.info, patch_px=patch_px, mpp=mpp)
@@ -83,11 +82,34 @@ def featurize(
         out,
         batch_size=options.batch_size,
         workers=options.workers,
-        attributes={"tissue_method": mask.method, "mpp_source": str(slide.info.mpp_source)},
+        attributes={
+            "tissue_method": mask.method,
+            "mpp_source": str(slide.info.mpp_source),
+            **({STAIN_WARNING: stain} if stain else {}),
+        },
         write=recipe.write,
         progress=progress,
     )
-    return SlideFeatures(slide.info, mask, features, (*mask.notes, *_warnings(slide.info, features, mpp)))
+    warnings = ([stain] if stain else []) + [*mask.notes, *_warnings(slide.info, features, mpp)]
+    return SlideFeatures(slide.info, mask, features, tuple(warnings))
+
+
+def _tissue(
+    slide: Slide, recipe: FeatureRecipe, *, any_stain: bool, progress: ProgressCallback | None
+) -> tuple[TissueMask, str]:
+    """Return the tissue, and what must be said of a slide that is no H&E; the stain is looked at first."""
+    if progress:
+        progress("tissue", 0, 1)
+    picture = slide_overview(slide)
+    stain = check_stain(picture.image)
+    if not (stain.is_he or any_stain):
+        raise StainError(slide.info.path.name, stain)
+    mask = recipe.tissue
+    if isinstance(mask, Path):
+        mask = read_geojson(mask, slide.info.size, recipe.tissue_classes)
+    elif mask is None:
+        mask = find_tissue(slide, picture=picture, stain=stain, progress=progress)
+    return mask, stain_warning(slide.info.path.name, stain)
 
 
 def _warnings(info: SlideInfo, features: PatchFeatures, mpp: float) -> tuple[str, ...]:

@@ -14,11 +14,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import h5py
 import numpy as np
 
 from napari_survpgc.core.encoders.catalog import IMAGE_ENCODERS
-from napari_survpgc.core.files import atomic
+from napari_survpgc.core.hdf5 import new_hdf5, open_hdf5, readable
+from napari_survpgc.core.names import file_name
 from napari_survpgc.core.types import PatchFeatures
 
 from .attributes import geometry_attributes, nominal_magnification
@@ -83,14 +83,14 @@ class TridentPlace:
         coords = features.grid.coords.astype(np.int64)
         if self._has_patches(coords):
             return
-        with atomic(self.patches) as place, h5py.File(place, "w") as file:
+        with new_hdf5(self.patches) as file:
             dataset = file.create_dataset("coords", data=coords)
-            dataset.attrs.update(geometry_attributes(features, self.name))
-            dataset.attrs["savetodir"] = str(self.folder)
+            dataset.attrs.update(geometry_attributes(features, readable(self.name)))
+            dataset.attrs["savetodir"] = readable(str(self.folder))
 
     def _has_patches(self, coords: np.ndarray) -> bool:
         try:
-            with h5py.File(self.patches, "r") as file:
+            with open_hdf5(self.patches) as file:
                 return np.array_equal(file["coords"][()], coords)
         except (OSError, KeyError, TypeError, RuntimeError):
             return False  # none, or a damaged one
@@ -104,4 +104,4 @@ def trident_place(out: Path, slide: Path, encoder: str, *, patch_px: int, mpp: f
     encoder : our id.   patch_px : side of a patch, px.   mpp : its µm per px.
     """
     folder = out / f"{nominal_magnification(mpp):g}x_{patch_px}px_0px_overlap"
-    return TridentPlace(folder, trident_slide_name(slide), trident_encoder(encoder))
+    return TridentPlace(folder, file_name(trident_slide_name(slide)), trident_encoder(encoder))

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from napari_survpgc.core.cells import restored, restored_frame
 from napari_survpgc.core.errors import ExpressionError
 from napari_survpgc.core.tables import (
     find_decimal,
@@ -79,7 +80,7 @@ def open_text(path: Path) -> ExpressionText:
     first = text.split("\n", 1)[0]
     if delimiter not in first:
         raise ExpressionError(f"{path.name} has one column", EXAMPLE)
-    cells = [cell.strip() for cell in next(csv.reader([first], delimiter=delimiter))]
+    cells = [restored(cell.strip()) for cell in next(csv.reader([first], delimiter=delimiter))]
     while len(cells) > 2 and cells[-1] == "":
         cells.pop()
     body = text[len(first) + 1 :]
@@ -145,4 +146,5 @@ def parse_columns(
         raise ExpressionError(f"{path.name} is not a regular table", EXAMPLE) from error
     # usecols keeps the file's order.
     order = [sorted(set(columns)).index(c) for c in columns]
-    return frame.iloc[:, order].fillna("")
+    frame = frame.iloc[:, order].fillna("")
+    return restored_frame(frame) if "'" in text else frame

@@ -51,6 +51,21 @@ class ExpressionScale:
 
 
 @dataclass(frozen=True)
+class FoldScale:
+    """What the training patients of one fold say of the genes.
+
+    Attributes
+    ----------
+    mean, sd : (n_genes,) of log2(TPM+1); empty for a model that reads expression itself.
+    total : reference total of a model that reads expression itself; None for z-scores.
+    """
+
+    mean: NDArray[np.float64]
+    sd: NDArray[np.float64]
+    total: float | None = None
+
+
+@dataclass(frozen=True)
 class GeneReference:
     """The genes of a model and what their values are compared with.
 
@@ -60,6 +75,8 @@ class GeneReference:
     mean, sd : (n_genes,) of log2(TPM+1) in the training cohort; None when it came as z-scores only.
     clip : z-scores are clipped to +- clip.   min_overlap : least share of genes that a file must have.
     scale : for a model that reads expression itself; mean and sd are then of log2(x+1) in its unit. None for z-scores.
+    folds : one a fold model, where each has the scale of its own training patients; values are then z-scores of the whole
+        cohort, not clipped, until :meth:`of_fold`. () where all share one scale.
     """
 
     genes: tuple[str, ...]
@@ -68,6 +85,24 @@ class GeneReference:
     clip: float = 5.0
     min_overlap: float = 0.5
     scale: ExpressionScale | None = None
+    folds: tuple[FoldScale, ...] = ()
+
+    def of_fold(self, values: NDArray[np.float32], fold: int) -> NDArray[np.float32]:
+        """Return (n_genes,) values as a fold model reads them."""
+        if not self.folds or self.scale is not None:
+            return values
+        assert self.mean is not None
+        assert self.sd is not None
+        own = self.folds[fold]
+        z = (values.astype(np.float64) * self.sd + self.mean - own.mean) / own.sd
+        return np.clip(z, -self.clip, self.clip).astype(np.float32)
+
+    def total_of_fold(self, fold: int) -> float | None:
+        """Return the reference total of a fold model that reads expression itself; None for z-scores."""
+        if self.scale is None:
+            return None
+        own = self.folds[fold].total if self.folds else None
+        return self.scale.total if own is None else own
 
     def at(self, z: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return what the model reads for (n_genes,) z-scores: themselves, or the expression that they stand for."""
@@ -136,7 +171,11 @@ def normalize_profile(profile: ExpressionProfile, reference: GeneReference) -> N
     if beyond:
         notes.append(f"{beyond} values beyond +-{reference.clip:g} standard deviations were clipped.")
     return NormalizedExpression(
-        np.clip(z, -reference.clip, reference.clip), found, missing, overlap, tuple(notes)
+        z if reference.folds else np.clip(z, -reference.clip, reference.clip),
+        found,
+        missing,
+        overlap,
+        tuple(notes),
     )
 
 
@@ -271,4 +310,6 @@ def write_genes(reference: GeneReference, path: Path) -> None:
     table = pd.DataFrame({"gene": reference.genes})
     if reference.mean is not None and reference.sd is not None:
         table["mean"], table["sd"] = reference.mean, reference.sd
+    for fold, own in enumerate(reference.folds if reference.scale is None else ()):
+        table[f"mean_{fold}"], table[f"sd_{fold}"] = own.mean, own.sd
     write_table(path, table)

@@ -10,12 +10,18 @@ import numpy as np
 from napari_survpgc.core.attention.maps import AttentionMaps
 from napari_survpgc.core.bundle.bundle import Bundle
 from napari_survpgc.core.errors import FeatureError
-from napari_survpgc.core.features.feature_file import check_within, read_features, with_geometry
+from napari_survpgc.core.features.failed import check_finished
+from napari_survpgc.core.features.feature_file import (
+    check_within,
+    read_features,
+    with_geometry,
+)
 from napari_survpgc.core.features.featurize import SlideFeatures
 from napari_survpgc.core.predict.cache import PredictorCache
 from napari_survpgc.core.predict.predictor import Predictor
 from napari_survpgc.core.slide.slide import Slide, require_mpp
 from napari_survpgc.core.tissue.geojson import read_geojson
+from napari_survpgc.core.tissue.stain import STAIN_WARNING
 from napari_survpgc.core.types import (
     Case,
     ClinicalRecord,
@@ -74,6 +80,7 @@ class Analyzer:
             features = features_of_slide(
                 case.features[0], slide.info, coords=case.coords, patch_px_level0=case.patch_px_level0
             )
+            warnings = kept_warnings(features)
         else:
             made = self._features(slide, case, progress)
             tissue, features, warnings = made.tissue, made.features, made.warnings
@@ -121,9 +128,16 @@ def features_of_slide(
     bag = read_features(path, coords=coords, slide_mpp=info.mpp)
     if patch_px_level0 is not None:
         bag = with_geometry(bag, patch_px_level0)
+    check_finished(bag, path.name)
     check_within(bag, info)
     _check_geometry(bag, info, path)
     return bag
+
+
+def kept_warnings(features: PatchFeatures) -> tuple[str, ...]:
+    """Return what was to be said of the slide when its features were made."""
+    kept = features.attributes.get(STAIN_WARNING)
+    return (kept,) if isinstance(kept, str) and kept else ()
 
 
 def _check_geometry(bag: PatchFeatures, info: SlideInfo, path: Path) -> None:

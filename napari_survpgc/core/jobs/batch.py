@@ -12,7 +12,9 @@ from napari_survpgc.core.clinical.record_file import RecordFile
 from napari_survpgc.core.cohort.text_table import read_text_table
 from napari_survpgc.core.errors import CohortError, SurvPGCError
 from napari_survpgc.core.genomics.expression_file import ExpressionFile
+from napari_survpgc.core.names import file_name
 from napari_survpgc.core.output.prediction_json import PREDICTION_FILE, read_prediction_json
+from napari_survpgc.core.output.swap import is_being_moved
 from napari_survpgc.core.slide.formats import find_slide
 from napari_survpgc.core.types import Case, JobOptions, ProgressCallback
 
@@ -85,12 +87,13 @@ def predict_batch(
 ) -> BatchReport:
     """Predict one patient after the other into ``out/<case>``; one who fails is reported, the others go on.
 
+    The folder of a case is named by its id, see :func:`~napari_survpgc.core.names.file_name`.
     Several slides are one bag, as in training, see :func:`~.one_patient.predict_case`. A case whose results from these
     slides are there already is not done again, so that an interrupted batch goes on.
     """
     done, failed = [], []
     for number, item in enumerate(items):
-        target = out / item.case_id
+        target = out / file_name(item.case_id)
         if _is_done(item, target):
             done.append(item.case_id)
             continue
@@ -115,6 +118,8 @@ def predict_batch(
 
 def _is_done(item: Case, target: Path) -> bool:
     """Whether the results in a folder are those of the patient's slides; an earlier list may have had fewer."""
+    if is_being_moved(target):
+        return False
     try:
         document = read_prediction_json(target / PREDICTION_FILE)
     except SurvPGCError:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from napari_survpgc.core.cohort.cohort import Cohort
 from napari_survpgc.core.errors import CohortError, SurvPGCError
+from napari_survpgc.core.features.failed import check_finished
 from napari_survpgc.core.features.feature_file import read_features
 from napari_survpgc.core.features.joined import join_slides
 from napari_survpgc.core.predict.predictor import Predictor
@@ -20,13 +21,22 @@ from napari_survpgc.core.types import (
     ProgressCallback,
 )
 
-from .results_folder import CaseResult
+from .results_folder import CaseResult, FolderResults
 
 
 def predict_cohort(
     cohort: Cohort, predictor: Predictor, progress: ProgressCallback | None = None
 ) -> tuple[CaseResult, ...]:
+    """Predict every patient of a cohort who can be predicted; see :func:`cohort_results`."""
+    return cohort_results(cohort, predictor, progress).cases
+
+
+def cohort_results(
+    cohort: Cohort, predictor: Predictor, progress: ProgressCallback | None = None
+) -> FolderResults:
     """Predict every patient of a cohort that has features; several slides are one bag, as in training.
+
+    Those who cannot be predicted (damaged features, a record without what the model needs) are named beside the others.
 
     Raises
     ------
@@ -74,12 +84,15 @@ def predict_cohort(
             f"None of the {len(cases)} patients of {cohort.path.name} can be predicted ({reasons[0]})",
             "Make the features with 'survpgc features', or choose another bundle",
         )
-    return tuple(results)
+    return FolderResults(tuple(results), tuple(f"{reason}." for reason in reasons))
 
 
 def _bags(files: Sequence[Path]) -> tuple[list[PatchFeatures], list[str]]:
     """Return the features of the slides of a patient, and the names of their files."""
-    return [read_features(file) for file in files], [file.name for file in files]
+    bags = [read_features(file) for file in files]
+    for bag, file in zip(bags, files, strict=True):
+        check_finished(bag, file.name)
+    return bags, [file.name for file in files]
 
 
 def cohort_patient(cohort: Cohort, case: str, slide: Path | None = None) -> Case:

@@ -6,12 +6,15 @@ import importlib.metadata
 import importlib.util
 import os
 import platform
+import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from napari_survpgc import __version__
+from napari_survpgc.core import log
 from napari_survpgc.core.errors import SurvPGCError
+from napari_survpgc.core.user_folder import user_folder
 
 _CORE_PACKAGES = (
     "torch",
@@ -66,6 +69,7 @@ def examine(bundle_folder: Path) -> DoctorReport:
         ),
         Finding("Program", f"{os.cpu_count()} processors, interpreter {Path(sys.executable).name}"),
     ]
+    findings.append(Finding("Program", f"log {log.log_file()}"))
     findings += [_package(name, "Core packages") for name in _CORE_PACKAGES]
     findings += [
         Finding("Desktop app (optional)", text)
@@ -76,6 +80,49 @@ def examine(bundle_folder: Path) -> DoctorReport:
     findings += _encoders()
     findings.append(_bundle(bundle_folder))
     return DoctorReport(tuple(findings))
+
+
+_SETTINGS = (
+    "SURVPGC_",
+    "OMP_NUM_THREADS",
+    "CUDA_VISIBLE_DEVICES",
+    "QT_",
+    "NAPARI_",
+    "HF_HOME",
+    "HF_HUB_OFFLINE",
+)
+_SECRET = ("TOKEN", "KEY", "SECRET", "PASSWORD")
+
+
+def support_report(report: DoctorReport) -> str:
+    """Return what a support person asks for: versions, devices, settings and the end of the log; no patient's data.
+
+    The log holds none (:mod:`napari_survpgc.core.log`); of places the user's own folder, name and machine are taken out.
+    """
+    settings = [
+        f"{name}={'(set)' if any(word in name for word in _SECRET) else value}"
+        for name, value in sorted(os.environ.items())
+        if name.startswith(_SETTINGS)
+    ]
+    parts = {
+        "survpgc doctor --report": "Holds no names, ids or values of patients. Read it before you send it.",
+        "What is installed": report.text(),
+        "Versions": "\n".join(log.versions()),
+        "Settings": "\n".join(settings) or "none",
+        "Folder of the user": str(user_folder()),
+        "Log": "\n".join(log.last_lines()) or "There is none yet",
+    }
+    return _without_user(
+        "\n\n".join(f"{title}\n{'-' * len(title)}\n{text}" for title, text in parts.items()) + "\n"
+    )
+
+
+def _without_user(text: str) -> str:
+    names = {str(Path.home()): "~", platform.node(): "(machine)", Path.home().name: "(user)"}
+    for name, shown in names.items():
+        if len(name) > 2 and name not in ("root", "localhost"):
+            text = re.sub(rf"(?<![A-Za-z0-9]){re.escape(name)}(?![A-Za-z0-9])", shown, text)
+    return text
 
 
 def _package(name: str, section: str) -> Finding:

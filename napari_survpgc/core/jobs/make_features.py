@@ -8,6 +8,7 @@ from napari_survpgc.core.bundle.bundle import Bundle
 from napari_survpgc.core.bundle.config import UNKNOWN_ENCODER
 from napari_survpgc.core.encoders.catalog import load_image_encoder
 from napari_survpgc.core.errors import BundleError
+from napari_survpgc.core.features.failed import check_finished
 from napari_survpgc.core.features.featurize import FeatureRecipe, SlideFeatures, featurize
 from napari_survpgc.core.slide.slide import Slide
 from napari_survpgc.core.types import JobOptions, ProgressCallback, TissueMask
@@ -41,7 +42,7 @@ def bundle_features(
             "Give the features of the slide (--features), or train again with --set image_encoder=ID",
         )
     encoder = load_image_encoder(spec.id, options.device)
-    return featurize(
+    made = featurize(
         slide,
         encoder,
         out,
@@ -54,3 +55,5 @@ def bundle_features(
         options,
         progress,
     )
+    check_finished(made.features, slide.info.path.name)
+    return made

@@ -6,26 +6,27 @@ be refused cheaply (bundle, record, expression, pixel size) is refused before th
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from napari_survpgc.core.bundle.bundle import Bundle
-from napari_survpgc.core.errors import FeatureError, OutputError, SlideError, SurvPGCError
+from napari_survpgc.core.errors import FeatureError, OutputError, SlideError
 from napari_survpgc.core.features.joined import join_slides
 from napari_survpgc.core.files import staging, sweep
-from napari_survpgc.core.output.case_file import CASE_FILE, SavedCase, save_case
+from napari_survpgc.core.locks import claim
+from napari_survpgc.core.names import file_name
+from napari_survpgc.core.output.case_file import SavedCase, save_case
 from napari_survpgc.core.output.folder import (
     FEATURES,
-    OUTLINES_FILE,
-    remove_if_empty,
-    remove_outputs,
-    write_joint_outputs,
-    write_outputs,
+    Contents,
+    check_ours,
+    result_set,
 )
 from napari_survpgc.core.output.report import ReportFacts
+from napari_survpgc.core.output.swap import finish
 from napari_survpgc.core.predict.patient import Patient
 from napari_survpgc.core.predict.predictor import Predictor
 from napari_survpgc.core.predict.what_if import for_slide
@@ -41,7 +42,7 @@ from napari_survpgc.core.types import (
     TissueMask,
 )
 
-from .analysis import features_of_slide
+from .analysis import features_of_slide, kept_warnings
 from .make_features import bundle_features
 
 
@@ -65,15 +66,15 @@ def predict_case(
 
     Raises
     ------
-    SurvPGCError : bad input, in one sentence; one bad slide refuses the patient. What is left in ``out`` are finished
-        features, resumable ones of an earlier, interrupted run, and what the user has put there.
+    SurvPGCError : bad input, in one sentence; one bad slide refuses the patient. ``out`` then has what was there before,
+        and features, finished or to be gone on with.
     """
     # The order is by cost: everything a typing mistake can spoil comes before the first slow step.
     _check_slides(case)
     folders = _folders(case.slides, out)
     predictor = Predictor(bundle, options.device)
     patient = predictor.prepare_patient(case.record, case.profile)
-    with _kept_only_when_good(case, out, folders), ExitStack() as stack:
+    with _alone_in(out, folders), ExitStack() as stack:
         slides = [stack.enter_context(open_slide(path, mpp=case.mpp)) for path in case.slides]
         for slide in slides:
             require_mpp(slide.info)
@@ -127,6 +128,7 @@ class _Job:
                 folder,
                 replace(found, slide_fingerprint=found.slide_fingerprint or info.fingerprint),
                 file,
+                kept_warnings(found),
             )
         file = self.out / _features_name(info.path)
         made = bundle_features(
@@ -138,22 +140,28 @@ class _Job:
             options=self.options,
             progress=self._progress_of(slide),
         )
-        outlines = folder / OUTLINES_FILE
-        write_geojson(made.tissue, outlines)
         return _Part(slide, folder, made.features, file, made.warnings, made.tissue)
 
     def write(self, prediction: Prediction, parts: Sequence[_Part], bag: PatchFeatures) -> None:
-        """Write results and case file of each slide, and what several have in common."""
+        """Write results, outlines and case file of each slide, and what several have in common, as one set."""
         patient = self.patient
         facts = ReportFacts(patient.record, patient.sentences, patient.notes, self.bundle.reference)
-        files = [part.file for part in parts]
-        for part in parts:
-            shown = for_slide(prediction, part.slide.info)
-            write_outputs(shown, part.slide, part.folder, facts, progress=self._progress_of(part.slide))
-            save_case(self._saved(shown, part, bag), part.folder / CASE_FILE, features_paths=files)
-        if len(parts) > 1:
-            # Last, since a batch takes a patient with it for finished.
-            write_joint_outputs(prediction, self.out, facts)
+        with result_set(self.out) as results:
+            for part in parts:
+                shown = for_slide(prediction, part.slide.info)
+                jobs = {"case": partial(self._save, self._saved(shown, part, bag), part, parts)}
+                if part.tissue is not None:
+                    jobs["outlines"] = partial(write_geojson, part.tissue, mpp=part.slide.info.mpp)
+                folder = part.folder.relative_to(self.out).as_posix()
+                progress = self._progress_of(part.slide)
+                results.add(
+                    Contents(shown, part.slide, facts), "" if folder == "." else folder, progress, **jobs
+                )
+            if len(parts) > 1:
+                results.add(Contents(prediction, None, facts))
+
+    def _save(self, saved: SavedCase, part: _Part, parts: Sequence[_Part], place: Path) -> None:
+        save_case(saved, place, features_paths=[each.file for each in parts], folder=part.folder)
 
     def _saved(self, prediction: Prediction, part: _Part, bag: PatchFeatures) -> SavedCase:
         info = part.slide.info
@@ -215,48 +223,41 @@ def _folders(slides: Sequence[Path], out: Path) -> list[Path]:
     """Return where the results of each slide go: a folder in ``out`` for each of several."""
     if len(slides) == 1:
         return [out]
-    stems = [path.stem for path in slides]
-    for stem in stems:
-        if stems.count(stem) > 1 or stem == "features":
+    names = [file_name(path.stem) for path in slides]
+    for name in names:
+        if names.count(name) > 1 or name == "features":
             raise OutputError(
-                f"Two slides of the patient are named {stem}"
-                if stem != "features"
+                f"Two slides of the patient are named {name}"
+                if name != "features"
                 else "A slide cannot be named features, since a folder of the results is",
                 "Rename one",
             )
-    return [out / stem for stem in stems]
+    return [out / name for name in names]
 
 
 @contextmanager
-def _kept_only_when_good(case: Case, out: Path, folders: Sequence[Path]) -> Iterator[None]:
-    """Bad input leaves a new folder without anything of ours but finished features, which took the longest.
+def _alone_in(out: Path, folders: Sequence[Path]) -> Iterator[None]:
+    """Work in the output folder alone, refuse an unusable one before minutes of work, and leave nothing empty behind.
 
-    An interruption (another exception) keeps what was finished.
+    Results come at the end and all at once, so whatever goes wrong leaves the earlier ones; features, finished or not,
+    stay for the next run.
     """
-    new = not out.exists()
-    try:
-        _check_writable(out)
-        yield
-    except SurvPGCError:
-        if new:
-            for slide in case.slides:
-                shutil.rmtree(out / f"{_features_name(slide)}.partial", ignore_errors=True)
-            for folder in (*folders, out):
-                with suppress(OSError):  # the refusal is what the user must read
-                    remove_outputs(folder)
-            for folder in (*folders, out / "features", out):
-                remove_if_empty(folder)
-        raise
+    if out.exists() and not out.is_dir():
+        raise OutputError(f"{out} is a file, not a folder", "Choose another --out folder")
+    with claim(out, f"predicting into {out}"):
+        try:
+            finish(out)
+            for folder in dict.fromkeys((out, *folders)):
+                check_ours(folder)
+            with staging(out) as place:  # which also sweeps what a killed run has left
+                (place / "probe").write_bytes(b"\0" * 4096)
+            sweep(out.parent, out.name)
+            sweep(out / "features")
+            yield
+        finally:
+            with suppress(OSError):
+                (out / "features").rmdir()
 
 
 def _features_name(slide: Path) -> str:
-    return FEATURES.replace("<slide>", slide.stem)
-
-
-def _check_writable(out: Path) -> None:
-    """Refuse an unusable output folder before minutes of work, not after."""
-    if out.exists() and not out.is_dir():
-        raise OutputError(f"{out} is a file, not a folder", "Choose another --out folder")
-    with staging(out) as place:  # which also sweeps what a killed run has left
-        (place / "probe").write_bytes(b"\0" * 4096)
-    sweep(out / "features")
+    return FEATURES.replace("<slide>", file_name(slide.stem))

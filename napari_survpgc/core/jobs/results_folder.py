@@ -11,6 +11,7 @@ import pandas as pd
 from napari_survpgc.core.cohort.text_table import read_text_table
 from napari_survpgc.core.errors import CohortError, SurvPGCError
 from napari_survpgc.core.files import write_table
+from napari_survpgc.core.names import file_name, file_names
 from napari_survpgc.core.output.case_file import CASE_FILE, SUFFIX
 from napari_survpgc.core.output.prediction_json import PREDICTION_FILE, read_prediction_json
 from napari_survpgc.core.types import (
@@ -43,8 +44,21 @@ class CaseResult:
     case_files: tuple[Path, ...] = ()  # one a slide, ``case_file`` first
 
 
+@dataclass(frozen=True)
+class FolderResults:
+    """What a folder of results holds: patients, and the damaged ones among them, in one sentence each."""
+
+    cases: tuple[CaseResult, ...]
+    damaged: tuple[str, ...] = ()
+
+
 def read_results(folder: Path, patients: Path | None = None) -> tuple[CaseResult, ...]:
-    """Read every prediction.json of a folder and its subfolders.
+    """Read every result of a folder that can be read; see :func:`results_in`."""
+    return results_in(folder, patients).cases
+
+
+def results_in(folder: Path, patients: Path | None = None) -> FolderResults:
+    """Read every prediction.json of a folder and its subfolders; a damaged one is named and hides no other.
 
     Parameters
     ----------
@@ -61,18 +75,25 @@ def read_results(folder: Path, patients: Path | None = None) -> tuple[CaseResult
             continue  # of one slide of a patient with several: the patient's own lies above
         try:
             found.append(_result(path))
-        except SurvPGCError:
-            problems.append(path.parent.name)
+        except SurvPGCError as error:
+            problems.append(f"{path.parent.name}: {error}")
+        except OSError as error:
+            problems.append(f"{path.parent.name}: it cannot be read ({error.strerror}).")
     if not found:
-        spoilt = f" that can be read (damaged: {', '.join(problems[:3])})" if problems else ""
+        spoilt = f" that can be read ({problems[0].rstrip('.')})" if problems else ""
         raise CohortError(
             f"{folder} holds no result{spoilt}",
             "Choose a folder with the results of 'survpgc predict' or of a batch, or a cohort folder",
         )
     table = patients or folder / "patients.csv"
     if table.is_file():
-        found = _with_follow_up(found, table)
-    return tuple(found)
+        try:
+            found = _with_follow_up(found, table)
+        except CohortError as error:
+            if patients is not None:
+                raise
+            problems.append(f"The follow-up is not known: {error}")
+    return FolderResults(tuple(found), tuple(problems))
 
 
 def _result(path: Path) -> CaseResult:
@@ -81,7 +102,7 @@ def _result(path: Path) -> CaseResult:
     cases = sorted(folder.glob(f"*{SUFFIX}"))[:1]
     heatmap = folder / "heatmap_clinic.png"
     if document.slides and not cases:
-        places = [folder / Path(name).stem for name in document.slide_names]
+        places = [folder / file_name(Path(name).stem) for name in document.slide_names]
         cases = [case for place in places if (case := place / CASE_FILE).is_file()]
         heatmap = places[0] / heatmap.name
     return CaseResult(
@@ -101,13 +122,18 @@ def _with_follow_up(results: Sequence[CaseResult], table: Path) -> list[CaseResu
     frame = read_text_table(table)
     if not {"case_id", "survival_months", "event"} <= set(frame.columns):
         return list(results)
-    by_case = frame.drop_duplicates("case_id").set_index("case_id")
+    # By the name of the folder, which an id that can be none (H/2024/17) is not.
+    frame = frame.assign(
+        months=pd.to_numeric(frame["survival_months"], errors="coerce"),
+        died=pd.to_numeric(frame["event"], errors="coerce"),
+    ).drop_duplicates("case_id")
+    rows = zip(frame["case_id"], frame["months"], frame["died"], strict=True)
+    known = {name: row for row in rows for name in reversed(file_names(str(row[0])))}
     merged = []
     for result in results:
-        if result.case_id in by_case.index:
-            row = by_case.loc[result.case_id]
-            months = pd.to_numeric(row["survival_months"], errors="coerce")
-            event = pd.to_numeric(row["event"], errors="coerce")
+        if result.case_id in known:
+            case, months, event = known[result.case_id]
+            result = replace(result, case_id=str(case))
             if pd.notna(months) and event in (0, 1):
                 result = replace(result, months=float(months), event=int(event))
         merged.append(result)

@@ -1,13 +1,13 @@
 """A case as one file (``.survpgc``): slide reference, record, expression, tissue, results; reopened without computing.
 
-HDF5 with a JSON document; nothing in it is unpickled. The slide itself is named by path and fingerprint, not copied.
+HDF5 with a JSON document; nothing in it is unpickled, no link out of it followed. The slide is not copied: it is named
+by fingerprint and a path relative to the case, see :mod:`.case_places`.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,7 +23,7 @@ from napari_survpgc.core.clinical.record import parse_record
 from napari_survpgc.core.errors import FeatureError, SlideError, SurvPGCError
 from napari_survpgc.core.features.feature_file import read_features
 from napari_survpgc.core.features.joined import join_slides
-from napari_survpgc.core.files import atomic
+from napari_survpgc.core.hdf5 import new_hdf5, open_hdf5, readable, unreachable
 from napari_survpgc.core.types import (
     Attribution,
     ClinicalRecord,
@@ -37,17 +37,25 @@ from napari_survpgc.core.types import (
     TissueMask,
 )
 
+from .case_places import place_exists, place_of, said_place
+from .links import leads_out
+
 FORMAT = 1
 SUFFIX = ".survpgc"
 CASE_FILE = f"case{SUFFIX}"
 _MAX_DOCUMENT = 16 << 20
 _MAX_PATCHES = 5_000_000
 _MAX_ROWS = 5_000
+_MAX_GENES = 500_000
 _AGAIN = "Open the slide and press Run to make it again"
 
 
 class CaseFileError(SurvPGCError):
     """A case file is damaged or not one."""
+
+
+class MissingSlideError(SlideError):
+    """The slide of a case is not where it should be: the person may know."""
 
 
 @dataclass(frozen=True)
@@ -56,8 +64,8 @@ class SavedCase:
 
     Attributes
     ----------
-    slide : path as it was; ``fingerprint`` tells whether a file is that slide.   mpp : given by a person, or None.
-    bundle : folder of the model as it was, and ``bundle_fingerprint``.
+    slide : its place, found or not; ``fingerprint`` tells whether a file is that slide.   mpp : given by a person, or None.
+    bundle : folder of the model, found or not, and ``bundle_fingerprint``.
     features : embedded, or read from ``features_paths``; None when such a file is gone (no what-if then). Of all slides
         of the patient where the prediction is theirs together; ``slide`` is the one that is shown.
     prediction : without its state.   settings : how it was looked at (map, colors ...).
@@ -77,19 +85,22 @@ class SavedCase:
     settings: Mapping[str, Any] = field(default_factory=dict)
 
 
-def save_case(case: SavedCase, path: Path, *, features_paths: Sequence[Path] = ()) -> None:
+def save_case(
+    case: SavedCase, path: Path, *, features_paths: Sequence[Path] = (), folder: Path | None = None
+) -> None:
     """Write a case file.
 
     Parameters
     ----------
     features_paths : feature files beside it, one a slide, referred to instead of copying the features into the case file.
+    folder : where the file will lie, when that is not where it is written; those names are relative to it.
 
     Raises
     ------
     OutputError : disk full, no permission; an earlier file is then untouched.
     """
-    with atomic(path) as place, h5py.File(place, "w") as file:
-        _write(case, file, path, features_paths)
+    with new_hdf5(path) as file:
+        _write(case, file, folder or path.parent, features_paths)
 
 
 def load_case(path: Path, *, features: bool = True) -> SavedCase:
@@ -104,29 +115,31 @@ def load_case(path: Path, *, features: bool = True) -> SavedCase:
     CaseFileError : missing, damaged, too new, or not a case file.
     """
     try:
-        with h5py.File(path, "r") as file:
+        with open_hdf5(path) as file:
             return _read(file, path, features)
     except CaseFileError:
         raise
     except FileNotFoundError as error:
         raise CaseFileError(f"There is no file {path}", "Check the name and the folder") from error
-    except (OSError, KeyError, ValueError, TypeError, SurvPGCError) as error:
+    except (OSError, RuntimeError, LookupError, ValueError, TypeError, AttributeError, SurvPGCError) as error:
+        if reason := unreachable(error):
+            raise CaseFileError(
+                f"{path} cannot be read ({reason})", "Check its drive and that you may read it"
+            ) from error
         raise CaseFileError(f"{path.name} is not a readable case file", _AGAIN) from error
 
 
 def find_case_slide(case: SavedCase, path: Path) -> Path:
-    """Return where the slide of the case file ``path`` is: at its old place, or beside the case file.
+    """Return where the slide of the case file ``path`` is: at its place, beside the case file, or where it was last.
 
     Raises
     ------
-    SlideError : it is at neither.
+    MissingSlideError : it is at neither.
     """
-    places = [case.slide, path.parent / case.slide.name] if case.slide is not None else []
-    for place in places:
-        if place.exists():
-            return place
+    if case.slide is not None and place_exists(case.slide):
+        return case.slide
     name = case.slide.name if case.slide is not None else "(unnamed)"
-    raise SlideError(
+    raise MissingSlideError(
         f"The slide {name} of the case {path.name} is not at its place any more",
         "Put it beside the case file, or back where it was",
     )
@@ -137,17 +150,18 @@ def find_case_slide(case: SavedCase, path: Path) -> Path:
 _ARRAYS = ("hazards", "survival", "fold_hazards", "fold_survival", "fold_risks", "bin_edges_months", "coords")
 
 
-def _write(case: SavedCase, file: h5py.File, path: Path, features_paths: Sequence[Path]) -> None:
+def _write(case: SavedCase, file: h5py.File, folder: Path, features_paths: Sequence[Path]) -> None:
     prediction = case.prediction
-    names = [_relative(place, path.parent) for place in features_paths]
+    path = folder / CASE_FILE  # where it will lie: places are said relative to it
+    names = [said_place(p, path, _key(case.fingerprint, i)) for i, p in enumerate(features_paths)]
     document = {
         "format": FORMAT,
         "name": case.name,
-        "slide": str(case.slide) if case.slide else None,
+        "slide": said_place(case.slide, path, case.fingerprint) if case.slide else None,
         "fingerprint": case.fingerprint,
         "mpp": case.mpp,
         "record": dataclasses.asdict(case.record),
-        "bundle": str(case.bundle),
+        "bundle": said_place(case.bundle, path, case.bundle_fingerprint),
         "bundle_fingerprint": case.bundle_fingerprint,
         "features": names[0] if len(names) == 1 else names or None,
         "slides": [_part_document(part) for part in case.features.parts] if case.features else [],
@@ -176,8 +190,8 @@ def _write(case: SavedCase, file: h5py.File, path: Path, features_paths: Sequenc
         group.attrs.update(
             unit=str(case.profile.unit),
             declared=case.profile.unit_declared,
-            sample=case.profile.sample,
-            source=case.profile.source,
+            sample=readable(case.profile.sample),
+            source=readable(case.profile.source),
             notes=json.dumps(case.profile.notes),
         )
         group["genes"] = np.array(list(case.profile.values), dtype=h5py.string_dtype())
@@ -193,11 +207,9 @@ def _write(case: SavedCase, file: h5py.File, path: Path, features_paths: Sequenc
         _write_features(case.features, file.create_group("features"))
 
 
-def _relative(place: Path, folder: Path) -> str:
-    try:
-        return os.path.relpath(place, folder)
-    except ValueError:  # Windows: another drive
-        return str(place.resolve())
+def _key(fingerprint: str, number: int) -> str:
+    """Return the key of the feature file of a slide."""
+    return f"{fingerprint} features {number}"
 
 
 def _part_document(part: SlidePart) -> dict[str, Any]:
@@ -236,20 +248,23 @@ def _read(file: h5py.File, path: Path, with_features: bool) -> SavedCase:
         raise CaseFileError(f"{path.name} is not a case file", "Choose a file saved with Case > Save")
     if int(file.attrs["survpgc_case"]) > FORMAT:
         raise CaseFileError(f"{path.name} was written by a newer version", "Update napari-survpgc")
+    if leads_out(file):
+        raise CaseFileError(f"{path.name} points to other files and was not opened", _AGAIN)
     text = file["document"][()]
     if len(text) > _MAX_DOCUMENT:
         raise CaseFileError(f"{path.name} is not a readable case file", _AGAIN)
     document = json.loads(text)
     features = _features(file, document, path) if with_features else None
-    slide = document["slide"]
+    slide, fingerprint = document["slide"], str(document["fingerprint"])
+    model = str(document["bundle_fingerprint"])
     return SavedCase(
-        slide=Path(slide) if slide else None,
-        fingerprint=str(document["fingerprint"]),
+        slide=place_of(str(slide), path, fingerprint) if slide else None,
+        fingerprint=fingerprint,
         mpp=None if document["mpp"] is None else float(document["mpp"]),
         record=parse_record(document["record"]),
         profile=_profile(file),
-        bundle=Path(document["bundle"]),
-        bundle_fingerprint=str(document["bundle_fingerprint"]),
+        bundle=place_of(str(document["bundle"]), path, model),
+        bundle_fingerprint=model,
         tissue=_tissue(file),
         features=features,
         prediction=_prediction(file["prediction"], document["prediction"], path),
@@ -306,6 +321,8 @@ def _profile(file: h5py.File) -> ExpressionProfile | None:
     if "expression" not in file:
         return None
     group = file["expression"]
+    if max(group["genes"].size, group["values"].size) > _MAX_GENES:
+        raise ValueError("too many genes")
     genes = [g.decode("utf-8") for g in group["genes"][()]]
     return ExpressionProfile(
         values=dict(zip(genes, (float(v) for v in group["values"][()]), strict=True)),
@@ -352,7 +369,9 @@ def _parts(document: Mapping[str, Any], coords: NDArray[np.int32], path: Path) -
 def _features(file: h5py.File, document: Mapping[str, Any], path: Path) -> PatchFeatures | None:
     if document["features"] is not None:
         named = document["features"]
-        places = [path.parent / str(name) for name in (named if isinstance(named, list) else [named])]
+        said = [str(name) for name in (named if isinstance(named, list) else [named])]
+        key = str(document["fingerprint"])
+        places = [place_of(name, path, _key(key, i)) for i, name in enumerate(said)]
         try:
             bag = join_slides([read_features(place) for place in places], [place.name for place in places])
         except FeatureError:

@@ -1,14 +1,14 @@
 """Write everything of a prediction into a folder, all or nothing.
 
-:data:`OUTPUTS` is the list of the files; another one is another entry there. They are made in a hidden folder inside the
-output folder and renamed into place at the end; whatever goes wrong before leaves the folder as it was. Only what stands
-in the list is ever replaced or removed: a user's own file stays, also inside a gallery.
+:data:`OUTPUTS` is the list of the files; another one is another entry there. They are made in a hidden folder beside the
+output folder and put into place at once at the end (:mod:`.swap`); whatever goes wrong before leaves the folder as it
+was. Only what stands in the list is ever replaced or removed: a user's own file stays, also inside a gallery.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_survpgc.core.attention.scores import patch_scores, percentiles, top_k
-from napari_survpgc.core.errors import OutputError
-from napari_survpgc.core.files import staging, write_bytes, write_text
+from napari_survpgc.core.errors import OutputError, SurvPGCError, writing
+from napari_survpgc.core.files import write_bytes, write_text
 from napari_survpgc.core.slide.slide import Slide
 from napari_survpgc.core.types import Prediction, ProgressCallback
 
@@ -26,14 +26,16 @@ from .attention_file import write_attention, write_attention_geojson
 from .case_file import CASE_FILE
 from .gallery import GALLERY_FILES, Gallery, write_gallery
 from .heatmap import heatmap_figure
-from .prediction_json import PREDICTION_FILE, write_prediction_json
+from .prediction_json import PREDICTION_FILE, read_prediction_json, write_prediction_json
 from .report import PATHS, ReportFacts, figure_png, report_html
+from .swap import Place, new_set
 
 HEATMAP_PX = 1800
 """Longer side of the slide in a heatmap, about 2000 px with its margins."""
 SLIDE = "slide"
 OUTLINES_FILE = "tissue.geojson"
 FEATURES = "features/<slide>.h5"
+_MARK = "Research use only"  # in the reports of every version
 
 
 @dataclass(frozen=True)
@@ -92,29 +94,6 @@ class Output:
     write: Callable[[Contents, Path], None] | None = None
     needs: frozenset[str] = frozenset()
     files: tuple[str, ...] = ()
-
-    def remove(self, folder: Path) -> None:
-        """Remove it from a folder; what lies in it and is not ours stays."""
-        place = folder / self.name
-        if not place.is_dir():
-            place.unlink(missing_ok=True)
-            return
-        for file in [file for pattern in self.files for file in place.glob(pattern)]:
-            file.unlink()
-        remove_if_empty(place)
-
-    def put(self, made: Path, out: Path) -> list[Path]:
-        """Move it from one folder to another and return its files; an earlier one goes whole, so that no patch stays."""
-        source, target = made / self.name, out / self.name
-        names = sorted(file.name for file in source.iterdir()) if source.is_dir() else []
-        if names:
-            self.remove(out)
-        if names and target.is_dir():
-            for name in names:
-                (source / name).replace(target / name)
-        else:
-            source.replace(target)
-        return [target / name for name in names] or [target]
 
 
 # --- writers ------------------------------------------------------------------------------------------------
@@ -179,6 +158,72 @@ OUTPUTS: tuple[Output, ...] = (
 """In the order in which they are made; of several slides together there are those that need no slide."""
 
 
+class ResultSet:
+    """The results of one prediction on their way into a folder, see :func:`result_set`."""
+
+    def __init__(self, made: Path, out: Path) -> None:
+        self.made, self.out = made, out
+        self._folders: dict[str, frozenset[str]] = {}
+
+    def add(
+        self,
+        contents: Contents,
+        folder: str = "",
+        progress: ProgressCallback | None = None,
+        **jobs: Callable[[Path], None],
+    ) -> None:
+        """Make the outputs of one slide, or of what several have in common.
+
+        Parameters
+        ----------
+        folder : inside the folder of results.
+        jobs : "case" and "outlines", for the outputs that a job makes itself; without any these are left as they are.
+        """
+        place = self.made / folder
+        place.mkdir(parents=True, exist_ok=True)
+        steps = [output for output in OUTPUTS if output.write is not None and output.needs <= contents.there]
+        for number, output in enumerate(steps):
+            if progress:
+                progress("results", number, len(steps))
+            assert output.write is not None
+            output.write(contents, place / output.name)
+        if progress:
+            progress("results", len(steps), len(steps))
+        for job, write in jobs.items():
+            write(place / JOBS[job])
+        kept = frozenset() if jobs or contents.slide is None else frozenset(JOBS.values())
+        self._folders[folder] = kept | {FEATURES}
+
+    def places(self) -> list[Place]:
+        """Return what belongs to this set and to an earlier one, also of slides that this one lacks."""
+        earlier = (
+            {name: frozenset({FEATURES}) for name in _slide_folders(self.out)} if "" in self._folders else {}
+        )
+        return [
+            Place(f"{folder}/{output.name}".lstrip("/"), output.files)
+            for folder, kept in {**earlier, **self._folders}.items()
+            for output in OUTPUTS
+            if output.name not in kept
+        ]
+
+
+JOBS = {"case": CASE_FILE, "outlines": OUTLINES_FILE}
+
+
+@contextmanager
+def result_set(out: Path) -> Iterator[ResultSet]:
+    """Yield where the results of a prediction are made; at the end they are put into ``out`` all at once, or not at all.
+
+    Raises
+    ------
+    OutputError : disk full, no permission, a name in the way; ``out`` is then as it was before.
+    """
+    made: list[ResultSet] = []
+    with new_set(out, lambda: made[0].places()) as place:
+        made.append(ResultSet(place, out))
+        yield made[0]
+
+
 def write_outputs(
     prediction: Prediction,
     slide: Slide,
@@ -217,48 +262,56 @@ def write_joint_outputs(prediction: Prediction, out: Path, facts: ReportFacts = 
     _write(Contents(prediction, None, facts), out, None)
 
 
-def remove_outputs(folder: Path) -> None:
-    """Remove every output from a folder but features, which took the longest; what is not ours stays."""
-    for output in OUTPUTS if folder.is_dir() else ():
-        if output.name != FEATURES:
-            output.remove(folder)
-
-
-def remove_if_empty(folder: Path) -> None:
-    with suppress(OSError):
-        folder.rmdir()
-
-
 def _write(contents: Contents, out: Path, progress: ProgressCallback | None) -> list[Path]:
-    steps = [output for output in OUTPUTS if output.write is not None and output.needs <= contents.there]
-    with _new_outputs(out) as made:
-        for number, output in enumerate(steps):
-            if progress:
-                progress("results", number, len(steps))
-            assert output.write is not None
-            output.write(contents, made / output.name)
-        if progress:
-            progress("results", len(steps), len(steps))
-        for output in steps:
-            place = out / output.name
-            if place.exists() and place.is_dir() != (made / output.name).is_dir():
-                raise OutputError(f"{place} is in the way", "Move it away, or choose another folder")
-        for output in OUTPUTS:
-            if not output.needs <= contents.there:
-                output.remove(out)  # of an earlier prediction: a path that this one lacks, or one slide alone
-        # By name: of what several slides have in common prediction.json is the last, which says that all is there.
-        return [file for output in sorted(steps, key=lambda o: o.name) for file in output.put(made, out)]
+    check_ours(out)
+    with result_set(out) as results:
+        results.add(contents, progress=progress)
+        made = [path.relative_to(results.made) for path in results.made.rglob("*") if path.is_file()]
+    return sorted(out / path for path in made)
 
 
-@contextmanager
-def _new_outputs(out: Path) -> Iterator[Path]:
-    """Yield a hidden folder in ``out`` that goes at the end, and a new ``out`` with it when the end is a bad one."""
-    new = not out.exists()
-    with staging(out) as place:
-        try:
-            yield place
-        except BaseException:
-            if new:
-                with suppress(OSError):
-                    remove_outputs(out)
-            raise
+def _slide_folders(out: Path) -> list[str]:
+    """Return the folders in which an earlier prediction of several slides has put the results of each."""
+    try:
+        names = read_prediction_json(out / PREDICTION_FILE).slide_names
+    except SurvPGCError:
+        return []
+    stems = [Path(name).stem for name in names]
+    return [
+        stem for stem in stems if len(stems) > 1 and stem == Path(stem).name and stem not in ("", ".", "..")
+    ]
+
+
+def check_ours(out: Path) -> None:
+    """Refuse a folder in which a file has the name of an output and is none.
+
+    Raises
+    ------
+    OutputError : names the file.
+    """
+    evident = any((out / name).is_file() for name in (PREDICTION_FILE, CASE_FILE, "attention.h5"))
+    for output in OUTPUTS:
+        place = out / output.name
+        if output.name == FEATURES or not place.exists():
+            continue
+        if place.is_dir() != bool(output.files):
+            raise OutputError(f"{place} is in the way", "Move it away, or choose another folder")
+        ours = evident
+        if output.files:
+            ours = evident or not any(next(place.glob(pattern), None) for pattern in output.files)
+        elif place.name == OUTLINES_FILE:  # a kill of version 0.1.0 left it alone with the features
+            ours = evident or (out / FEATURES).parent.is_dir()
+        elif place.name == "report.html":
+            ours = _says(place, _MARK)
+        elif place.name == PREDICTION_FILE:
+            ours = place.stat().st_size == 0 or _says(place, '"risk"')
+        if not ours:
+            raise OutputError(
+                f"{place} is not of a prediction and would be replaced",
+                "Move it away, or choose another folder",
+            )
+
+
+def _says(file: Path, text: str) -> bool:
+    with writing(file), file.open("rb") as stream:
+        return text.encode() in stream.read(64 << 20)

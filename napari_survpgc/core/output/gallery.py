@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from napari_survpgc.core.cells import csv_text
 from napari_survpgc.core.errors import OutputError
 from napari_survpgc.core.files import atomic_folder
 from napari_survpgc.core.slide.slide import Slide
@@ -42,18 +42,18 @@ def write_gallery(
     """
     images, shown = [], []
     with atomic_folder(folder) as place:
-        with (place / "patches.csv").open("w", encoding="utf-8", newline="") as stream:
-            table = csv.writer(stream, lineterminator="\n")
-            table.writerow(["rank", "x", "y", "score", "percentile"])
-            for number, index in enumerate(indices):
-                rank = ranks[number] if ranks is not None else number + 1
-                x, y = (int(v) for v in prediction.coords[index])
-                pixels = slide.read_square(x, y, prediction.patch_px_level0, PATCH_PX)
-                Image.fromarray(pixels).save(place / f"rank_{rank:02d}_x{x}_y{y}.png")
-                table.writerow([rank, x, y, repr(float(scores[index])), repr(float(percentile[index]))])
-                if number < IN_REPORT:
-                    images.append(pixels)
-                    shown.append(float(percentile[index]))
+        rows = []
+        for number, index in enumerate(indices):
+            rank = ranks[number] if ranks is not None else number + 1
+            x, y = (int(v) for v in prediction.coords[index])
+            pixels = slide.read_square(x, y, prediction.patch_px_level0, PATCH_PX)
+            Image.fromarray(pixels).save(place / f"rank_{rank:02d}_x{x}_y{y}.png")
+            rows.append((rank, x, y, float(scores[index]), float(percentile[index])))
+            if number < IN_REPORT:
+                images.append(pixels)
+                shown.append(float(percentile[index]))
+        table = csv_text(("rank", "x", "y", "score", "percentile"), rows)
+        (place / "patches.csv").write_bytes(table.encode())
         if folder.is_dir():
             _only_patches(folder)
     return Gallery(images, shown)

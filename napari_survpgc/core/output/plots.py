@@ -20,7 +20,8 @@ from matplotlib.text import Text
 from numpy.typing import ArrayLike, NDArray
 
 from napari_survpgc.core.bundle.answer import answer_of
-from napari_survpgc.core.groups import LogRank, kaplan_meier, log_rank, numbers_at_risk
+from napari_survpgc.core.curves import censor_ticks, cumulative_events
+from napari_survpgc.core.groups import KaplanMeier, LogRank, kaplan_meier, log_rank, numbers_at_risk
 from napari_survpgc.core.types import Attribution, Prediction
 
 CLINIC, GENOMIC, GHOST = "#0072B2", "#D55E00", "#999999"
@@ -283,22 +284,62 @@ def attribution_figure(
 
 def draw_kaplan_meier(axes: Axes, months: ArrayLike, event: ArrayLike, group: ArrayLike) -> LogRank:
     """Draw survival by risk group into axes, titled with the log-rank p (or why there is none), and return the test."""
+    draw_curves(axes, months, event, group)
+    test = log_rank(months, event, group)
+    text = test.reason or (f"{test.method} p = {test.p:.2g}" if test.p is not None else "")
+    axes.set_title(text, fontsize=9, loc="left")
+    return test
+
+
+def draw_curves(axes: Axes, months: ArrayLike, event: ArrayLike, group: ArrayLike) -> None:
+    """Draw the Kaplan-Meier curves of risk groups with their bands; a tick where a patient's follow-up ends."""
     times, events, groups = np.asarray(months, float), np.asarray(event, int), np.asarray(group)
     for name in (n for n in GROUPS if (groups == n).any()):
         part = groups == name
-        curve = kaplan_meier(times[part], events[part])
+        curve = _steps(kaplan_meier(times[part], events[part]))
         axes.step(
             curve.months, curve.survival, where="post", color=GROUPS[name], label=f"{name} (n={part.sum()})"
         )
         axes.fill_between(curve.months, curve.lower, curve.upper, step="post", color=GROUPS[name], alpha=0.12)
-    test = log_rank(times, events, groups)
-    text = test.reason or (f"{test.method} p = {test.p:.2g}" if test.p is not None else "")
+        axes.plot(*censor_ticks(times[part], events[part]), "|", color=GROUPS[name], ms=4, mew=0.7)
     axes.spines[["top", "right"]].set_visible(False)
     axes.set(ylabel="Survival", ylim=(0, 1.02))
     axes.yaxis.set_major_formatter("{x:.0%}")
-    axes.set_title(text, fontsize=9, loc="left")
     axes.legend(frameon=False, fontsize=8)
-    return test
+
+
+def draw_at_risk(axes: Axes, months: ArrayLike, event: ArrayLike, group: ArrayLike) -> None:
+    """Write the numbers at risk, deaths so far in brackets, below curves that share the axis of months."""
+    times, events, groups = np.asarray(months, float), np.asarray(event, int), np.asarray(group)
+    names = [n for n in GROUPS if (groups == n).any()]
+    ticks = _month_ticks(float(times.max()))
+    for row, name in enumerate(names):
+        part = groups == name
+        counts = numbers_at_risk(times[part], ticks), cumulative_events(times[part], events[part], ticks)
+        for tick, count, died in zip(ticks, *counts, strict=True):
+            text = axes.text(tick, -row, f"{count} ({died})", ha="center", va="center", fontsize=7)
+            text.set(color=GROUP_TEXT[name], gid="colored")
+    axes.set(ylim=(-len(names) + 0.5, 0.5), xlabel="Months", yticks=[], xticks=ticks)
+    axes.set_title("At risk (died)", fontsize=8, loc="left")
+    axes.xaxis.set_major_formatter("{x:.0f}")
+    axes.spines[["top", "right", "left", "bottom"]].set_visible(False)
+
+
+_STEPS = 1500
+
+
+def _steps(curve: KaplanMeier) -> KaplanMeier:
+    """Return the curve without the times at which nothing changes, and of thousands of steps those that can be seen."""
+    changes = np.append(True, np.diff(curve.survival) != 0)
+    changes[-1] = True
+    if changes.sum() > _STEPS:
+        # The last of those that fall into one of so many columns.
+        column = np.floor(curve.months / curve.months[-1] * _STEPS)
+        changes &= np.append(np.diff(column) > 0, True)
+        changes[0] = True
+    return KaplanMeier(
+        curve.months[changes], curve.survival[changes], curve.lower[changes], curve.upper[changes]
+    )
 
 
 def _month_ticks(longest: float) -> NDArray[np.float64]:
@@ -311,26 +352,9 @@ def _month_ticks(longest: float) -> NDArray[np.float64]:
 
 def kaplan_meier_figure(months: ArrayLike, event: ArrayLike, group: ArrayLike) -> Figure:
     """Draw survival by risk group with numbers at risk and the log-rank p (or why there is none)."""
-    times, events, groups = np.asarray(months, float), np.asarray(event, int), np.asarray(group)
-    names = [n for n in GROUPS if (groups == n).any()]
+    n_groups = sum(bool((np.asarray(group) == n).any()) for n in GROUPS)
     figure = Figure(figsize=(5.6, 4.4), layout="constrained")
-    axes, table = figure.subplots(2, 1, height_ratios=[4, 0.4 + 0.3 * len(names)], sharex=True)
-    ticks = _month_ticks(float(times.max()))
-    for row, name in enumerate(names):
-        for tick, count in zip(ticks, numbers_at_risk(times[groups == name], ticks), strict=True):
-            table.text(
-                tick,
-                -row,
-                str(count),
-                ha="center",
-                va="center",
-                fontsize=8,
-                color=GROUP_TEXT[name],
-                gid="colored",
-            )
-    draw_kaplan_meier(axes, times, events, groups)
-    table.set(ylim=(-len(names) + 0.5, 0.5), xlabel="Months", yticks=[], xticks=ticks)
-    table.set_title("At risk", fontsize=8, loc="left")
-    table.xaxis.set_major_formatter("{x:.0f}")
-    table.spines[["top", "right", "left", "bottom"]].set_visible(False)
+    axes, table = figure.subplots(2, 1, height_ratios=[4, 0.4 + 0.3 * n_groups], sharex=True)
+    draw_kaplan_meier(axes, months, event, group)
+    draw_at_risk(table, months, event, group)
     return figure

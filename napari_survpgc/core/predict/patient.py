@@ -22,6 +22,7 @@ from napari_survpgc.core.encoders.catalog import load_gene_encoder, load_text_en
 from napari_survpgc.core.errors import BundleError, ExpressionError
 from napari_survpgc.core.genomics.gene_sets import gene_set_vectors
 from napari_survpgc.core.genomics.normalize import normalize_profile
+from napari_survpgc.core.models.base import GenomicInput
 from napari_survpgc.core.threads import one_core
 from napari_survpgc.core.types import (
     ClinicalRecord,
@@ -181,15 +182,25 @@ class PatientInputs:
 
     def genomic(
         self, expression: NDArray[np.float32] | None, progress: ProgressCallback | None = None
-    ) -> list[Tensor] | Tensor | None:
-        """Return the expression as the model takes it, with a batch axis."""
+    ) -> tuple[GenomicInput | None, ...]:
+        """Return the expression as each fold model takes it, with a batch axis; the same one where all share a scale."""
+        reference = self.bundle.gene_reference
+        n_folds = len(self.bundle.fold_files)
+        if reference is None or not reference.folds:
+            return (self._genomic(expression, 0, progress),) * n_folds
+        return tuple(self._genomic(expression, fold, progress) for fold in range(n_folds))
+
+    def _genomic(
+        self, expression: NDArray[np.float32] | None, fold: int, progress: ProgressCallback | None
+    ) -> GenomicInput | None:
         reference = self.bundle.gene_reference
         if expression is None or reference is None:
             return None
+        expression = reference.of_fold(expression, fold)
         if self.genomic_form is InputForm.VECTOR:
             return torch.from_numpy(expression).to(self.device)[None]
         if self.genomic_form is InputForm.TOKENS:
-            total = None if reference.scale is None else reference.scale.total
+            total = reference.total_of_fold(fold)
             tokens = self.gene_encoder.encode(expression, reference.genes, total=total, progress=progress)
             return torch.from_numpy(tokens).to(self.device)[None]
         vectors = gene_set_vectors(expression, reference.genes, self.bundle.gene_sets)
@@ -236,6 +247,6 @@ class PatientInputs:
         values[chosen] = reference.at(z)[chosen]
         if not (np.isfinite(values).all() and np.isfinite(z).all()):
             raise ExpressionError("A changed gene value is not a number", "Enter z-scores such as -1.5")
-        if reference.scale is None:
+        if reference.scale is None and not reference.folds:
             values = np.clip(values, -reference.clip, reference.clip)
         return values.astype(np.float32)

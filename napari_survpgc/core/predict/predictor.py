@@ -143,7 +143,7 @@ class Predictor:
         fit = self.check_features(features, info)
         pathology = torch.from_numpy(np.asarray(features.features, np.float32)).to(self.device)[None]
         genomic = self.inputs.genomic(patient.expression, progress)
-        genomic_average = None
+        genomic_average: tuple[GenomicInput | None, ...] = (None,) * len(self.models)
         if attribution and patient.expression is not None:
             assert self.bundle.gene_reference is not None
             genomic_average = self.inputs.genomic(self.bundle.gene_reference.average(), progress)
@@ -152,10 +152,14 @@ class Predictor:
         )
 
         def run(number: int) -> tuple[FoldState, Attribution | None]:
-            fold = run_fold(self.models[number], pathology, self.inputs.clinic(patient, number), genomic)
+            fold = run_fold(
+                self.models[number], pathology, self.inputs.clinic(patient, number), genomic[number]
+            )
             found = None
             if attribution:
-                found = self.attribution(number, fold, patient, pathology, genomic, genomic_average, step)
+                found = self.attribution(
+                    number, fold, patient, pathology, genomic[number], genomic_average[number], step
+                )
             return fold if size <= MAX_STATE_BYTES else dataclasses.replace(fold, patches=None), found
 
         ready = 0
@@ -292,7 +296,9 @@ class Predictor:
 
     def changed(self, state: State, patient: Patient, clinic: State | None, genomic: State | None) -> State:
         """Run the case again for another patient; a path whose input is that of an earlier state is taken from there."""
-        inputs = self.inputs.genomic(patient.expression) if genomic is None or not self.two_paths else None
+        inputs: tuple[GenomicInput | None, ...] = (None,) * len(self.models)
+        if genomic is None or not self.two_paths:
+            inputs = self.inputs.genomic(patient.expression)
         bag: Tensor | None = None
         if not self.two_paths or any(fold.patches is None for fold in state.folds):
             features = np.asarray(state.features.features, np.float32)
@@ -303,7 +309,7 @@ class Predictor:
             record = self.inputs.clinic(patient, number)
             if not isinstance(model, TwoPathModel):
                 assert bag is not None
-                return run_fold(model, bag, record, inputs)
+                return run_fold(model, bag, record, inputs[number])
             with torch.no_grad():
                 patches = fold.patches
                 if patches is None and (clinic is None or genomic is None):
@@ -312,7 +318,9 @@ class Predictor:
                 return FoldState(
                     fold.patches,
                     model.clinic_path(patches, record) if clinic is None else clinic.folds[number].clinic,
-                    model.genomic_path(patches, inputs) if genomic is None else genomic.folds[number].genomic,
+                    model.genomic_path(patches, inputs[number])
+                    if genomic is None
+                    else genomic.folds[number].genomic,
                 )
 
         return dataclasses.replace(state, patient=patient, folds=tuple(self._each_fold(run)))

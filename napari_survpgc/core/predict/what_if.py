@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from napari_survpgc.core.clinical.record import parse_record
 from napari_survpgc.core.errors import BundleError, FeatureError
 from napari_survpgc.core.features.joined import rows_of
+from napari_survpgc.core.models.base import GenomicInput
 from napari_survpgc.core.threads import one_core
 from napari_survpgc.core.types import (
     Attribution,
@@ -155,7 +156,7 @@ def attribute(prediction: Prediction, progress: ProgressCallback | None = None) 
     predictor, patient = state.predictor, state.patient
     pathology = torch.from_numpy(np.asarray(state.features.features, np.float32)).to(predictor.device)[None]
     genomic = predictor.inputs.genomic(patient.expression)
-    average = None
+    average: tuple[GenomicInput | None, ...] = (None,) * len(state.folds)
     if patient.expression is not None:
         assert predictor.bundle.gene_reference is not None
         average = predictor.inputs.genomic(predictor.bundle.gene_reference.average())
@@ -167,5 +168,7 @@ def attribute(prediction: Prediction, progress: ProgressCallback | None = None) 
 
     for number, fold in enumerate(state.folds):
         step()
-        found.append(predictor.attribution(number, fold, patient, pathology, genomic, average, step))
+        found.append(
+            predictor.attribution(number, fold, patient, pathology, genomic[number], average[number], step)
+        )
     return average_attributions(found)

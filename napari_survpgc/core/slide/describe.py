@@ -9,7 +9,8 @@ from typing import Any
 from napari_survpgc.core.errors import SlideError
 from napari_survpgc.core.types import Level, MppSource, SlideInfo
 
-from .backends import Handle, fingerprint, pixel_size
+from .backends import Handle, fingerprint
+from .pixel_size import pixel_size
 
 COARSEST_PX = 2048
 
@@ -20,7 +21,7 @@ def describe(path: Path, handle: Handle, mpp: float | None) -> tuple[SlideInfo, 
     if min(size) < 1:
         raise SlideError(f"{path.name} has no pixels", "Copy or download it again")
     levels, sources = _pyramid(slide.level_dimensions, slide.level_downsamples)
-    stated = pixel_size(properties)
+    stated = pixel_size(properties, size, handle.pages)
     if mpp is not None:
         mpp_x = mpp_y = mpp
         source: MppSource | None = MppSource.USER
@@ -34,7 +35,7 @@ def describe(path: Path, handle: Handle, mpp: float | None) -> tuple[SlideInfo, 
         path=path,
         fingerprint=fingerprint(path),
         backend=handle.backend,
-        vendor=properties.get("openslide.vendor") or properties.get("tiffslide.vendor") or "unknown",
+        vendor=handle.vendor or "unknown",
         size=size,
         levels=levels,
         mpp=(mpp_x + mpp_y) / 2 if source else None,

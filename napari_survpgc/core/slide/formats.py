@@ -5,6 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from napari_survpgc.core.names import file_names
+
+from .not_read import NOT_READ_SUFFIXES
+
 
 @dataclass(frozen=True)
 class SlideFormat:
@@ -30,7 +34,9 @@ FORMATS = (
     SlideFormat("VMS", (".vms",)),
     SlideFormat("VMU", (".vmu",)),
     SlideFormat("CZI", (".czi",)),
-    SlideFormat("tiled and OME pyramidal TIFF", (".tif", ".tiff", ".btf"), only_slides=False),
+    SlideFormat(
+        "tiled and OME pyramidal TIFF", (".tif", ".tiff", ".btf", ".tf8", ".qptiff"), only_slides=False
+    ),
     SlideFormat("DICOM (file or folder)", (".dcm", ".dicom"), only_slides=False),
 )
 SLIDE_SUFFIXES = tuple(suffix for each in FORMATS for suffix in each.suffixes)
@@ -50,8 +56,9 @@ def find_slide(folder: Path, slide_id: str) -> Path | None:
     if not folder.is_dir():
         return None
     stem = without_suffix(slide_id)
-    for path in sorted(folder.iterdir()):
-        if path.suffix.lower() in SLIDE_SUFFIXES and path.stem == stem:
-            return path
-    dicom = folder / stem
-    return dicom if dicom.is_dir() else None
+    files = [path for path in sorted(folder.iterdir()) if path.stem == stem]
+    folders = [place for name in file_names(stem) if (place := folder / name).is_dir()]
+    read = [path for path in files if path.suffix.lower() in SLIDE_SUFFIXES]
+    not_read = [path for path in files if path.suffix.lower() in NOT_READ_SUFFIXES]
+    # Opening one that is not read says what to export.
+    return next(iter([*read, *folders, *not_read]), None)

@@ -52,12 +52,8 @@ class LazyLevel:
         return block[inner[0], inner[1]][..., keys[2]]
 
     def _block(self, rows: tuple[int, int], columns: tuple[int, int]) -> NDArray[Any]:
-        downsample = self._slide.info.levels[self._level].downsample
-        return self._slide.read_region(
-            round(columns[0] * downsample),
-            round(rows[0] * downsample),
-            self._level,
-            (columns[1] - columns[0], rows[1] - rows[0]),
+        return self._slide.read_level(
+            columns[0], rows[0], self._level, (columns[1] - columns[0], rows[1] - rows[0])
         )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -23,8 +23,17 @@ from napari_survpgc.core.types import Resampling, SlideInfo
 
 from .backends import Handle, open_handle
 from .describe import COARSEST_PX, describe
+from .reachable import check_reachable
 
+_Read = Callable[[Handle], Image.Image]
 _STRIP_PX = 16 << 20  # source pixels read at once for a virtual level: 64 MB
+
+
+class _ReadError(Exception):
+    """A read of a handle failed; the library's own error is the cause."""
+
+    def __init__(self, handle: Handle) -> None:
+        self.handle = handle
 
 
 def open_slide(path: Path | str, *, mpp: float | None = None) -> Slide:
@@ -69,6 +78,12 @@ class Slide:
         except SlideError:
             self.close()
             raise
+        except OSError as error:  # of a file beside it, or of a drive that drops
+            self.close()
+            raise SlideError(
+                f"{path} cannot be read ({error.strerror or error})",
+                "Check its drive, and that you may read it",
+            ) from error
 
     def __enter__(self) -> Slide:
         return self
@@ -137,18 +152,30 @@ class Slide:
         SlideError : that part of the file is damaged; other parts can still be read.
         """
         source, factor = self._sources[level]
-        if factor == 1:
-            return np.asarray(self._read_stored(x, y, source, size))
-        width, height = size
-        out = np.empty((height, width, 3), np.uint8)
-        rows = max(1, _STRIP_PX // max(1, width * factor * factor))
         step = self.info.levels[level].downsample
-        for top in range(0, height, rows):
-            count = min(rows, height - top)
-            block = self._read_stored(x, y + round(top * step), source, (width * factor, count * factor))
-            # PIL's reduce is an exact box average, much faster than a reshaped mean.
-            out[top : top + count] = np.asarray(block.reduce(factor))
-        return out
+        return _reduced(
+            size, factor, lambda top, wanted: self._read_stored(x, y + round(top * step), source, wanted)
+        )
+
+    def read_level(self, x: int, y: int, level: int, size: tuple[int, int]) -> NDArray[np.uint8]:
+        """Read part of a level pixel by pixel as the file has it: no step between parts that are read one by one.
+
+        Level-0 px, which :meth:`read_region` takes, fall between those of a level that is 1/4.0012 of the finest.
+
+        Parameters
+        ----------
+        x, y : top-left corner in px of that level.   level, size : as for :meth:`read_region`, which also says what is raised.
+
+        Returns
+        -------
+        (height, width, 3) uint8.
+        """
+        source, factor = self._sources[level]
+
+        def read(top: int, wanted: tuple[int, int]) -> Image.Image:
+            return self._read_stored(x * factor, (y + top) * factor, source, wanted, in_level=True)
+
+        return _reduced(size, factor, read)
 
     def read_square(
         self, x: int, y: int, size_level0: float, out_px: int, resampling: Resampling = "bilinear"
@@ -182,27 +209,60 @@ class Slide:
             image = image.resize(size, Image.Resampling.BOX)
         return np.asarray(image)
 
-    def _read_stored(self, x: int, y: int, stored: int, size: tuple[int, int]) -> Image.Image:
-        with self._in_use() as handle:
-            return self._read_with(handle, x, y, stored, size)
+    def _read_stored(
+        self, x: int, y: int, stored: int, size: tuple[int, int], *, in_level: bool = False
+    ) -> Image.Image:
+        def read(handle: Handle) -> Image.Image:
+            part = handle.read_level if in_level else handle.read
+            return part(int(x), int(y), stored, (int(size[0]), int(size[1])))
 
-    def _read_with(self, handle: Handle, x: int, y: int, stored: int, size: tuple[int, int]) -> Image.Image:
         try:
-            image = handle.slide.read_region((int(x), int(y)), stored, (int(size[0]), int(size[1])))
-        except Exception as error:
-            self._reopen(handle)
-            raise SlideError(
-                f"{self.info.path.name} is damaged at x={x}, y={y} ({str(error).splitlines()[0][:80] if str(error) else type(error).__name__})",
-                "Copy or download it again, or go on without this part",
-            ) from error
+            with self._in_use() as handle:
+                image = self._read_with(handle, read)
+        except _ReadError as failure:
+            image = self._read_alone(failure, read, x, y)
         return self._over_background(image)
 
+    def _read_with(self, handle: Handle, read: _Read) -> Image.Image:
+        try:
+            return read(handle)
+        except Exception as error:  # the libraries and their codecs raise anything at all on damaged files
+            raise _ReadError(handle) from error
+
+    def _read_alone(self, failure: _ReadError, read: _Read, x: int, y: int) -> Image.Image:
+        """Read once more, with a handle that nobody else uses.
+
+        OpenSlide refuses every read after an error, also those of other threads: only a read that fails on its own has
+        met damage. A file that is gone is another thing, and is said first.
+        """
+        error = failure.__cause__
+        check_reachable(self.info, error)
+        try:
+            alone = open_handle(self.info.path)
+            try:
+                image = self._read_with(alone, read)
+                self._reopen(failure.handle)
+                return image
+            finally:
+                alone.slide.close()
+        except (_ReadError, SlideError) as again:
+            error = again.__cause__ or again
+            check_reachable(self.info, error)
+            self._reopen(failure.handle)
+        said = (str(error).splitlines() or [""])[0][:80] or type(error).__name__
+        raise SlideError(
+            f"{self.info.path.name} is damaged at x={x}, y={y} ({said})",
+            "Copy or download it again, or go on without this part",
+        ) from error
+
     def _reopen(self, failed: Handle) -> None:
-        """OpenSlide refuses every read after an error; a fresh handle goes on with the parts that are sound."""
+        """Let a fresh handle go on with the parts that are sound."""
         with self._lock:
             if self._handle is failed:
                 self._handle = open_handle(self.info.path)
                 self._to_close[id(failed)] = failed  # by its last reader: other threads may be inside it
+                if not self._reading.get(id(failed), 0):
+                    self._to_close.pop(id(failed)).slide.close()
 
     def _over_background(self, image: Image.Image) -> Image.Image:
         """Return RGB; unscanned (transparent) pixels get the slide's background color."""
@@ -213,3 +273,24 @@ class Slide:
             return image.convert("RGB")
         backdrop = Image.new("RGBA", image.size, (*self.info.background, 255))
         return Image.alpha_composite(backdrop, image).convert("RGB")
+
+
+def _reduced(
+    size: tuple[int, int], factor: int, read: Callable[[int, tuple[int, int]], Image.Image]
+) -> NDArray[np.uint8]:
+    """Return (height, width, 3) of a level from one that is ``factor`` times finer, read in strips of 64 MB.
+
+    Parameters
+    ----------
+    read : of the row of the level from which on, and (width, height) in px of the finer one.
+    """
+    width, height = size
+    if factor == 1:
+        return np.asarray(read(0, size))
+    out = np.empty((height, width, 3), np.uint8)
+    rows = max(1, _STRIP_PX // max(1, width * factor * factor))
+    for top in range(0, height, rows):
+        count = min(rows, height - top)
+        # PIL's reduce is an exact box average, much faster than a reshaped mean.
+        out[top : top + count] = np.asarray(read(top, (width * factor, count * factor)).reduce(factor))
+    return out

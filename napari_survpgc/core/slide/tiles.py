@@ -123,11 +123,8 @@ class TileCache:
             pixels = self._stored.region(stored, x, y, size[0] * factor, size[1] * factor)
             if pixels is not None:
                 return pixels if factor == 1 else np.asarray(Image.fromarray(pixels).reduce(factor))
-        downsample = info.levels[level].downsample
         try:
-            return self.slide.read_region(
-                round(column * side * downsample), round(row * side * downsample), level, size
-            )
+            return self.slide.read_level(column * side, row * side, level, size)
         except SlideError:
             self.damaged += 1
             return np.full((size[1], size[0], 3), DAMAGED, np.uint8)

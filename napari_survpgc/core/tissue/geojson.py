@@ -72,8 +72,14 @@ class Annotation:
         )
 
 
-def write_geojson(mask: TissueMask, path: Path) -> None:
-    """Write the outlines as QuPath annotations, level-0 px."""
+def write_geojson(mask: TissueMask, path: Path, mpp: float | None = None) -> None:
+    """Write the outlines as QuPath annotations, level-0 px: each with a name, a class with its color, and its area.
+
+    Parameters
+    ----------
+    mpp : µm per level-0 px; None leaves the area in px.
+    """
+    unit, scale = ("px^2", 1.0) if mpp is None else ("µm^2", mpp * mpp)
     features = [
         {
             "type": "Feature",
@@ -83,14 +89,21 @@ def write_geojson(mask: TissueMask, path: Path) -> None:
             },
             "properties": {
                 "objectType": "annotation",
-                "name": "Tissue",
+                "name": f"Tissue {number}" if len(mask.polygons) > 1 else "Tissue",
                 "classification": {"name": "Tissue", "color": [0, 150, 200]},
+                "measurements": {
+                    f"Area {unit}": round(area_px(polygon) * scale, 2),
+                    "Holes": len(polygon.holes),
+                },
                 "method": mask.method,
             },
         }
-        for polygon in mask.polygons
+        for number, polygon in enumerate(mask.polygons, start=1)
     ]
-    write_text(path, json.dumps({"type": "FeatureCollection", "features": features}))
+    text = json.dumps(
+        {"type": "FeatureCollection", "features": features}, ensure_ascii=False, allow_nan=False
+    )
+    write_text(path, text)
 
 
 def _closed(ring: NDArray[np.float64]) -> list[list[float]]:

@@ -10,27 +10,23 @@ import shapely
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from scipy import ndimage
-from skimage import measure
 
 from napari_survpgc.core.types import Polygon, TissueMask
 
+from .contours import contours
+
 
 def mask_polygons(mask: NDArray[np.bool_], downsample: float, size: tuple[int, int]) -> tuple[Polygon, ...]:
-    """Trace a mask. 4-connected pieces give simple rings that never touch themselves."""
-    labels, count = ndimage.label(mask)
-    polygons = []
-    for number, window in enumerate(ndimage.find_objects(labels, count), start=1):
-        piece = np.pad(labels[window] == number, 1)
-        rings = measure.find_contours(piece.astype(np.float32), 0.5, fully_connected="low")
-        # find_contours gives (row, column) at pixel centers; a pixel i covers [i, i + 1) and we padded by one.
-        offset = np.array([window[1].start, window[0].start]) - 1 + 0.5
-        rings = [(ring[:-1, ::-1] + offset) * downsample for ring in rings if len(ring) > 4]
-        rings = [measure.approximate_polygon(np.vstack([r, r[:1]]), 0.6 * downsample)[:-1] for r in rings]
-        rings = [np.clip(ring, 0, np.array(size, float)) for ring in rings if len(ring) >= 3]
-        if not rings:
-            continue
-        rings.sort(key=lambda ring: -shapely.Polygon(ring).area)
-        polygons.append(Polygon(rings[0], tuple(rings[1:])))
+    """Trace a mask. 4-connected pieces give simple rings that never touch themselves, at a cost linear in the pixels."""
+    limits = np.array(size, float)
+    polygons: list[Polygon] = []
+    for contour in contours(mask):
+        outer, *holes = (np.clip(ring * downsample, 0, limits) for ring in (contour.outer, *contour.holes))
+        shape = shapely.Polygon(outer, holes)
+        simple = shapely.simplify(shape, 0.6 * downsample, preserve_topology=False)
+        if simple.geom_type != "Polygon" or simple.is_empty or not simple.is_valid:
+            simple = shapely.simplify(shape, 0.6 * downsample, preserve_topology=True)
+        polygons += _polygons_of(simple)
     return tuple(polygons)
 
 
@@ -81,14 +77,25 @@ def rasterize(mask: TissueMask, downsample: float) -> NDArray[np.bool_]:
     width, height = (max(1, math.ceil(s / downsample)) for s in mask.size)
     out = np.zeros((height, width), bool)
     for polygon in mask.polygons:
-        canvas = Image.new("1", (width, height))
+        # Each in the window around it: thousands of crumbs on a large slide cost no more than their own area.
+        places = polygon.exterior / downsample - 0.5
+        left, top = np.maximum(np.floor(places.min(0)).astype(int), 0)
+        right, bottom = np.minimum(np.ceil(places.max(0)).astype(int) + 1, (width, height))
+        if right <= left or bottom <= top:
+            continue
+        canvas = Image.new("1", (int(right - left), int(bottom - top)))
         draw = ImageDraw.Draw(canvas)
         # PIL fills pixel centers at integer coordinates; ours lie at + 0.5.
-        draw.polygon([tuple(p) for p in polygon.exterior / downsample - 0.5], fill=1)
+        draw.polygon(_flat(places, left, top), fill=1)
         for hole in polygon.holes:
-            draw.polygon([tuple(p) for p in hole / downsample - 0.5], fill=0)
-        out |= np.asarray(canvas)
+            draw.polygon(_flat(hole / downsample - 0.5, left, top), fill=0)
+        out[top:bottom, left:right] |= np.asarray(canvas)
     return out
+
+
+def _flat(places: NDArray[np.float64], left: int, top: int) -> list[float]:
+    # PIL drops the fraction, which must not depend on the window: -0.3 and 0.3 both become 0.
+    return np.asarray(np.trunc(places) - (left, top)).ravel().tolist()
 
 
 def outline_image(mask: TissueMask, max_px: int = 2048) -> tuple[NDArray[np.uint8], float]:

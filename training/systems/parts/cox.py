@@ -105,6 +105,15 @@ def with_baseline(
     return Cox(mean, scale, coefficients, baseline)
 
 
+def rarest(n: int) -> int:
+    """Return how many of n training patients a level needs for a column of its own: 10, a tenth of fewer than 100.
+
+    Columns are standardized before the ridge: a level of three patients gets the scale of one of half of them, and the
+    chance of those three outcomes with it (C-index 0.582 of a colorectal cohort, 0.609 with rare levels pooled).
+    """
+    return min(10, n // 10)
+
+
 def clinical_table(data: Dataset, encoding: ClinicalEncoding, cases: Sequence[str]) -> NDArray[np.float64]:
     """Return (n, n_columns) encoded records."""
     return np.stack([encoding.encode(data.records[case]) for case in cases]).astype(np.float64)

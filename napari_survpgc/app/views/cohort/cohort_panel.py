@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Callable
 from pathlib import Path
 
@@ -52,6 +53,12 @@ class CohortPanel(QWidget):
         super().__init__()
         self.session, self._compare = session, compare
         self.patients = OpenCohort(session, self._show_cases)
+        # Of the open patients, as arrays: a step of the threshold goes through all of them.
+        self._all_risks: NDArray[np.float64] = np.empty(0)
+        self._given_groups: list[str] = []
+        self._followed: NDArray[np.int64] = np.empty(0, np.int64)
+        self._months: NDArray[np.float64] = np.empty(0)
+        self._events: NDArray[np.int64] = np.empty(0, np.int64)
         layout = panel(self)
         self.open_button = push(
             "Open folder…",
@@ -87,6 +94,7 @@ class CohortPanel(QWidget):
         self.view.verticalHeader().setVisible(False)
         self.view.verticalHeader().setDefaultSectionSize(22)
         self.view.horizontalHeader().setSectionResizeMode(QHeaderView.ResizeMode.Interactive)
+        self.view.horizontalHeader().setResizeContentsPrecision(0)  # what is seen, not 1000 rows
         self.view.setMinimumHeight(190)
         self.view.setToolTip("Double click or Return opens the patient; a click on a heading sorts")
         self.view.setAccessibleName("Patients")
@@ -170,7 +178,13 @@ class CohortPanel(QWidget):
             if known
             else "no follow-up known, so no survival curves"
         )
-        self.facts.setText(f"<b>{folder.name}</b>: {len(cases)} patients, {follow_up}.")
+        self.facts.setText(f"<b>{html.escape(folder.name)}</b>: {len(cases)} patients, {follow_up}.")
+        self._all_risks = np.array([case.risk for case in cases])
+        self._given_groups = [case.risk_group for case in cases]
+        followed = [case.months is not None for case in cases]
+        self._followed = np.flatnonzero(followed)
+        self._months = np.array([case.months for case in cases if case.months is not None], float)
+        self._events = np.array([case.event for case in cases if case.months is not None])
         self.table.set_rows(cases, self._groups())
         self.view.resizeColumnsToContents()
         self._regroup()
@@ -185,7 +199,7 @@ class CohortPanel(QWidget):
     # --- groups --------------------------------------------------------------------------------------------
 
     def _risks(self) -> NDArray[np.float64]:
-        return np.array([case.risk for case in self.cases])
+        return self._all_risks
 
     def _cuts(self) -> tuple[float, ...]:
         """Return the risks above which the next group begins; none for the groups that the model gave."""
@@ -198,8 +212,8 @@ class CohortPanel(QWidget):
 
     def _groups(self) -> list[str]:
         if self.cut.currentText() == MODEL:
-            return [case.risk_group for case in self.cases]
-        return [str(g) for g in risk_groups(self._risks(), self._cuts())] if self.cases else []
+            return self._given_groups
+        return risk_groups(self._risks(), self._cuts()).tolist() if self.cases else []
 
     def _dragged(self) -> None:
         """A dragged line is a cut of its own."""
@@ -217,10 +231,7 @@ class CohortPanel(QWidget):
         names = [name for name in GROUPS if name != "intermediate" or len(cuts) != 1]
         self.sizes.setText(", ".join(f"{groups.count(name)} {name}" for name in names) if groups else "")
         self._enable()
-        followed = [
-            (c.months, c.event, g) for c, g in zip(self.cases, groups, strict=True) if c.months is not None
-        ]
-        if len(followed) < 2:
+        if len(self._followed) < 2:
             self.km.setVisible(False)
             self.reason.setText(
                 ""
@@ -228,9 +239,10 @@ class CohortPanel(QWidget):
                 else "No survival curves: the follow-up (survival_months, event) of these patients is not known."
             )
             return
-        months, event, group = (np.array(part) for part in zip(*followed, strict=True))
+        months, event, group = self._months, self._events, np.array(groups)[self._followed]
         self.km.setVisible(True)
-        empty = [name for name in names if name not in group]
+        here = set(group.tolist())
+        empty = [name for name in names if name not in here]
         self.reason.setText(
             f"Nobody with follow-up is in the group {' or '.join(empty)}"
             + (": there is nothing to compare." if len(names) - len(empty) < 2 else ".")
@@ -242,8 +254,11 @@ class CohortPanel(QWidget):
     # --- thumbnails ----------------------------------------------------------------------------------------
 
     def _fill_strips(self) -> None:
-        order = sorted(self.cases, key=lambda case: -case.risk)
-        parts = {"high": order[:_STRIP], "low": order[::-1][:_STRIP]}
+        order = np.argsort(-self._risks(), kind="stable").tolist()
+        parts = {
+            "high": [self.cases[i] for i in order[:_STRIP]],
+            "low": [self.cases[i] for i in order[::-1][:_STRIP]],
+        }
         for name, cases in parts.items():
             strip = self.strips[name]
             strip.clear()

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from qtpy.QtCore import QAbstractTableModel, QModelIndex, QSize, QSortFilterProxyModel, Qt
+from qtpy.QtCore import QAbstractProxyModel, QAbstractTableModel, QModelIndex, QSize, Qt
 from qtpy.QtGui import QColor, QImage, QKeyEvent, QPainter, QPalette, QPixmap
 from qtpy.QtWidgets import QListWidget, QTableView
 
 from napari_survpgc.app.views.widgets.parts import group_color
 from napari_survpgc.core.jobs.results_folder import CaseResult
+from napari_survpgc.core.types import CLINICAL_FIELDS
 
 _COLUMNS = (
     "Patient",
@@ -28,7 +30,36 @@ _COLUMNS = (
     "Subtype",
     "Race",
 )
+_GROUP = _COLUMNS.index("Group")
 THUMB_PX = 104
+
+
+def _values(rows: Sequence[CaseResult], column: int) -> list[Any]:
+    fields = ("case_id", "risk", "risk_percentile", "", "months", "event")
+    if column < len(fields):
+        return [getattr(case, fields[column]) for case in rows]
+    name = CLINICAL_FIELDS[column - len(fields)]
+    return [getattr(case.record, name) for case in rows]
+
+
+def _shown(column: int, value: Any) -> str:
+    if value is None:
+        return ""
+    if column == 5:
+        return "death" if value else "censored"
+    if isinstance(value, float):
+        return f"{value:.3f}" if column == 1 else f"{value:.1f}" if column == 4 else f"{value:.0f}"
+    return str(value)
+
+
+def texts_of(rows: Sequence[CaseResult]) -> list[str]:
+    """Return what a filter looks into: the cells of each row but the group, as they are shown, lower case."""
+    columns = [
+        [_shown(column, value) for value in _values(rows, column)]
+        for column in range(len(_COLUMNS))
+        if column != _GROUP
+    ]
+    return [" ".join(cells).lower() for cells in zip(*columns, strict=True)]
 
 
 class PatientTable(QAbstractTableModel):
@@ -48,7 +79,7 @@ class PatientTable(QAbstractTableModel):
     def set_groups(self, groups: Sequence[str]) -> None:
         self.groups = groups
         if self.rows:
-            self.dataChanged.emit(self.index(0, 3), self.index(len(self.rows) - 1, 3))
+            self.dataChanged.emit(self.index(0, _GROUP), self.index(len(self.rows) - 1, _GROUP))
 
     def rowCount(self, parent: QModelIndex | None = None) -> int:  # noqa: N802  Qt's name
         return len(self.rows)
@@ -60,6 +91,22 @@ class PatientTable(QAbstractTableModel):
         if role == Qt.ItemDataRole.DisplayRole and orientation == Qt.Orientation.Horizontal:
             return _COLUMNS[section]
         return None
+
+    def column(self, column: int) -> list[Any]:
+        """Return what sorts the cells of a column."""
+        return list(self.groups) if column == _GROUP else _values(self.rows, column)
+
+    def order(self, column: int, descending: bool) -> NDArray[np.int64]:
+        """Return the rows in the order of a column; those of one value stay as they are, those without come last."""
+        values = self.column(column)
+        known = np.array([value is not None for value in values], bool)
+        ranks = np.zeros(len(values), np.int64)
+        if known.any():
+            there = [value for value in values if value is not None]
+            ranks[known] = np.unique(np.array(there), return_inverse=True)[1].reshape(-1)
+        ranks = -ranks if descending else ranks
+        ranks[~known] = len(values)
+        return np.argsort(ranks, kind="stable")
 
     def value(self, line: int, column: int) -> Any:
         """Return what sorts a cell."""
@@ -75,19 +122,7 @@ class PatientTable(QAbstractTableModel):
             return None
         value = self.value(index.row(), index.column())
         if role == Qt.ItemDataRole.DisplayRole:
-            if value is None:
-                return ""
-            if index.column() == 5:
-                return "death" if value else "censored"
-            if isinstance(value, float):
-                return (
-                    f"{value:.3f}"
-                    if index.column() == 1
-                    else f"{value:.0f}"
-                    if index.column() != 4
-                    else f"{value:.1f}"
-                )
-            return str(value)
+            return _shown(index.column(), value)
         if role == Qt.ItemDataRole.UserRole:
             return value
         if role == Qt.ItemDataRole.TextAlignmentRole and isinstance(value, float):
@@ -97,29 +132,118 @@ class PatientTable(QAbstractTableModel):
         return None
 
 
-class SortedPatients(QSortFilterProxyModel):
-    """Sorts by value, unknown last; filters by words in any column."""
+class _Texts:
+    """What a filter looks into, made on a thread while the table is looked at: 0.2 s for 20,000 patients."""
+
+    def __init__(self, rows: Sequence[CaseResult]) -> None:
+        self._rows, self._found = rows, list[str]()
+        self._thread = threading.Thread(target=self._make, name="survpgc filter", daemon=True)
+        self._thread.start()
+
+    def _make(self) -> None:
+        self._found = texts_of(self._rows)
+
+    def get(self) -> list[str]:
+        self._thread.join()
+        return self._found
+
+
+class SortedPatients(QAbstractProxyModel):
+    """Sorts by value, unknown last; filters by words in any column.
+
+    An order of all rows at once: Qt's own proxy asks for every comparison, 8 s for 20,000 patients.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self._words: list[str] = []
+        self._by: tuple[int, bool] | None = None
+        self._order: NDArray[np.int64] = np.arange(0)
+        self._place: NDArray[np.int64] = np.arange(0)
+        self._texts = _Texts(())
+
+    def setSourceModel(self, model: PatientTable) -> None:  # noqa: N802  Qt's name
+        super().setSourceModel(model)
+        self._table = model
+        model.modelAboutToBeReset.connect(self.beginResetModel)
+        model.modelReset.connect(self._reset)
+        model.dataChanged.connect(self._groups_changed)
+
+    def _reset(self) -> None:
+        self._texts = _Texts(self._table.rows)
+        self._arrange()
+        self.endResetModel()
+
+    def _groups_changed(self) -> None:
+        if self._words or (self._by is not None and self._by[0] == _GROUP):
+            self._rearrange()
+        elif len(self._order):
+            self.dataChanged.emit(self.index(0, _GROUP), self.index(len(self._order) - 1, _GROUP))
 
     def set_words(self, text: str) -> None:
         self._words = text.lower().split()
-        self.invalidate()
+        self._rearrange()
 
-    def filterAcceptsRow(self, line: int, parent: QModelIndex) -> bool:  # noqa: N802
-        model = self.sourceModel()
-        text = " ".join(str(model.data(model.index(line, c))) for c in range(len(_COLUMNS))).lower()
-        return all(word in text for word in self._words)
+    def sort(self, column: int, order: Qt.SortOrder = Qt.SortOrder.AscendingOrder) -> None:
+        self._by = None if column < 0 else (column, order == Qt.SortOrder.DescendingOrder)
+        self._rearrange()
 
-    def lessThan(self, left: QModelIndex, right: QModelIndex) -> bool:  # noqa: N802
-        model = self.sourceModel()
-        one, other = (model.value(i.row(), i.column()) for i in (left, right))
-        if one is None or other is None:
-            last = self.sortOrder() == Qt.SortOrder.AscendingOrder
-            return (other is None) if last else (one is None and other is not None)
-        return bool(one < other)
+    def _rearrange(self) -> None:
+        """Take the new order; what is selected stays selected."""
+        self.layoutAboutToBeChanged.emit()
+        before = self.persistentIndexList()
+        rows = [(int(self._order[each.row()]), each.column()) for each in before]
+        self._arrange()
+        after = [
+            self.index(int(self._place[row]), column) if self._place[row] >= 0 else QModelIndex()
+            for row, column in rows
+        ]
+        self.changePersistentIndexList(before, after)
+        self.layoutChanged.emit()
+
+    def _arrange(self) -> None:
+        count = len(self._table.rows)
+        order = np.arange(count)
+        if self._by is not None and count:
+            order = self._table.order(*self._by)
+        if self._words:
+            kept = np.ones(count, bool)
+            for word in self._words:
+                here = {group: word in group.lower() for group in set(self._table.groups)}
+                kept &= [
+                    word in text or here[g]
+                    for text, g in zip(self._texts.get(), self._table.groups, strict=True)
+                ]
+            order = order[kept[order]]
+        self._order = order
+        self._place = np.full(count, -1)
+        self._place[order] = np.arange(len(order))
+
+    def rowCount(self, parent: QModelIndex | None = None) -> int:  # noqa: N802
+        return 0 if parent is not None and parent.isValid() else len(self._order)
+
+    def columnCount(self, parent: QModelIndex | None = None) -> int:  # noqa: N802
+        return 0 if parent is not None and parent.isValid() else len(_COLUMNS)
+
+    def index(self, row: int, column: int, parent: QModelIndex | None = None) -> QModelIndex:
+        inside = 0 <= row < len(self._order) and 0 <= column < len(_COLUMNS)
+        return self.createIndex(row, column) if inside else QModelIndex()
+
+    def parent(self, child: QModelIndex | None = None) -> QModelIndex:
+        return QModelIndex()
+
+    def mapToSource(self, index: QModelIndex) -> QModelIndex:  # noqa: N802
+        if not index.isValid() or index.row() >= len(self._order):
+            return QModelIndex()
+        return self._table.index(int(self._order[index.row()]), index.column())
+
+    def mapFromSource(self, index: QModelIndex) -> QModelIndex:  # noqa: N802
+        if not index.isValid() or index.row() >= len(self._place):
+            return QModelIndex()
+        return self.index(int(self._place[index.row()]), index.column())
+
+    def headerData(self, section: int, orientation: Qt.Orientation, role: int = 0) -> Any:  # noqa: N802
+        return self._table.headerData(section, orientation, role)
 
 
 class PatientView(QTableView):

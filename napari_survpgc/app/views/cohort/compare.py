@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -89,7 +90,7 @@ class CompareControls(QWidget):
             shown = side.prediction
             layout.addWidget(
                 note(
-                    f"<span style='color:{color}'>■</span> {place}: <b>{side.name}</b>, {shown.risk_group} risk, higher than"
+                    f"<span style='color:{color}'>■</span> {place}: <b>{html.escape(side.name)}</b>, {shown.risk_group} risk, higher than"
                     f" {shown.risk_percentile:.0f} % of the reference patients"
                 )
             )
@@ -176,14 +177,14 @@ def read_out(side: Side, world: tuple[float, ...]) -> str:
     sx, sy = um_per_px(info)
     index = side.maps.cells.at(world[-1] / sx + 0.5, world[-2] / sy + 0.5)
     if index is None:
-        return f"<b>{side.name}</b>: no patch here."
+        return f"<b>{html.escape(side.name)}</b>: no patch here."
     n = len(side.prediction.coords)
     parts = []
     for name in side.maps.names:
         found = side.maps.map(name)
         rank = rank_of(found.scores, index)
         parts.append(f"{name} {found.percentiles[index]:.1f}th percentile, rank {rank} of {n}")
-    return f"<b>{side.name}</b>: {'; '.join(parts)}"
+    return f"<b>{html.escape(side.name)}</b>: {'; '.join(parts)}"
 
 
 def _slider(value: int, tip: str) -> QSlider:

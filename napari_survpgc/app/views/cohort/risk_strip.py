@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,6 +14,13 @@ from qtpy.QtWidgets import QSizePolicy, QSlider
 from napari_survpgc.core.output.plots import GROUPS
 
 STEPS = 1000
+
+
+@functools.cache
+def _brush(group: str) -> QColor:
+    return QColor(GROUPS.get(group, "#888888"))
+
+
 _HEIGHT, _MARGIN, _DOT = 44, 8, 3.0
 
 
@@ -78,6 +86,27 @@ class RiskStrip(QSlider):
         width = max(1, self.width() - 2 * _MARGIN)
         self.setValue(round(STEPS * (position.x() - _MARGIN) / width))
 
+    def _dots(self, base: int) -> list[tuple[float, float, str]]:
+        """Return place and group of the dots that are seen.
+
+        Patients of nearly the same risk stand above each other, and where the strip is full before each other: of those
+        on one pixel the last.
+        """
+        low, high = self._span()
+        width = self.width() - 2 * _MARGIN
+        share = (self._risks - low) / (high - low) if high > low else np.full(len(self._risks), 0.5)
+        x = _MARGIN + share * width
+        place = np.rint(x / (2 * _DOT)).astype(np.int64)
+        order = np.argsort(place, kind="stable")
+        sorted_place = place[order]
+        first = np.searchsorted(sorted_place, sorted_place)
+        level = np.empty(len(x), np.int64)
+        level[order] = np.arange(len(x)) - first
+        y = np.maximum(_DOT, base - _DOT - 1 - 2 * _DOT * level)
+        key = np.rint(x).astype(np.int64) * (self.height() + 1) + np.rint(y).astype(np.int64)
+        last = len(x) - 1 - np.unique(key[::-1], return_index=True)[1]
+        return [(float(x[i]), float(y[i]), self._groups[i]) for i in np.sort(last).tolist()]
+
     def paintEvent(self, event: QPaintEvent) -> None:  # noqa: N802
         painter = QPainter(self)
         painter.setRenderHint(QPainter.RenderHint.Antialiasing)
@@ -88,15 +117,9 @@ class RiskStrip(QSlider):
         painter.drawLine(QPointF(_MARGIN, base), QPointF(self.width() - _MARGIN, base))
         if not len(self._risks):
             return
-        # Patients of nearly the same risk stand above each other.
-        piled: dict[int, int] = {}
         painter.setPen(Qt.PenStyle.NoPen)
-        for risk, group in zip(self._risks, self._groups, strict=True):
-            x = self._x(float(risk))
-            place = round(x / (2 * _DOT))
-            level = piled[place] = piled.get(place, -1) + 1
-            y = max(_DOT, base - _DOT - 1 - 2 * _DOT * level)
-            painter.setBrush(QColor(GROUPS.get(group, "#888888")))
+        for x, y, group in self._dots(base):
+            painter.setBrush(_brush(group))
             painter.drawEllipse(QPointF(x, y), _DOT, _DOT)
         for cut in self._cuts:
             x = self._x(cut)

@@ -8,7 +8,9 @@ from qtpy.QtWidgets import QFileDialog, QWidget
 
 from napari_survpgc.app.session.session import Session
 from napari_survpgc.app.views.widgets.parts import panel, push, row
+from napari_survpgc.core.names import file_name
 from napari_survpgc.core.output.case_file import SUFFIX
+from napari_survpgc.core.slide.formats import DIALOG_FILTER
 
 CASE_FILES = f"SurvPGC cases (*{SUFFIX})"
 
@@ -36,7 +38,9 @@ class CasePanel(QWidget):
             "export_results",
         )
         layout.addLayout(row(self.open_button, self.save_button, self.export_button, None))
+        self.slide_dialog: QFileDialog | None = None
         session.result_changed.connect(self.refresh)
+        session.slide_missing.connect(self.ask_slide)
         self.refresh()
 
     def refresh(self) -> None:
@@ -48,9 +52,18 @@ class CasePanel(QWidget):
         if name:
             self.session.open_case(Path(name))
 
+    def ask_slide(self, case: Path) -> None:
+        """Ask where the slide of a case is now; the rest of the window goes on meanwhile."""
+        dialog = QFileDialog(self, f"Where is the slide of {case.name}?", str(case.parent), DIALOG_FILTER)
+        dialog.setFileMode(QFileDialog.FileMode.ExistingFile)
+        dialog.fileSelected.connect(lambda name: self.session.open_case(case, Path(name)))
+        dialog.finished.connect(dialog.deleteLater)
+        dialog.open()
+        self.slide_dialog = dialog
+
     def _ask_save(self) -> None:
         name, _ = QFileDialog.getSaveFileName(
-            self, "Save case", f"{self.session.case_name}{SUFFIX}", CASE_FILES
+            self, "Save case", f"{file_name(self.session.case_name)}{SUFFIX}", CASE_FILES
         )
         if name:
             path = Path(name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from pathlib import Path
 
 from qtpy.QtWidgets import QFileDialog, QWidget
@@ -47,11 +48,13 @@ class FeaturesView(QWidget):
         if given is None:
             self.text.setText(_COMPUTED)
             return
-        made = f"made with {given.encoder}" if given.encoder else "encoder not stated in the file"
-        text = f"<b>{given.path.name}</b>: {given.patches} patches, {made}."
+        made = (
+            f"made with {html.escape(given.encoder)}" if given.encoder else "encoder not stated in the file"
+        )
+        text = f"<b>{html.escape(given.path.name)}</b>: {given.patches} patches, {made}."
         spec = bundle.config.encoders.get("pathology") if bundle else None
         if spec is not None and given.encoder and given.encoder != spec.id:
-            text += f" <span style='color:#e8590c'>The model wants {spec.id}.</span>"
+            text += f" <span style='color:#e8590c'>The model wants {html.escape(spec.id)}.</span>"
         self.text.setText(text)
 
     def _ask(self) -> None:

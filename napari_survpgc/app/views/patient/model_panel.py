@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from pathlib import Path
 
 import torch
@@ -57,10 +58,10 @@ class ModelPanel(QWidget):
         config = bundle.config
         encoders = ", ".join(spec.id for spec in config.encoders.values())
         lines = [
-            f"<b>{config.name}</b>",
-            f"{config.model}, {len(bundle.fold_files)} fold models, {config.endpoint}",
-            f"Trained on {config.cohort}; {len(bundle.reference)} reference patients",
-            f"Encoders: {encoders}",
+            f"<b>{html.escape(config.name)}</b>",
+            f"{html.escape(config.model)}, {len(bundle.fold_files)} fold models, {html.escape(config.endpoint)}",
+            f"Trained on {html.escape(config.cohort)}; {len(bundle.reference)} reference patients",
+            f"Encoders: {html.escape(encoders)}",
         ]
         if config.demonstration:
             lines.append(

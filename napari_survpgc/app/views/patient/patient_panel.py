@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -187,9 +188,11 @@ class PatientPanel(QWidget):
         if state is None:
             self.expression.setText("No gene expression: the genomic path sees an average patient.")
         elif state.problem:
-            self.expression.setText(f"<span style='color:#e8590c'>{state.problem}</span>")
+            self.expression.setText(f"<span style='color:#e8590c'>{html.escape(state.problem)}</span>")
         else:
-            self.expression.setText(f"<b>{state.profile.source}</b> ({state.profile.sample}): {state.note}")
+            self.expression.setText(
+                f"<b>{html.escape(state.profile.source)}</b> ({html.escape(state.profile.sample)}): {html.escape(state.note)}"
+            )
 
     # --- files ---------------------------------------------------------------------------------------------
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 
-from qtpy.QtWidgets import QLabel, QProgressBar, QWidget
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QLabel, QMessageBox, QProgressBar, QWidget
 
 from napari_survpgc.app.session.session import Session
 from napari_survpgc.app.views.widgets.parts import note, panel, primary, push, row
 from napari_survpgc.app.workers import Job
+from napari_survpgc.core.tissue.stain import StainError
 
 from .features_view import FeaturesView
 
@@ -62,6 +64,7 @@ class RunPanel(QWidget):
         layout.addWidget(self.remaining)
         session.job_started.connect(self._started)
         session.job_ended.connect(self.refresh)
+        session.stain_doubted.connect(self.ask_stain)
         for signal in (
             session.slide_changed, session.bundle_changed, session.patient_changed, session.stale_changed,
             session.result_changed,
@@ -97,6 +100,23 @@ class RunPanel(QWidget):
             text += f", about {_duration(elapsed * (total - done) / made)} left"
         self.remaining.setText(text)
 
+    def ask_stain(self, error: StainError) -> QMessageBox:
+        """Ask whether to go on with a slide that is no H&E; nothing has been made of it yet."""
+        box = QMessageBox(self)
+        box.setIcon(QMessageBox.Icon.Warning)
+        box.setWindowTitle("Is this an H&E slide?")
+        box.setText(f"{error.problem}.")
+        box.setInformativeText(
+            "The model was trained on H&E only: risk and maps of another stain may mean nothing. Run all the same? The"
+            " result will say so."
+        )
+        box.setStandardButtons(QMessageBox.StandardButton.Yes | QMessageBox.StandardButton.No)
+        box.setDefaultButton(QMessageBox.StandardButton.No)
+        box.button(QMessageBox.StandardButton.Yes).clicked.connect(self.session.run_any_stain)
+        box.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+        box.open()
+        return box
+
     def refresh(self) -> None:
         running = self._job is not None and self._job.running
         if not running:
@@ -108,6 +128,8 @@ class RunPanel(QWidget):
         self.run_button.setEnabled(not running and not missing)
         if missing:
             self.hint.setText(missing)
+        elif stain := self.session.stain_doubt:
+            self.hint.setText(stain)
         elif self.session.stale:
             self.hint.setText("The result below is of the earlier patient or outline: press Run to renew it.")
         else:

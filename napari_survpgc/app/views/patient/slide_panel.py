@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +26,7 @@ from napari_survpgc.app.canvas.case_layers import CaseLayers
 from napari_survpgc.app.session.session import Session
 from napari_survpgc.app.views.widgets.minimap import MINIMAP_PX, Minimap
 from napari_survpgc.app.views.widgets.parts import note, panel, push, row
-from napari_survpgc.core.errors import SurvPGCError
+from napari_survpgc.core.errors import SeveralSlidesError, SurvPGCError
 from napari_survpgc.core.slide.formats import DIALOG_FILTER
 from napari_survpgc.core.tissue.geojson import (
     ALL_CLASSES,
@@ -136,6 +138,7 @@ class SlidePanel(QWidget):
         self.editor = TissueEditor(session, layers)
         layout.addWidget(self.editor)
 
+        session.slide_choice.connect(self._choose_slide)
         session.slide_changed.connect(self.refresh)
         session.tissue_changed.connect(self._tissue_buttons)
         camera = layers.viewer.scene.camera
@@ -178,7 +181,7 @@ class SlidePanel(QWidget):
                 f"{info.path.name} does not say how large its pixels are. Enter µm per pixel (20x is about 0.5, 40x about"
                 " 0.25): without it the model cannot be run."
             )
-        self.facts.setText(f"<b>{info.path.name}</b><br>{size}, {info.vendor}")
+        self.facts.setText(f"<b>{html.escape(info.path.name)}</b><br>{size}, {html.escape(str(info.vendor))}")
         self._load_minimap()
         self._tissue_buttons()
         self._view_moved()
@@ -243,6 +246,15 @@ class SlidePanel(QWidget):
         if name:
             self.session.open_slide(Path(name))
 
+    def _choose_slide(self, several: SeveralSlidesError, take: Callable[[Path], object]) -> None:
+        """Ask which of the slides of a folder is meant; without an answer none is opened."""
+        names = {words: path for path, words in several.choices}
+        name, chosen = QInputDialog.getItem(
+            self, "Which slide?", f"Slides in {several.folder.name}", list(names), 0, False
+        )
+        if chosen:
+            take(names[name])
+
     def _give_mpp(self) -> None:
         self.session.set_mpp(self.mpp.value())
 
@@ -300,7 +312,8 @@ class SlidePanel(QWidget):
             self, "Write outlines", f"{opened.slide.info.path.stem}.geojson", "GeoJSON (*.geojson)"
         )
         if name:
-            self.session.start(lambda progress: write_geojson(mask, Path(name)), "outlines", shown=False)
+            mpp = opened.slide.info.mpp
+            self.session.start(lambda progress: write_geojson(mask, Path(name), mpp), "outlines", shown=False)
 
     def dragEnterEvent(self, event: QDragEnterEvent) -> None:  # noqa: N802  Qt's name
         if event.mimeData().hasUrls():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Callable
 
 from qtpy.QtCore import QPointF, QRectF, QSize, Qt, Signal
@@ -98,7 +99,7 @@ class SummaryBar(QFrame):
         )
         changes = self.session.changes()
         self.changes_box.setVisible(bool(changes) and self.session.can_ask)
-        self.changes.setText(f"<b>What if</b> {'; '.join(changes)}?")
+        self.changes.setText(f"<b>What if</b> {html.escape('; '.join(changes))}?")
 
 
 class PlaceBar(QWidget):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from qtpy.QtWidgets import QFrame, QHBoxLayout, QMessageBox, QToolButton
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QFrame, QGridLayout, QHBoxLayout, QMessageBox, QToolButton
 
 from napari_survpgc.app.later import delayed
 from napari_survpgc.app.session.session import Session
 from napari_survpgc.app.session.state import Message, Severity
 
+from .copy_details import CopyDetails
 from .parts import note
 
 _STYLE = {
@@ -25,10 +27,12 @@ class MessageBar(QFrame):
         super().__init__()
         self.message: Message | None = None
         self.text = note()
+        self.text.setTextFormat(Qt.TextFormat.PlainText)  # it may name a file called <img src=...>
         self.details_button = QToolButton()
         self.details_button.setText("Details")
         self.details_button.setToolTip("The technical details, to send to the developers")
         self.details_button.clicked.connect(self.show_details)
+        self.copy_button = CopyDetails(lambda: self.message)
         self.close_button = QToolButton()
         self.close_button.setText("✕")
         self.close_button.setToolTip("Close this message")
@@ -38,6 +42,7 @@ class MessageBar(QFrame):
         layout.setContentsMargins(8, 4, 4, 4)
         layout.addWidget(self.text, 1)
         layout.addWidget(self.details_button)
+        layout.addWidget(self.copy_button)
         layout.addWidget(self.close_button)
         self._timer = delayed(self, _SECONDS * 1000, self.hide)
         session.message.connect(self.show_message)
@@ -51,6 +56,7 @@ class MessageBar(QFrame):
             f"MessageBar {{ {_STYLE[message.severity]} border-radius: 4px; }} QLabel {{ color: white; background: transparent; }}"
         )
         self.details_button.setVisible(bool(message.details))
+        self.copy_button.setVisible(message.severity is Severity.ERROR)
         self._timer.stop()
         if message.severity is not Severity.ERROR:
             self._timer.start()
@@ -61,8 +67,14 @@ class MessageBar(QFrame):
             return None
         box = QMessageBox(self)
         box.setWindowTitle("Details")
+        box.setTextFormat(Qt.TextFormat.PlainText)
         box.setText(self.message.text)
         box.setDetailedText(self.message.details)
+        shown = self.message
+        grid = box.layout()
+        if isinstance(grid, QGridLayout):
+            # No button of the box, which would close it.
+            grid.addWidget(CopyDetails(lambda: shown), grid.rowCount(), 0, 1, grid.columnCount())
         return box
 
     def show_details(self) -> None:
