@@ -237,7 +237,9 @@ def _cautious_sigma(objective: _Objective, start: NDArray[np.float64]) -> tuple[
             value, gradient = objective(np.r_[rest, sigma])
             return value, gradient[:-1]
 
-        found = minimize(fixed, theta, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 100, "ftol": 1e-7})
+        found = minimize(
+            fixed, theta, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 100, "ftol": 1e-7}
+        )
         return float(found.fun), found.x
 
     values, theta = [], start

@@ -48,13 +48,10 @@ def answer(
     Parameters
     ----------
     outside : why the case is outside what the model knows; () where it is not.
-    doubts : of the slide and the expression; those of model and record are added.
+    doubts : of the slide and the expression; those of model and record are added (not that a model is a demonstration,
+        which every result warns of).
     """
     found = list(doubts)
-    if bundle.config.demonstration:
-        found.append(
-            "The model was trained on simulated patients: nothing here means anything for a real one."
-        )
     if bundle.quality.protocol == "published":
         found.append(
             "The model was chosen on its test patients ('published' protocol): its C-index is optimistic."
