@@ -73,6 +73,7 @@ GROUND = {
         "calibration",
         "metrics",
         "groups",
+        "outlook",
         "names",
         "cells",
         "log",

@@ -6,6 +6,7 @@ genes.csv, gene_sets.gmt, templates.toml   what a bundle copies
 folds/fold_<i>.csv  who was in which part, as a cohort folder has it
 folds/<i>/        weights.safetensors and log.csv (networks), predictions.csv, fold.json
 predictions.csv   the test patients of all folds
+patients.csv      their six fields, for the reference patients of a bundle
 subgroups.csv     sex, race, stage and site of the patients, and which modalities they have
 """
 
@@ -16,7 +17,7 @@ import queue
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, wait
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ from napari_survpgc.core.types import CLINICAL_FIELDS, ProgressCallback
 
 from .data.dataset import Dataset, load_dataset
 from .fitting.fold import FoldResult, check_folds, finish_fold, read_fold, split_fold, usable_bins
-from .runs.record import FOLD_FILE, ExpressionFacts, RunRecord, write_run_record
+from .runs.record import FOLD_FILE, PATIENTS_FILE, ExpressionFacts, RunRecord, write_run_record
 from .runs.run_folder import SUBGROUP_FILE, percentiles_within_folds
 from .settings import Settings, going_on, same_settings, settings_toml
 from .systems import build_system
@@ -273,6 +274,8 @@ def _write_facts(out: Path, data: Dataset, progress: ProgressCallback | None) ->
         profile = feature_profile(data.slide_means(progress))
         if profile is not None:
             write_profile(profile, out / PROFILE_FILE)
+    fields = pd.DataFrame([asdict(data.records[case]) for case in data.cases], index=list(data.cases))
+    write_table(out / PATIENTS_FILE, fields.rename_axis("case_id").reset_index())
     if data.gene_reference is not None:
         write_genes(data.gene_reference, out / "genes.csv")
     if data.gene_sets:

@@ -100,15 +100,28 @@ def run(options: argparse.Namespace) -> int:
 
 def summary(prediction: Prediction, out: Path) -> str:
     """Return the few lines that a person wants to read after a prediction."""
-    edges = prediction.bin_edges_months
-    survival = ", ".join(
-        f"{100 * s:.0f} % at {m:.0f} months" for s, m in zip(prediction.survival, edges[1:], strict=True)
+    from napari_survpgc.core.bundle.answer import (
+        OUTSIDE,
+        answer_of,
+        place_sentence,
+        quality_sentence,
+        survival_sentence,
     )
+
+    found = answer_of(prediction)
+    assert found is not None, "a new prediction has an answer"
+    cohort = str(prediction.provenance["bundle"]["cohort"])
+    outside = () if found.answered else (f"{OUTSIDE}: the following lines do not hold.",)
     where = " in the folder of each slide" if prediction.provenance.get("slides") else ""
     lines = [
+        *outside,
         f"Risk: higher than {prediction.risk_percentile:.0f} % of the reference patients"
         f" (group: {prediction.risk_group}; risk {prediction.risk:.4f})",
-        f"Predicted survival: {survival}",
+        f"{survival_sentence(found)} (in brackets: 90 % of patients of this risk)"
+        if found.survival_at
+        else survival_sentence(found),
+        place_sentence(found.place, cohort, found.model.n_reference),
+        quality_sentence(found.model, cohort),
         *(f"Note: {warning}" for warning in prediction.warnings),
         f"Results: {out}{os.sep} (open report.html{where})",
         RESEARCH_NOTICE,

@@ -373,6 +373,7 @@ class Prediction:
     attribution : None when it was not asked for.
     provenance : bundle, encoders, slide, version: what prediction.json repeats.
     warnings : sentences a reader of the result must know.
+    answer : see :func:`napari_survpgc.core.bundle.answer.answer_of`.
     state : what :func:`napari_survpgc.core.predict.predictor.what_if.what_if` re-uses (loaded models, projected patches); never
         written to a file.
     """
@@ -393,4 +394,5 @@ class Prediction:
     attribution: Attribution | None
     provenance: Mapping[str, Any]
     warnings: tuple[str, ...] = ()
+    answer: object = None
     state: object = field(default=None, repr=False, compare=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,7 +14,9 @@ from qtpy.QtGui import QImage
 from qtpy.QtWidgets import QApplication, QInputDialog, QLabel
 
 from napari_survpgc.app.dock import SurvPGCDock
+from napari_survpgc.app.session.state import Result
 from napari_survpgc.core.attention.maps import DIFFERENCE
+from napari_survpgc.core.bundle.answer import answer_of
 from napari_survpgc.core.predict.predictor import state_of
 
 from .conftest import WAIT_MS
@@ -226,3 +229,27 @@ def test_arrow_keys_move_through_the_gallery(finished: SurvPGCDock, qtbot) -> No
     view.setCurrentIndex(model.index(0))
     qtbot.keyClick(view, Qt.Key.Key_Right)
     assert finished.session.patch == model.patches[1].index
+
+
+def test_a_case_outside_what_the_model_knows_shows_no_risk_until_asked(finished: SurvPGCDock, qtbot) -> None:
+    session = finished.session
+    result = session.result
+    assert result is not None
+    found = answer_of(result.original)
+    assert found is not None
+    outside = dataclasses.replace(
+        found, answered=False, not_answered_because=("The slide is unlike others.",)
+    )
+    prediction = dataclasses.replace(result.original, answer=outside)
+    session.case.show(Result(prediction, prediction, result.maps))
+    panel = finished.result
+    assert "Outside what this model knows" in panel.headline.text()
+    assert "unlike others" in panel.headline.text()
+    assert panel.tabs.isHidden()
+    assert prediction.risk_group not in panel.headline.text().lower()
+    assert "Outside" in finished.summary.headline.text()
+    panel.anyway_button.click()
+    assert not panel.tabs.isHidden()
+    assert "outside what this model knows" in panel.headline.text()
+    assert "outside what this model knows" in finished.summary.headline.text()
+    assert panel.anyway_button.isHidden()

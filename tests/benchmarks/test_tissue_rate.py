@@ -71,12 +71,15 @@ def measure(path: Path, rounds: int = 3) -> TissueCost:
 
 
 def peak_mb(path: Path) -> float:
-    """Return the memory of a process that finds the tissue of a slide and does nothing else."""
+    """Return the memory of a process that finds the tissue of a slide and does nothing else; NaN but on Linux."""
+    if sys.platform != "linux":
+        return math.nan
+    # Of the system's own count: getrusage has the parent's peak in it, from before the program was replaced.
     code = (
-        "import resource, sys; from napari_survpgc.core.slide.slide import open_slide;"
+        "import re, sys; from pathlib import Path; from napari_survpgc.core.slide.slide import open_slide;"
         "from napari_survpgc.core.tissue.find import find_tissue;"
         "slide = open_slide(sys.argv[1]); find_tissue(slide);"
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"
+        "print(int(re.search(r'VmHWM:\\s+(\\d+)', Path('/proc/self/status').read_text())[1]) / 1024)"
     )
     done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True)
     return float(done.stdout)
@@ -97,8 +100,7 @@ def test_tissue_costs_no_more_than_reading_the_level_and_grows_with_its_pixels(
     small, large = (measure(path) for path in paths)
     assert small.tissue <= 2.2 * small.read
     assert exponent(small, large) <= 1.05
-    if sys.platform == "linux":
-        assert peak_mb(paths[1]) <= 500
+    assert not peak_mb(paths[1]) > 500
 
 
 if __name__ == "__main__":

@@ -270,7 +270,7 @@ def test_features_that_do_not_fit_are_refused(bundle_dir: Path, tiff: Path) -> N
         predictor.check_features(dataclasses.replace(_bag(width=7), encoder=None), None)
     with open_slide(tiff) as slide, pytest.raises(FeatureError, match=r"another slide than made\.tiff"):
         predictor.check_features(dataclasses.replace(_bag(), slide_fingerprint="other"), slide.info)
-    assert "assumed" in predictor.check_features(dataclasses.replace(_bag(), encoder=None), None)[0]
+    assert "assumed" in predictor.check_features(dataclasses.replace(_bag(), encoder=None), None).warnings[0]
 
 
 # --- files --------------------------------------------------------------------------------------------------

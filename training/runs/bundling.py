@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,6 +15,7 @@ import torch
 
 from napari_survpgc.core.bundle.bundle import Bundle
 from napari_survpgc.core.bundle.config import BundleConfig
+from napari_survpgc.core.bundle.reference import with_fields
 from napari_survpgc.core.bundle.write import write_bundle
 from napari_survpgc.core.calibration import Recalibration
 from napari_survpgc.core.cells import restored_frame
@@ -25,7 +27,7 @@ from napari_survpgc.core.genomics.normalize import FoldScale, GeneReference
 from napari_survpgc.core.models import MODELS
 
 from .recalibration import learn_recalibration
-from .record import RUN_FILE, read_fold_record, read_run_record
+from .record import PATIENTS_FILE, RUN_FILE, read_fold_record, read_run_record
 from .run_folder import read_run
 
 _REPORTED = ("protocol", "c_index", "c_index_pooled", "epochs_kept", "n_patients", "n_events")
@@ -68,6 +70,8 @@ def make_bundle(run: Path, out: Path, *, name: str | None = None) -> Bundle:
             f"The run {run} is torn: predictions.csv has no patient of fold {lacking[0]}",
             "Finish it with 'survpgc train'",
         )
+    # Of the weights, so that the same run gives the same bundle.
+    salt = hashlib.sha256(safetensors.torch.save(states[0])).hexdigest()[:16]
     reference: GeneReference | None = None
     if (run / "genes.csv").is_file():
         genes = _table(run / "genes.csv", ("gene",))
@@ -102,18 +106,32 @@ def make_bundle(run: Path, out: Path, *, name: str | None = None) -> Bundle:
         optional=record.optional,
         fold_totals=totals,
         clinical_encodings=tuple(fold.clinical_encoding for fold in folds if fold.clinical_encoding),
+        salt=salt,
     )
     return write_bundle(
         out,
         config,
         states,
-        test,
+        with_fields(test, _fields(run), salt),
         gene_reference=reference,
         gene_sets=read_gmt(run / "gene_sets.gmt") if (run / "gene_sets.gmt").is_file() else (),
         templates=run / "templates.toml" if (run / "templates.toml").is_file() else None,
         feature_profile=_profile(run, config),
         recalibration=_recalibration(run),
     )
+
+
+def _fields(run: Path) -> dict[str, dict[str, object]]:
+    """Return the six fields of the patients; {} for a run of a version that did not keep them."""
+    path = run / PATIENTS_FILE
+    if not path.is_file():
+        return {}
+    table = _table(path, ()).set_index("case_id")
+    known = table.astype(object).where(table.notna(), None)
+    return {
+        str(case): dict(zip(known.columns, row, strict=True))
+        for case, row in zip(known.index, known.to_numpy(), strict=True)
+    }
 
 
 def _weights(path: Path) -> dict[str, torch.Tensor]:
@@ -127,7 +145,9 @@ def _weights(path: Path) -> dict[str, torch.Tensor]:
 def _table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
     raw = read_bytes(path, _MAX_TABLE, BundleError, _TORN, "a run")
     try:
-        table = restored_frame(pd.read_csv(io.BytesIO(raw), keep_default_na=False, na_values=[""]))
+        table = restored_frame(
+            pd.read_csv(io.BytesIO(raw), dtype={"case_id": str}, keep_default_na=False, na_values=[""])
+        )
     except ValueError as error:
         raise BundleError(f"{path} is not a readable table", _TORN) from error
     missing = [column for column in columns if column not in table.columns]

@@ -16,6 +16,8 @@ from napari_survpgc.core.types import ExpressionUnit
 
 RUN_FILE = "run.json"
 FOLD_FILE = "fold.json"
+PATIENTS_FILE = "patients.csv"
+"""The six fields of the patients of a run, for the reference patients of its bundle."""
 FORMAT = 1
 """Of run.json; version 0.1.0 did not state it."""
 

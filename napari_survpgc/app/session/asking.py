@@ -117,7 +117,9 @@ class Questions(QObject):
             prediction = (
                 original if as_entered else what_if(original, record, gene_sets=shifts, latest=result.shown)
             )
-            return Result(original, prediction, AttentionMaps(prediction, result.maps).ranked())
+            return Result(
+                original, prediction, AttentionMaps(prediction, result.maps).ranked(), result.anyway
+            )
 
         self._what_if.submit(answer)
 

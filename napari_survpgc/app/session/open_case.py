@@ -212,6 +212,11 @@ class OpenCase(QObject):
         self.programme_shifts = {}
         self._set_result(Result(prediction, prediction, maps))
 
+    def show_anyway(self) -> None:
+        """Show risk, group and curve of a case that is outside what the model knows."""
+        if self.result is not None and self.result.withheld:
+            self.show(dataclasses.replace(self.result, anyway=True))
+
     def _set_result(self, result: Result | None) -> None:
         self.stale = False
         self.show(result)

@@ -146,7 +146,7 @@ class CaseFiles:
                 )
                 return
             live = dataclasses.replace(prediction, state=state_of(again))
-            case.show(Result(live, live, case.result.maps))
+            case.show(Result(live, live, case.result.maps, case.result.anyway))
             self._questions.begin()
 
         def failed(error: Exception) -> None:

@@ -76,6 +76,7 @@ class Session:
         self.start, self.cancel, self.report, self.say = jobs.start, jobs.cancel, jobs.report, jobs.say
         self.set_fields, self.set_programme = questions.set_fields, questions.set_programme
         self.reset_what_if, self.explain = questions.reset, questions.explain
+        self.show_anyway = case.show_anyway
         self.missing, self.use_features, self.run = running.missing, running.use_features, running.run
         self.run_any_stain = running.run_any_stain
         self.save_case, self.open_case, self.export = files.save, files.open, files.export

@@ -7,6 +7,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from napari_survpgc.core.attention.maps import AttentionMaps
+from napari_survpgc.core.bundle.answer import answer_of
 from napari_survpgc.core.bundle.bundle import Bundle, load_bundle
 from napari_survpgc.core.errors import BundleError
 from napari_survpgc.core.output.case_file import SavedCase
@@ -66,11 +67,23 @@ class ExpressionState:
 
 @dataclass(frozen=True)
 class Result:
-    """What is shown: the prediction of the record as entered, and the changed one while asking what if."""
+    """What is shown: the prediction of the record as entered, and the changed one while asking what if.
+
+    Attributes
+    ----------
+    anyway : somebody asked to see a risk that the model should not be asked for.
+    """
 
     original: Prediction
     shown: Prediction
     maps: AttentionMaps
+    anyway: bool = False
+
+    @property
+    def withheld(self) -> bool:
+        """The case is outside what the model knows: risk, group and curve are not shown."""
+        found = answer_of(self.shown)
+        return found is not None and not found.answered and not self.anyway
 
     @property
     def changed(self) -> bool:

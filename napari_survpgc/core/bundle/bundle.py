@@ -39,6 +39,7 @@ from napari_survpgc.core.files import read_bytes, sweep
 from napari_survpgc.core.genomics.gene_sets import composition, read_gmt
 from napari_survpgc.core.genomics.normalize import FoldScale, GeneReference
 from napari_survpgc.core.groups import thirds
+from napari_survpgc.core.outlook import Outlook, fit_outlook
 from napari_survpgc.core.types import GeneSet
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from napari_survpgc.core.models.base import SurvivalModel
 
 from .config import BundleConfig, config_from_json
+from .reference import PATIENT, ModelQuality, hashed, quality_of
 
 FORMAT = 1
 FORMAT_FOLDS = 2
@@ -75,7 +77,7 @@ class Bundle:
     ----------
     path : the folder.   config : see :class:`BundleConfig`.   version : software that wrote it.
     fingerprint : SHA-256 of bundle.json, which holds the hashes of all other files.
-    reference : columns fold, risk, survival_months, event.
+    reference : columns fold, risk, survival_months, event; newer bundles also hashed ids and the six fields.
     risk_cuts : the two tertiles of the reference risks: low | intermediate | high.
     gene_reference : None for a model without genes.   gene_sets : () for a model without gene sets.
     templates : path of the wording, or None.
@@ -100,6 +102,31 @@ class Bundle:
     @cached_property
     def risk_cuts(self) -> tuple[float, float]:
         return thirds(self.reference["risk"].to_numpy(float))
+
+    @cached_property
+    def outlook(self) -> Outlook | None:
+        """What the reference patients say about survival at a risk; None for too few of them."""
+        return fit_outlook(
+            *(self.reference[name].to_numpy(float) for name in ("risk", "survival_months", "event"))
+        )
+
+    @cached_property
+    def quality(self) -> ModelQuality:
+        """How well the model ranks patients whom it has not seen."""
+        return quality_of(self.reference, str(self.config.training.get("protocol", "unknown")))
+
+    @cached_property
+    def _held_out(self) -> Mapping[str, float]:
+        if PATIENT not in self.reference.columns:
+            return {}
+        return dict(zip(self.reference[PATIENT], self.reference["risk"].astype(float), strict=True))
+
+    def held_out_risk(self, case_id: str) -> float | None:
+        """Return the risk of a training patient by the fold model that had not seen them; None for anybody else.
+
+        Bundles made before hashed ids were kept know nobody.
+        """
+        return self._held_out.get(hashed(case_id, self.config.salt))
 
     @property
     def n_bins(self) -> int:

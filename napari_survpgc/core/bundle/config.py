@@ -56,6 +56,7 @@ class BundleConfig:
     fold_totals : reference total of each fold model, for those whose gene encoder reads expression itself and whose
         scale is that of their own training patients; () where all share ``expression_scale``.
     clinical_encodings : one a fold, for models that take the record as numbers; () for those that read sentences.
+    salt : of the hashed ids of the training patients; "" in bundles that keep none.
     """
 
     name: str
@@ -74,6 +75,7 @@ class BundleConfig:
     demonstration: bool = False
     optional: tuple[str, ...] = ()
     clinical_encodings: tuple[ClinicalEncoding, ...] = ()
+    salt: str = ""
     fold_totals: tuple[float, ...] = ()
 
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 from .bundle import FORMAT, FORMAT_FOLDS, RECALIBRATION_FILE, Bundle, load_bundle
 from .config import BundleConfig, config_to_json
+from .reference import REFERENCE_FILE, kept_columns
 
 
 def write_bundle(
@@ -47,8 +48,8 @@ def write_bundle(
     ----------
     out : the new folder; an existing bundle there is replaced, any other non-empty folder is refused.
     fold_states : state_dict of each fold model, float32.
-    reference : columns risk, survival_months, event and, if there, fold; other columns are dropped so that
-        no identifier of a patient gets into the bundle.
+    reference : columns risk, survival_months, event and, if there, fold, hashed ids and the six fields; other columns
+        are dropped so that no identifier of a patient gets into the bundle.
     templates : the TOML file with the wording used in training; copied.
     feature_profile : of the training slides.   recalibration : learned from held-out predictions.
     """
@@ -67,8 +68,9 @@ def write_bundle(
             # Sorted and metadata-free, so that the same weights give the same bytes.
             tensors = {key: state[key].detach().cpu().contiguous() for key in sorted(state)}
             (place / f"fold_{index}.safetensors").write_bytes(safetensors.torch.save(tensors))
-        columns = [c for c in ("fold", "risk", "survival_months", "event") if c in reference.columns]
-        write_table(place / "reference.csv", reference[columns].sort_values(columns, kind="stable"))
+        columns = kept_columns(reference)
+        order = [c for c in ("fold", "risk", "survival_months", "event") if c in columns]
+        write_table(place / REFERENCE_FILE, reference[columns].sort_values(order, kind="stable"))
         if gene_reference is not None:
             write_genes(gene_reference, place / "genes.csv")
         if gene_sets:

@@ -36,7 +36,8 @@ _AGAIN = "Predict the patient again"
 # Of prediction.json: numbers and words of the program, which name nobody.
 _NUMBERS = (
     "risk", "risk_percentile", "risk_group", "hazards", "survival", "survival_at", "bin_edges_months", "fold_risks",
-    "fold_survival", "attribution", "encoders", "device", "answered", "model", "place", "map_trust", "version", "notice",
+    "fold_survival", "attribution", "encoders", "median_months", "outlived_months",
+    "device", "answered", "model", "place", "map_trust", "version", "notice",
 )  # fmt: skip
 _SLIDE = ("n_patches", "mpp", "mpp_source", "vendor", "backend", "patch_px_level0")
 _COLUMNS = re.compile(

@@ -192,10 +192,10 @@ def _warnings(case: Case, parts: Sequence[_Part], bag: PatchFeatures, predictor:
     found = [case.note] if case.note else []
     if len(parts) == 1:
         return [*found, *parts[0].warnings]
-    known = predictor.check_features(bag, None)
+    known = predictor.check_features(bag, None).warnings
     for part in parts:
         # Of one slide alone: that of all together hides a strange one among usual ones.
-        own = [w for w in predictor.check_features(part.features, part.slide.info) if w not in known]
+        own = [w for w in predictor.check_features(part.features, part.slide.info).warnings if w not in known]
         found += [f"{part.slide.info.path.name}: {warning}" for warning in (*part.warnings, *own)]
     return found
 

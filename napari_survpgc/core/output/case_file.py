@@ -17,7 +17,8 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_survpgc.core import hdf5_limits
+from napari_survpgc.core import documents, hdf5_limits
+from napari_survpgc.core.bundle.answer import Answer, answer_of
 from napari_survpgc.core.clinical.record import parse_record
 from napari_survpgc.core.errors import FeatureError, SlideError, SurvPGCError
 from napari_survpgc.core.features.feature_file import read_features
@@ -175,6 +176,7 @@ def _write(case: SavedCase, file: h5py.File, folder: Path, features_paths: Seque
             "attribution": dataclasses.asdict(prediction.attribution) if prediction.attribution else None,
             "provenance": prediction.provenance,
             "warnings": list(prediction.warnings),
+            "answer": documents.unstructure(answer) if (answer := answer_of(prediction)) else None,
         },
     }
     file.attrs["survpgc_case"] = FORMAT
@@ -291,6 +293,8 @@ def _prediction(group: h5py.Group, document: Mapping[str, Any], path: Path) -> P
         attribution=Attribution(**document["attribution"]) if document["attribution"] else None,
         provenance=document["provenance"],
         warnings=tuple(str(w) for w in document["warnings"]),
+        # Not in files of 0.2.0 and before.
+        answer=documents.structure(document["answer"], Answer) if document.get("answer") else None,
     )
 
 

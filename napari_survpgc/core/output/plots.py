@@ -19,6 +19,7 @@ from matplotlib.lines import Line2D
 from matplotlib.text import Text
 from numpy.typing import ArrayLike, NDArray
 
+from napari_survpgc.core.bundle.answer import answer_of
 from napari_survpgc.core.curves import censor_ticks, cumulative_events
 from napari_survpgc.core.groups import KaplanMeier, LogRank, kaplan_meier, log_rank, numbers_at_risk
 from napari_survpgc.core.types import Attribution, Prediction
@@ -49,7 +50,10 @@ def _figure(width: float, height: float) -> tuple[Figure, Axes]:
 
 
 def survival_figure(prediction: Prediction, original: Prediction | None = None) -> Figure:
-    """Draw the survival curve (mean of the fold models, their range as a band); ``original`` as a gray ghost."""
+    """Draw the survival of patients of this risk with its 90 % interval, and the model's own; ``original`` as a gray ghost.
+
+    Between the ends of its bins the model's own curve is drawn straight, as the trainer's metrics read it.
+    """
     figure, axes = _figure(5.2, 3.4)
     survival_curves(axes, prediction, original)
     axes.set(
@@ -80,6 +84,33 @@ def survival_curves(axes: Axes, prediction: Prediction, original: Prediction | N
             gid="live",
         )
     low, high = prediction.fold_survival.min(0), prediction.fold_survival.max(0)
+    found = answer_of(prediction)
+    if found is not None and found.curve:
+        lines = np.array([(one.months, one.survival, one.low, one.high) for one in found.curve]).T
+        axes.fill_between(
+            lines[0],
+            lines[2],
+            lines[3],
+            color=CLINIC,
+            alpha=0.18,
+            label="90 % of patients of this risk",
+            gid="live",
+        )
+        axes.plot(lines[0], lines[1], color=CLINIC, label="patients of this risk", gid="live")
+        at = np.array([(one.months, one.survival) for one in found.survival_at]).reshape(-1, 2).T
+        axes.plot(*at, color=CLINIC, marker="o", ms=5, ls="", gid="live")
+        axes.plot(
+            months,
+            with_start(prediction.survival),
+            color=GENOMIC,
+            marker="o",
+            ms=3,
+            lw=0.8,
+            ls=":",
+            label="the model's own output",
+            gid="live",
+        )
+        return
     axes.fill_between(
         months,
         with_start(low),

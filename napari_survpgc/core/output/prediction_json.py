@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypedDict
 
 from napari_survpgc.core import documents, files
+from napari_survpgc.core.bundle.answer import Answer, answer_of
 from napari_survpgc.core.clinical.record import parse_record
 from napari_survpgc.core.errors import CohortError
 from napari_survpgc.core.notice import RESEARCH_NOTICE
+from napari_survpgc.core.outlook import SurvivalAt
 from napari_survpgc.core.types import Attribution, ClinicalRecord, Prediction
 
 PREDICTION_FILE = "prediction.json"
@@ -43,7 +46,33 @@ class PartFacts(TypedDict):
     patch_px_level0: float
 
 
-@documents.leaves_out("slides")
+class PlaceFacts(TypedDict):
+    """Shares (0-100) of the reference patients with a smaller risk; None where it cannot be said."""
+
+    all: float
+    same_stage: float | None
+
+
+class QualityFacts(TypedDict):
+    """How well the model ranks patients whom it has not seen: C-index and its 95 % interval."""
+
+    protocol: str
+    c_index: float | None
+    c_index_low: float | None
+    c_index_high: float | None
+    n_reference: int
+
+
+@documents.leaves_out(
+    "slides",
+    "survival_at",
+    "median_months",
+    "outlived_months",
+    "answered",
+    "not_answered_because",
+    "model",
+    "place",
+)
 @dataclass(frozen=True, kw_only=True)
 class PredictionDocument:
     """One patient's result.
@@ -55,6 +84,7 @@ class PredictionDocument:
     risk ... attribution : as of :class:`~napari_survpgc.core.types.Prediction`.
     bundle : what it says of itself.   encoders : modality -> id.   slides : when there are several.
     clinical : None where no record was given.   version : of the software.
+    survival_at ... place : as of :class:`~napari_survpgc.core.bundle.answer.Answer`; not in results of 0.2.0 and before.
     """
 
     risk: float
@@ -76,6 +106,13 @@ class PredictionDocument:
     warnings: tuple[str, ...]
     version: str
     notice: str
+    survival_at: tuple[SurvivalAt, ...] | None = None
+    median_months: float | None = None
+    outlived_months: float | None = None
+    answered: bool | None = None
+    not_answered_because: tuple[str, ...] | None = None
+    model: QualityFacts | None = None
+    place: PlaceFacts | None = None
 
     @property
     def slide_names(self) -> tuple[str, ...]:
@@ -110,7 +147,22 @@ def prediction_document(
         warnings=prediction.warnings,
         version=made["version"],
         notice=RESEARCH_NOTICE,
+        **_answer(answer_of(prediction)),
     )
+
+
+def _answer(found: Answer | None) -> dict[str, Any]:
+    if found is None:
+        return {}
+    return {
+        "survival_at": found.survival_at,
+        "median_months": found.median_months,
+        "outlived_months": found.outlived_months,
+        "answered": found.answered,
+        "not_answered_because": found.not_answered_because,
+        "model": dataclasses.asdict(found.model),
+        "place": {"all": found.place.all, "same_stage": found.place.same_stage},
+    }
 
 
 def write_prediction_json(

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
+from napari_survpgc.core.bundle.answer import OUTSIDE, Answer, answer_of, place_sentence, quality_sentence
 from napari_survpgc.core.groups import thirds
 from napari_survpgc.core.types import CLINICAL_FIELDS, Attribution, ClinicalRecord, Prediction
 
@@ -78,11 +79,15 @@ def report_html(
     ----------
     heatmaps : path name -> PNG.   galleries : path name -> its ten best patches.
     """
+    found = answer_of(prediction)
     provenance, record, reference = prediction.provenance, facts.record, facts.reference
     reference_figure = [] if reference is None else [_place(prediction, reference["risk"].to_numpy(float))]
     return render(
         "report.html.j2",
         prediction=prediction,
+        answer=found,
+        outside=OUTSIDE,
+        answer_lines=[] if found is None else _answer_lines(found, prediction),
         slide_name=str(provenance["slide"].get("name", "")),
         cohort=provenance["bundle"]["cohort"],
         n_reference=len(reference) if reference is not None else provenance["bundle"].get("n_reference", 0),
@@ -105,6 +110,20 @@ def report_html(
         ],
         galleries=[{"title": PATHS[name][0], "patches": _patches(g)} for name, g in galleries.items()],
     )
+
+
+def _answer_lines(found: Answer, prediction: Prediction) -> list[str]:
+    cohort = str(prediction.provenance["bundle"]["cohort"])
+    lines = []
+    if found.median_months is not None:
+        lines.append(f"Half of the patients of this risk live longer than {found.median_months:.0f} months.")
+    if found.outlived_months is not None:
+        lines.append(f"90 % of them live longer than {found.outlived_months:.1f} months.")
+    lines += [
+        place_sentence(found.place, cohort, found.model.n_reference),
+        quality_sentence(found.model, cohort),
+    ]
+    return [*lines, *(doubt for doubt in found.doubts if doubt not in prediction.warnings)]
 
 
 def _figure(figure: Figure, alt: str) -> Picture:

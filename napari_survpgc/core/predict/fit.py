@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from napari_survpgc.core.bundle.bundle import Bundle
@@ -17,7 +19,24 @@ def _cut(spec: EncoderSpec) -> str:
     return patch_px + (f" --mpp {spec.mpp:g}" if spec.mpp else "")
 
 
-def check_features(bundle: Bundle, features: PatchFeatures, info: SlideInfo | None) -> tuple[str, ...]:
+MIN_SLIDES_TO_REFUSE = 19
+"""A new slide like n training slides lies farther out than all of them with probability 1 / (n + 1): 5 % at 19."""
+
+
+@dataclass(frozen=True)
+class FeatureFit:
+    """How features fit a bundle.
+
+    Attributes
+    ----------
+    warnings : what is worth a warning.   outside : those of them for which no answer is given.
+    """
+
+    warnings: tuple[str, ...] = ()
+    outside: tuple[str, ...] = ()
+
+
+def check_features(bundle: Bundle, features: PatchFeatures, info: SlideInfo | None) -> FeatureFit:
     """Refuse features that do not fit the bundle or the slide; return what is worth a warning.
 
     Raises
@@ -26,7 +45,7 @@ def check_features(bundle: Bundle, features: PatchFeatures, info: SlideInfo | No
     """
     spec = bundle.config.encoders.get("pathology")
     if spec is None:
-        return ()
+        return FeatureFit()
     width = features.features.shape[1]
     again = (
         f"Make them again with 'survpgc features --encoder {spec.id}{_cut(spec)}', or choose another bundle"
@@ -52,7 +71,8 @@ def check_features(bundle: Bundle, features: PatchFeatures, info: SlideInfo | No
             f"The features were made from another slide than {info.path.name}",
             "Give the features of this slide, or leave --features out to make them",
         )
-    warnings = []
+    warnings: list[str] = []
+    outside: list[str] = []
     if spec.id == UNKNOWN_ENCODER:
         warnings.append(
             f"The bundle does not know which encoder its training features were made with; {features.encoder or 'the'}"
@@ -74,4 +94,6 @@ def check_features(bundle: Bundle, features: PatchFeatures, info: SlideInfo | No
         found = drift(bundle.feature_profile, features.features)
         if found.unlike:
             warnings.append(found.describe())
-    return tuple(warnings)
+            if found.n_slides >= MIN_SLIDES_TO_REFUSE:
+                outside.append(found.describe())
+    return FeatureFit(tuple(warnings), tuple(outside))

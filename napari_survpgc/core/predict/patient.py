@@ -44,6 +44,7 @@ class Patient:
     expression : (n_genes,) in the order of the bundle's genes, 0 where missing: clipped z-scores, or expression itself
         in the bundle's unit where its gene encoder reads that.
     notes : how the expression was read and normalized.   expression_warnings : what a reader must know of it.
+    gene_overlap : share (0-1) of the model's genes that the file has; None without a file.
     """
 
     record: ClinicalRecord
@@ -53,6 +54,7 @@ class Patient:
     expression: NDArray[np.float32] | None
     notes: tuple[str, ...]
     expression_warnings: tuple[str, ...]
+    gene_overlap: float | None = None
 
 
 class PatientInputs:
@@ -87,6 +89,7 @@ class PatientInputs:
         clinic, unknown, sentences = self._clinic(record)
         warnings: list[str] = []
         expression = None
+        overlap = None
         notes: tuple[str, ...] = ()
         reference = self.bundle.gene_reference
         if reference is not None:
@@ -100,6 +103,7 @@ class PatientInputs:
             else:
                 normalized = normalize_profile(profile, reference)
                 expression = normalized.values.astype(np.float32)
+                overlap = normalized.overlap
                 notes = (*profile.notes, *normalized.notes)
                 if normalized.missing:
                     meaning = "average" if reference.scale is None else "not expressed"
@@ -115,6 +119,7 @@ class PatientInputs:
             expression=expression,
             notes=notes,
             expression_warnings=tuple(warnings),
+            gene_overlap=overlap,
         )
 
     def with_record(self, patient: Patient, record: ClinicalRecord) -> Patient:

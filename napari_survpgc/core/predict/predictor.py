@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from napari_survpgc.core.bundle.answer import answer
 from napari_survpgc.core.bundle.bundle import Bundle
 from napari_survpgc.core.encoders.base import resolve_device
 from napari_survpgc.core.features.joined import rows_of
@@ -42,10 +43,10 @@ from napari_survpgc.core.types import (
 )
 
 from .attribution import average_attributions, logits_of, path_attribution, token_attribution
-from .fit import check_features
+from .fit import FeatureFit, check_features
 from .fold_run import FoldState, run_fold
 from .patient import Patient, PatientInputs
-from .words import general_warnings, joint_warning, no_maps, provenance
+from .words import doubts_of, general_warnings, joint_warning, no_maps, provenance
 
 R = TypeVar("R")
 MAX_STATE_BYTES = 2 << 30
@@ -62,6 +63,8 @@ class State:
     info: SlideInfo | None
     folds: tuple[FoldState, ...]
     slide_warnings: tuple[str, ...] = ()
+    outside: tuple[str, ...] = ()  # why no answer is given
+    doubts: tuple[str, ...] = ()
     part: int | None = None  # the slide of several that is shown; None for all
 
     @property
@@ -109,7 +112,7 @@ class Predictor:
         """See :meth:`napari_survpgc.core.predict.patient.PatientInputs.prepare`."""
         return self.inputs.prepare(record, profile)
 
-    def check_features(self, features: PatchFeatures, info: SlideInfo | None) -> tuple[str, ...]:
+    def check_features(self, features: PatchFeatures, info: SlideInfo | None) -> FeatureFit:
         """See :func:`napari_survpgc.core.predict.fit.check_features`."""
         return check_features(self.bundle, features, info)
 
@@ -137,7 +140,7 @@ class Predictor:
         ------
         FeatureError : the features do not fit (see :meth:`check_features`).
         """
-        slide_warnings = (*warnings, *self.check_features(features, info))
+        fit = self.check_features(features, info)
         pathology = torch.from_numpy(np.asarray(features.features, np.float32)).to(self.device)[None]
         genomic = self.inputs.genomic(patient.expression, progress)
         genomic_average: tuple[GenomicInput | None, ...] = (None,) * len(self.models)
@@ -176,7 +179,16 @@ class Predictor:
         found = self._each_fold(run, done)
         folds = [fold for fold, _ in found]
         attributions = [one for _, one in found if one is not None]
-        state = State(self, patient, features, info, tuple(folds), slide_warnings)
+        state = State(
+            self,
+            patient,
+            features,
+            info,
+            tuple(folds),
+            slide_warnings=(*warnings, *fit.warnings),
+            outside=fit.outside,
+            doubts=doubts_of(self.bundle, patient, features.grid, info),
+        )
         averaged = average_attributions(attributions) if attributions else None
         return self.answer(state, averaged, keep_state)
 
@@ -276,6 +288,7 @@ class Predictor:
                 *state.slide_warnings,
                 *state.patient.expression_warnings,
             ),
+            answer=answer(self.bundle, risk, state.patient.record, state.outside, state.doubts),
             state=state if keep_state else None,
         )
 

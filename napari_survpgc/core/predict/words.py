@@ -10,7 +10,12 @@ import torch
 from napari_survpgc import __version__
 from napari_survpgc.core.bundle.bundle import Bundle
 from napari_survpgc.core.clinical.record import field_warnings, unknown_fields
+from napari_survpgc.core.tissue.patches import upsampling_warning
 from napari_survpgc.core.types import CLINICAL_FIELDS, ClinicalRecord, PatchGrid, SlideInfo, SlidePart
+
+from .patient import Patient
+
+_NEAR_FLOOR = 0.1
 
 
 def joint_warning(parts: Sequence[SlidePart], shown: int | None) -> tuple[str, ...]:
@@ -96,3 +101,21 @@ def provenance(
         "device": str(device),
         "version": __version__,
     }
+
+
+def doubts_of(bundle: Bundle, patient: Patient, grid: PatchGrid, info: SlideInfo | None) -> tuple[str, ...]:
+    """Return what lowers the trust in an answer, of the slide and the expression."""
+    doubts = []
+    enlarged = None if info is None or not grid.mpp > 0 else upsampling_warning(info, grid.mpp)
+    if enlarged:
+        doubts.append(enlarged)
+    reference = bundle.gene_reference
+    if reference is not None and patient.gene_overlap is not None:
+        if patient.gene_overlap < reference.min_overlap + _NEAR_FLOOR:
+            doubts.append(
+                f"Only {100 * patient.gene_overlap:.0f} % of the model's genes were found, near the least that is taken"
+                f" ({100 * reference.min_overlap:.0f} %)."
+            )
+    elif reference is not None and not bundle.config.optional:
+        doubts.append("Without an expression file half of the model sees an average patient.")
+    return tuple(doubts)

@@ -250,7 +250,12 @@ class SlidePanel(QWidget):
         """Ask which of the slides of a folder is meant; without an answer none is opened."""
         names = {words: path for path, words in several.choices}
         name, chosen = QInputDialog.getItem(
-            self, "Which slide?", f"Slides in {several.folder.name}", list(names), 0, False
+            self,
+            "Which slide?",
+            f"<p>Slides in {html.escape(several.folder.name)}</p>",
+            list(names),
+            0,
+            False,
         )
         if chosen:
             take(names[name])

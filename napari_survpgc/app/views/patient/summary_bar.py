@@ -11,6 +11,7 @@ from qtpy.QtWidgets import QFrame, QLabel, QSizePolicy, QVBoxLayout, QWidget
 
 from napari_survpgc.app.session.session import Session
 from napari_survpgc.app.views.widgets.parts import group_color, note, push, row
+from napari_survpgc.core.bundle.answer import OUTSIDE, answer_of
 from napari_survpgc.core.groups import risk_percentile
 from napari_survpgc.core.output.plots import GROUPS
 
@@ -82,11 +83,17 @@ class SummaryBar(QFrame):
         before = (
             f", as entered {original.risk_percentile:.0f} %" if result.changed else " of reference patients"
         )
+        found = answer_of(shown)
+        outside = "" if found is None or found.answered else f" ({OUTSIDE.lower()})"
         late = "; <b>out of date: press Run</b>" if self.session.stale else ""
-        self.headline.setText(
-            f"<span style='color:{color}'>●</span> <b>{shown.risk_group.capitalize()} risk</b>, higher than"
-            f" <b>{shown.risk_percentile:.0f} %</b>{before}{late}"
-        )
+        self.place.setVisible(not result.withheld)
+        if result.withheld:
+            self.headline.setText(f"<b>{OUTSIDE}</b>{late}")
+        else:
+            self.headline.setText(
+                f"<span style='color:{color}'>●</span> <b>{shown.risk_group.capitalize()} risk</b>{outside}, higher than"
+                f" <b>{shown.risk_percentile:.0f} %</b>{before}{late}"
+            )
         self.place.set_place(
             shown.risk_percentile,
             original.risk_percentile if result.changed else None,
