@@ -1,50 +1,40 @@
-"""Read the expression of one sample from what people have: two columns, a matrix, GDC STAR counts, UCSC Xena.
+"""Read the expression of one sample from what people have: two columns, a matrix, counts and abundances of programs.
 
-Plain or gzipped; comma, tab or semicolon; genes as symbols or Ensembl ids, in rows or columns. Only the columns that
-are needed are parsed, so that a matrix of a whole cohort opens in seconds.
+Plain, gzipped or zipped; comma, tab or semicolon; genes as symbols or Ensembl ids, in rows or columns. Only the columns
+that are needed are parsed, so that a matrix of a whole cohort opens in seconds.
 """
 
 from __future__ import annotations
 
 import csv
-import difflib
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from napari_survpgc.core.errors import ExpressionError
-from napari_survpgc.core.tables import is_missing
 from napari_survpgc.core.types import ExpressionProfile, ExpressionUnit
 
-from .expression_table import (
-    CASE_COLUMNS,
-    EXAMPLE,
-    EXTRA_COLUMNS,
-    GENE_COLUMNS,
-    SAMPLE_COLUMNS,
-    open_text,
-    parse_columns,
+from .expression_table import CASE_COLUMNS, EXAMPLE, GENE_COLUMNS, SAMPLE_COLUMNS, open_text, parse_columns
+from .formats.columns import gene_and_samples
+from .formats.quantifiers import (
+    Quantifier,
+    find_quantifier,
+    genes_of_transcripts,
+    is_feature_counts,
+    sample_of_alignment,
 )
-from .genes import current_symbol, ensembl_id, gene_table, is_spreadsheet_date
-from .units import if_logarithmic, infer_unit, unit_in
+from .genes import current_symbol, ensembl_id, gene_table
+from .profile import make_profile
+from .samples import SampleNeededError, choose_sample, dashed, is_barcode, is_normal, matching_samples
+from .units import unit_in
+
+__all__ = ["ExpressionFile", "SampleNeededError", "read_expression"]
 
 _AHEAD = 64  # columns of a matrix at a time: 80 MB of 20,000 genes
-
-
-class SampleNeededError(ExpressionError):
-    """A matrix of many samples was given without saying which; ``samples`` names them."""
-
-    def __init__(self, source: str, samples: tuple[str, ...]) -> None:
-        super().__init__(
-            f"{source} holds {len(samples)} samples",
-            f"Say which one with --case, e.g. {', '.join(samples[:3])}",
-        )
-        self.samples = samples
+_LOOKED_AT = 200  # rows, to tell genes and samples from other columns
 
 
 def read_expression(
@@ -87,30 +77,92 @@ class ExpressionFile:
     def read(self, sample: str | None = None, unit: ExpressionUnit | None = None) -> ExpressionProfile:
         """Read one sample, see :func:`read_expression`."""
         profile = self._profile(sample, unit)
-        chosen: tuple[str, ...] = ()
-        if sample is None and _is_normal(profile.sample):
-            chosen = (f"{profile.sample} of {self.path.name} is normal tissue, not the tumor.",)
+        asked = sample is not None and dashed(sample).startswith(dashed(profile.sample))
+        if is_normal(profile.sample) and not asked:
+            raise ExpressionError(
+                f"{self.path.name} holds {profile.sample}, which is normal tissue, not the tumor",
+                f"Give the expression of the tumor, or ask for it by its whole name (--case {profile.sample})",
+            )
+        chosen, last = [], []
         if sample is not None and profile.sample != sample and sample != self.path.name:
-            chosen = (f"{sample} was read from the sample {profile.sample} of {self.path.name}.",)
-        return replace(profile, notes=(*self._read.notes, *chosen, *profile.notes))
+            chosen.append(f"{sample} was read from the sample {profile.sample} of {self.path.name}.")
+        else:
+            last.append(f"The sample {profile.sample} of {self.path.name} was read.")
+        if is_normal(profile.sample):
+            chosen.append(f"{profile.sample} of {self.path.name} is normal tissue, as asked for.")
+        return replace(profile, notes=(*self._read.notes, *chosen, *profile.notes, *last))
 
     def _profile(self, sample: str | None, unit: ExpressionUnit | None) -> ExpressionProfile:
         path, header = self.path, self._header
         lower = [h.strip().lower() for h in header]
         if {"gene_id", "gene_name"} <= set(lower) and any(h.endswith("unstranded") for h in lower):
             return _gdc(path, self._text, header, self._delimiter, unit)
+        if quantifier := find_quantifier(lower):
+            return self._quantified(quantifier, lower, unit)
         if len(header) < 2:
             raise ExpressionError(f"{path.name} has one column", EXAMPLE)
         if not self._read.has_header:
-            if len(header) != 2:
-                raise ExpressionError(
-                    f"{path.name} has {len(header)} columns of numbers and no header", EXAMPLE
-                )
-            frame = parse_columns(path, self._text, self._delimiter, [0, 1], header=False)
-            return _mapped(path, frame[0], self._in_points(frame[1]), path.stem, unit, "")
+            return self._without_header(unit)
         if _genes_in_columns(lower, header):
             return self._row_of_table(sample, unit)
         return self._column_of_matrix(lower, sample, unit)
+
+    def _quantified(
+        self, program: Quantifier, lower: Sequence[str], unit: ExpressionUnit | None
+    ) -> ExpressionProfile:
+        """Read one sample as a program wrote it: TPM, or FPKM where it gives no TPM, unless another unit is asked for."""
+        path = self.path
+        found = unit or next(iter(program.values))
+        if found not in program.values or program.values[found] not in lower:
+            raise ExpressionError(
+                f"{path.name} is {program.name} and holds no {found}", "Leave the unit out, or choose another"
+            )
+        places = [lower.index(program.gene), lower.index(program.values[found])]
+        frame = parse_columns(path, self._text, self._delimiter, places, header=True)
+        frame.columns = pd.Index(["gene", "value"])
+        note = f"{path.name} was read as {program.name}: {found}."
+        genes = genes_of_transcripts(frame["gene"])
+        if not genes.equals(frame["gene"]) or program.name.startswith("RSEM's isoforms"):
+            note += " The values of the transcripts of a gene were added up."
+        values = self._in_points(frame["value"])
+        return make_profile(
+            path.name,
+            genes,
+            values,
+            _sample_of_file(path),
+            stated=found,
+            named=None,
+            merge=program.several,
+            notes=(note,),
+        )
+
+    def _without_header(self, unit: ExpressionUnit | None) -> ExpressionProfile:
+        """Read genes and values as HTSeq and STAR (ReadsPerGene.out.tab) write them, or two columns."""
+        path, width = self.path, len(self._header)
+        named, notes, column = unit_in(path.name.lower()), [], 1
+        if self._header[0] == "N_unmapped" and width == 4:
+            named = ExpressionUnit.COUNTS
+            notes.append(
+                f"{path.name} was read as STAR's ReadsPerGene: counts of the second column (unstranded)."
+            )
+        elif width == 3 and ensembl_id(self._header[0]) is not None:
+            column = 2  # HTSeq with an attribute of the genes
+        elif width != 2:
+            raise ExpressionError(f"{path.name} has {width} columns of numbers and no header", EXAMPLE)
+        frame = parse_columns(path, self._text, self._delimiter, [0, column], header=False)
+        frame.columns = pd.Index(["gene", "value"])
+        if frame["gene"].isin(("__no_feature", "__ambiguous")).any():
+            named = ExpressionUnit.COUNTS
+            notes.append(f"{path.name} was read as HTSeq's counts.")
+        return make_profile(
+            path.name,
+            frame["gene"],
+            self._in_points(frame["value"]),
+            path.stem,
+            stated=unit,
+            named=named,
+            notes=notes,
+        )
 
     def _in_points(self, values: pd.Series) -> pd.Series:
         """Return cells with a decimal point where the file writes a comma."""
@@ -126,48 +178,66 @@ class ExpressionFile:
         """Parse one row only."""
         path, header = self.path, self._header
         lines, names = self._rows
-        name = _choose(path, names, sample)
+        name = choose_sample(path.name, names, sample)
         if names.count(name) > 1:
             raise ExpressionError(f"{path.name} has the sample {name} twice", "Keep one of them")
         values = next(csv.reader([lines[names.index(name)]], delimiter=self._delimiter))
+        while len(values) > len(header) and not values[-1].strip():
+            values.pop()  # a delimiter at the end of each line
         if len(values) != len(header):
             raise ExpressionError(
                 f"The row {name} of {path.name} has {len(values)} of {len(header)} values", EXAMPLE
             )
         numbers = self._in_points(pd.Series(values[1:]))
-        return _mapped(path, pd.Series(header[1:]), numbers, name, unit, "")
+        named = unit_in(path.name.lower())
+        return make_profile(path.name, pd.Series(header[1:]), numbers, name, stated=unit, named=named)
 
     def _column_of_matrix(
         self, lower: Sequence[str], sample: str | None, unit: ExpressionUnit | None
     ) -> ExpressionProfile:
         path, header = self.path, self._header
-        gene_column = next(
-            (i for i, h in enumerate(lower) if h in ("hugo_symbol", "gene_symbol", "symbol")), 0
-        )
-        samples = [
-            h for i, h in enumerate(header) if i != gene_column and i != 0 and lower[i] not in EXTRA_COLUMNS
-        ]
-        if gene_column != 0 and lower[0] not in GENE_COLUMNS | EXTRA_COLUMNS:
-            samples.insert(0, header[0])
+        gene_column, places = self._columns
+        counted = is_feature_counts(lower)
+        by_name = {sample_of_alignment(header[i]) if counted else header[i]: i for i in places}
+        samples = list(by_name)
+        if len(samples) < len(places):
+            by_name = {header[i]: i for i in places}
+            samples = list(by_name)
         if not samples:
             raise ExpressionError(f"{path.name} has no column with values", EXAMPLE)
         # A single column may be named for its unit; named for a patient, it must be the one who was asked for.
-        alone = len(samples) == 1 and (sample is None or not _is_barcode(samples[0]))
-        name = samples[0] if alone else _choose(path, samples, sample)
-        column = list(header).index(name)
+        alone = len(samples) == 1 and (sample is None or not is_barcode(samples[0]))
+        name = samples[0] if alone else choose_sample(path.name, samples, sample)
+        column = by_name[name]
         if column not in self._parsed:
-            self._parse(gene_column, column, samples)
+            self._parse(gene_column, column, by_name)
         hint = name if len(samples) == 1 else ""
-        shown = path.name.split(".")[0] if alone and not _is_barcode(name) else name
-        genes, values = self._parsed[gene_column], self._parsed[column]
-        return _mapped(
-            path, genes, self._in_points(values), shown, unit, hint, merge="entrez_gene_id" in lower
+        unnamed = alone and not is_barcode(name) and not is_normal(name) and not counted
+        shown = path.name.split(".")[0] if unnamed else name
+        named = ExpressionUnit.COUNTS if counted else unit_in(f"{hint} {path.name}".lower())
+        return make_profile(
+            path.name,
+            self._parsed[gene_column],
+            self._in_points(self._parsed[column]),
+            shown,
+            stated=unit,
+            named=named,
+            merge="entrez_gene_id" in lower or gene_column in self._read.annotations,
         )
 
-    def _parse(self, gene_column: int, column: int, samples: Sequence[str]) -> None:
+    @cached_property
+    def _columns(self) -> tuple[int, list[int]]:
+        """The place of the genes and those of the samples."""
+        lines = self._text.split("\n", _LOOKED_AT + 1)[1 : _LOOKED_AT + 1]
+        read = csv.reader([line for line in lines if line.strip()], delimiter=self._delimiter)
+        width = len(self._header)
+        rows = [[cell.strip() for cell in cells[:width]] for cells in read if len(cells) >= width]
+        return gene_and_samples(self._header, rows, self._read.annotations)
+
+    def _parse(self, gene_column: int, column: int, by_name: Mapping[str, int]) -> None:
         """Parse a column, and those that are wanted after it: each time the whole text must be gone through."""
-        found = (_matching(samples, wanted) for wanted in self._wanted)
-        order = [self._header.index(names[0]) for names in found if len(names) == 1]
+        found = (matching_samples(list(by_name), wanted) for wanted in self._wanted)
+        order = [by_name[names[0]] for names in found if len(names) == 1]
         ahead = order[order.index(column) :][:_AHEAD] if column in order else []
         columns = list(dict.fromkeys((gene_column, column, *ahead)))
         self._parsed = parse_columns(self.path, self._text, self._delimiter, columns, header=True)
@@ -200,7 +270,8 @@ def _gdc(
     table = gene_table().symbol_of
     ids = frame["gene_id"].str.slice(0, 15)
     genes = ids.map(table).fillna(frame["gene_name"])
-    return _finish(path, genes, frame[column], path.name.split(".")[0], found, True, [], merge=True)
+    sample = path.name.split(".")[0]
+    return make_profile(path.name, genes, frame[column], sample, stated=found, named=None, merge=True)
 
 
 def _genes_in_columns(lower: Sequence[str], header: Sequence[str]) -> bool:
@@ -218,161 +289,7 @@ def _genes_in_columns(lower: Sequence[str], header: Sequence[str]) -> bool:
     return hits >= 0.5 * len(header[1:201])
 
 
-def _choose(path: Path, names: Sequence[str], sample: str | None) -> str:
-    if sample is None:
-        if len(names) == 1:
-            return names[0]
-        raise SampleNeededError(path.name, tuple(names))
-    found = _matching(names, sample)
-    if len(found) == 1:
-        if found[0] != sample and _is_normal(found[0]):
-            raise ExpressionError(
-                f"{path.name} has only the normal tissue {found[0]} of {sample}",
-                f"Give the expression of the tumor, or ask for {found[0]} by its whole name",
-            )
-        return found[0]
-    if len(found) > 1:
-        raise ExpressionError(
-            f"{path.name} has {len(found)} samples of {sample}",
-            f"Say which one: {', '.join(found[:4])}",
-        )
-    near = difflib.get_close_matches(sample, names, 3) or list(names[:3])
-    raise ExpressionError(
-        f"{path.name} has no sample {sample}", f"Choose one that it has, e.g. {', '.join(near)}"
-    )
-
-
-def _matching(names: Sequence[str], sample: str) -> list[str]:
-    """Return the samples of a patient: the one of that name, else those whose barcode begins with it, tumor first.
-
-    A beginning counts up to a sign between the parts of a barcode (TCGA-AB-1234 of TCGA-AB-1234-01A, not P1 of P10);
-    R turns the dashes into dots.
-    """
-    if sample in names:
-        return [sample]
-    wanted = _dashed(sample)
-    found = sorted({n for n in names if (d := _dashed(n)) == wanted or d.startswith(f"{wanted}-")})
-    return [name for name in found if not _is_normal(name)] or found
-
-
-def _dashed(name: str) -> str:
-    return re.sub(r"[._]", "-", name)
-
-
-def _is_barcode(name: str) -> bool:
-    """Whether a name is that of a patient or sample of TCGA."""
-    return re.match(r"TCGA-\w\w-\w{4}", _dashed(name)) is not None
-
-
-def _is_normal(name: str) -> bool:
-    """Whether a TCGA barcode is that of normal tissue: sample types 10 to 19."""
-    return re.match(r"TCGA-\w\w-\w{4}-1\d", _dashed(name)) is not None
-
-
-# --- values -------------------------------------------------------------------------------------------------
-
-
-def _mapped(
-    path: Path,
-    genes: pd.Series,
-    values: pd.Series,
-    sample: str,
-    unit: ExpressionUnit | None,
-    hint: str,
-    merge: bool = False,
-) -> ExpressionProfile:
-    """Map ids to symbols, find the unit, then finish."""
-    notes: list[str] = []
-    # Firehose writes TP53|7157, and ?|100130426 for what has no symbol.
-    names = genes.astype(str).str.strip().str.replace(r"\|\d+$", "", regex=True).replace("?", "")
-    named = names.ne("") & names.str.lower().ne("nan")
-    names, values = names[named], values[named]
-    ids = names.map(ensembl_id)
-    if ids.notna().mean() > 0.5:
-        par = names.str.endswith("_PAR_Y")
-        names, values, ids = names[~par], values[~par], ids[~par]
-        symbols = ids.map(gene_table().symbol_of)
-        lost = int(symbols.isna().sum())
-        notes.append(
-            f"{len(names) - lost} Ensembl ids were read as symbols; {lost} others are not protein-coding."
-        )
-        names, values, merge = symbols.dropna(), values[symbols.notna()], True
-    dates = names.map(is_spreadsheet_date)
-    if dates.any():
-        notes.append(
-            f"{int(dates.sum())} gene names were turned into dates by a spreadsheet (such as {names[dates].iloc[0]})"
-            " and were left out."
-        )
-        names, values = names[~dates], values[~dates]
-    if unit is None:
-        unit = unit_in(f"{hint} {path.name}".lower())
-        declared = unit is not None
-        unit = if_logarithmic(unit, values, notes)
-    else:
-        declared = True
-    return _finish(path, names, values, sample, unit, declared, notes, merge)
-
-
-def _finish(
-    path: Path,
-    names: pd.Series,
-    values: pd.Series,
-    sample: str,
-    unit: ExpressionUnit | None,
-    declared: bool,
-    notes: list[str],
-    merge: bool,
-) -> ExpressionProfile:
-    texts = values.astype(str).str.strip()
-    blank = texts.map(is_missing)
-    if blank.any():
-        notes.append(f"{int(blank.sum())} genes have no value and count as missing.")
-        names, texts = names[~blank], texts[~blank]
-    numbers = pd.to_numeric(texts, errors="coerce").to_numpy(float)
-    bad = ~np.isfinite(numbers)
-    if bad.any():
-        first = int(np.flatnonzero(bad)[0])
-        raise ExpressionError(
-            f"{path.name} has {int(bad.sum())} values that are not numbers, the first is"
-            f" '{texts.iloc[first][:30]}' for gene {names.iloc[first][:30]}",
-            "Correct them, or leave them empty",
-        )
-    if len(numbers) == 0:
-        raise ExpressionError(f"{path.name} holds no gene with a value", EXAMPLE)
-    if unit is None:
-        unit = infer_unit(numbers)
-    if unit is not ExpressionUnit.ZSCORE and (numbers < 0).any():
-        raise ExpressionError(
-            f"{path.name} has negative values, which cannot be {unit}", "State the unit, e.g. z-score"
-        )
-    present = set(names)
-    symbols = [s if (s := current_symbol(n)) == n or s not in present else n for n in names]
-    merged = _merge(path, symbols, numbers, unit, merge, notes)
-    return ExpressionProfile(merged, unit, declared, sample, path.name, tuple(notes))
-
-
-def _merge(
-    path: Path,
-    symbols: Sequence[str],
-    numbers: np.ndarray,
-    unit: ExpressionUnit,
-    merge: bool,
-    notes: list[str],
-) -> Mapping[str, float]:
-    result: dict[str, list[float]] = {}
-    for symbol, number in zip(symbols, numbers.tolist(), strict=True):
-        result.setdefault(symbol, []).append(number)
-    repeated = [s for s, v in result.items() if len(v) > 1]
-    differing = [s for s in repeated if len(set(result[s])) > 1]
-    if differing and not merge:
-        raise ExpressionError(
-            f"{path.name} has {len(differing)} duplicate genes with different values, e.g. {', '.join(differing[:3])}",
-            "Keep one value a gene",
-        )
-    if differing:
-        linear = unit in (ExpressionUnit.COUNTS, ExpressionUnit.TPM, ExpressionUnit.FPKM)
-        how = "added up" if linear else "averaged"
-        notes.append(f"{len(differing)} symbols belong to several ids; their values were {how}.")
-        total = np.sum if linear else np.mean
-        return {s: float(total(v)) if len(set(v)) > 1 else v[0] for s, v in result.items()}
-    return {s: v[0] for s, v in result.items()}
+def _sample_of_file(path: Path) -> str:
+    """Return the sample of a program's file; salmon, kallisto and StringTie name the folder for it."""
+    stem = path.name.split(".")[0]
+    return path.resolve().parent.name if stem in ("quant", "abundance", "gene_abund") else stem

@@ -19,8 +19,13 @@ from napari_survpgc.core.tables import (
     first_irregular_line,
     is_missing,
     lacks_corner,
-    read_table_text,
+    read_whole_text,
+    without_comments,
 )
+
+from .formats.gct import is_gct, table_of_gct
+from .formats.soft import refuse_soft
+from .genes import ensembl_id
 
 _MAX_BYTES = 3 << 30
 _LOOKED_AT = 50  # lines, which may have a thousand cells each
@@ -28,24 +33,9 @@ _LOOKED_AT = 50  # lines, which may have a thousand cells each
 CASE_COLUMNS = {"case_id", "case", "patient", "patient_id", "submitter_id"}
 SAMPLE_COLUMNS = CASE_COLUMNS | {"sample", "sample_id", "barcode"}
 GENE_COLUMNS = {
-    "gene",
-    "gene_id",
-    "gene_name",
-    "symbol",
-    "hugo_symbol",
-    "ensembl_id",
-    "gene_symbol",
-    "genes",
-}
-EXTRA_COLUMNS = {
-    "entrez_gene_id",
-    "gene_type",
-    "description",
-    "cytoband",
-    "gene_name",
-    "hugo_symbol",
-    "gene_symbol",
-}
+    "gene", "gene_id", "gene_name", "symbol", "hugo_symbol", "ensembl_id", "gene_symbol", "genes", "geneid",
+    "ensembl_gene_id", "external_gene_name", "hgnc_symbol", "gene_short_name", "target_id", "tracking_id",
+}  # fmt: skip
 EXAMPLE = "Give two columns (gene, value) as CSV or TSV, or a matrix of genes and samples"
 
 
@@ -58,6 +48,7 @@ class ExpressionText:
     text : lines end in ``\\n``; the first is the header, when there is one.
     cells : of the first line; a corner that R leaves out is "".
     decimal : "," where numbers are written with a comma.   notes : what was found out to read it.
+    annotations : places of columns that the format says are not samples.
     """
 
     text: str
@@ -66,6 +57,7 @@ class ExpressionText:
     has_header: bool
     decimal: str
     notes: tuple[str, ...]
+    annotations: frozenset[int] = frozenset()
 
 
 def open_text(path: Path) -> ExpressionText:
@@ -75,7 +67,15 @@ def open_text(path: Path) -> ExpressionText:
     ------
     ExpressionError : missing, damaged, no text, one column, a column twice, or a row longer or shorter than the rest.
     """
-    text, notes = read_table_text(path, ExpressionError, EXAMPLE, _MAX_BYTES)
+    text, notes = read_whole_text(path, ExpressionError, EXAMPLE, _MAX_BYTES)
+    refuse_soft(path, text)
+    annotations: frozenset[int] = frozenset()
+    if is_gct(text):
+        text, annotations, said = table_of_gct(path, text)
+        notes += said
+    text = without_comments(text)
+    if not text.strip():
+        raise ExpressionError(f"{path.name} is empty", EXAMPLE)
     delimiter = find_delimiter(text, _LOOKED_AT)
     first = text.split("\n", 1)[0]
     if delimiter not in first:
@@ -108,10 +108,14 @@ def open_text(path: Path) -> ExpressionText:
     decimal = find_decimal(sample, delimiter)
     if decimal == ",":
         notes.append(f"The numbers of {path.name} were read with a comma as the decimal sign.")
-    return ExpressionText(text, tuple(cells), delimiter, _has_header(path, cells), decimal, tuple(notes))
+    return ExpressionText(
+        text, tuple(cells), delimiter, _has_header(path, cells), decimal, tuple(notes), annotations
+    )
 
 
 def _has_header(path: Path, cells: Sequence[str]) -> bool:
+    if ensembl_id(cells[0]) is not None or cells[0] in ("N_unmapped", "__no_feature"):
+        return False  # HTSeq and STAR write no header
     named = cells[0].lower() in GENE_COLUMNS | SAMPLE_COLUMNS
     try:
         float(cells[1].replace(",", "."))

@@ -30,9 +30,6 @@ _FORMER = {
     **{f"MARCH{i}": f"MARCHF{i}" for i in range(1, 12)},
     **{f"SEPT{i}": f"SEPTIN{i}" for i in range(1, 15) if i != 13},
 }  # fmt: skip
-_DATE = re.compile(
-    r"\d{1,2}-(mar|sep|dec|oct|nov|apr|feb)|(mar|sep|dec|oct|nov|apr|feb)-\d{1,2}", re.IGNORECASE
-)
 
 
 @dataclass(frozen=True)
@@ -70,8 +67,3 @@ def current_symbol(name: str) -> str:
         return former
     known = gene_table().length_of
     return name.upper() if name not in known and name.upper() in known else name
-
-
-def is_spreadsheet_date(name: str) -> bool:
-    """Return True for what spreadsheets make of SEPT2 or MARCH1 ("2-Sep", "1-Mar")."""
-    return _DATE.fullmatch(name) is not None

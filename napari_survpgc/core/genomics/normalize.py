@@ -14,11 +14,11 @@ from napari_survpgc.core.files import write_table
 from napari_survpgc.core.types import ExpressionProfile, ExpressionUnit
 
 from .genes import current_symbol, gene_table
+from .units import LOG_LIMIT, log_offset, why_no_z_score_table
 
 WHOLE_TRANSCRIPTOME = 5000
 """From this many genes on, a file's sum stands for the sample's total."""
 
-_LOG_LIMIT = 40  # 2 ** 40: no count and no TPM reaches it, so larger values are no logarithms
 _LINEAR_OF = {
     ExpressionUnit.LOG2_TPM: ExpressionUnit.TPM,
     ExpressionUnit.LOG2_FPKM: ExpressionUnit.FPKM,
@@ -215,9 +215,10 @@ def _expression_itself(
     notes = [_found_note(len(found), profile, reference)]
     given = np.array([0.0 if name is None else profile.values[name] for name in names])
     values, unit = linear_values(given, profile.unit, profile.source)
-    if profile.unit_declared:
-        counts = unit is ExpressionUnit.COUNTS
-    else:  # as the trainer told the unit of its table, which states none
+    counts = unit is ExpressionUnit.COUNTS
+    if (
+        not profile.unit_declared and not counts
+    ):  # as the trainer told the unit of its table, which states none
         counts = looks_like_counts(values)
     if counts != (scale.unit is ExpressionUnit.COUNTS):
         length_of = gene_table().length_of
@@ -257,10 +258,12 @@ def linear_values(
     ExpressionError : values too large for logarithms.
     """
     numbers: NDArray[np.float64] = np.array(values, np.float64)
+    if unit is ExpressionUnit.LOG2_TPM_MILLI:
+        return np.maximum(np.exp2(numbers) - 1e-3, 0), ExpressionUnit.TPM
     if unit not in _LINEAR_OF:
         return numbers, unit
     highest = np.nanmax(numbers)
-    if highest > _LOG_LIMIT:
+    if highest > LOG_LIMIT:
         raise ExpressionError(
             f"{source} has values up to {highest:g}, which cannot be {unit}", "State another unit"
         )
@@ -271,10 +274,21 @@ def table_unit(values: NDArray[np.floating]) -> ExpressionUnit:
     """Infer the unit of a cohort's (n_patients, n_genes) table, which states none: ZSCORE, LOG2_TPM or TPM.
 
     TPM stands for anything linear; :func:`looks_like_counts` tells counts from it.
+
+    Raises
+    ------
+    ExpressionError : negative values that are no z-scores, such as those of log2(TPM+0.001).
     """
     if np.nanmin(values) < 0:
+        offset = log_offset(np.asarray(values, float).ravel())
+        reason = f"they are log2(x+{offset:g})" if offset else why_no_z_score_table(values)
+        if reason:
+            raise ExpressionError(
+                f"The expression of the cohort has negative values that are no z-scores: {reason}",
+                "Give log2(TPM+1), TPM, counts, or z-scores of the cohort's own patients",
+            )
         return ExpressionUnit.ZSCORE
-    return ExpressionUnit.LOG2_TPM if np.nanmax(values) <= _LOG_LIMIT else ExpressionUnit.TPM
+    return ExpressionUnit.LOG2_TPM if np.nanmax(values) <= LOG_LIMIT else ExpressionUnit.TPM
 
 
 def looks_like_counts(values: NDArray[np.floating]) -> bool:

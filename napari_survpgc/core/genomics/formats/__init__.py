@@ -1,0 +1,1 @@
+"""Layouts of expression files, one a module."""
