@@ -107,7 +107,7 @@ def train(
     OutputError : another process trains into it; disk full, no permission.
     """
     if settings.endpoint != "survival" and cohort.endpoint != settings.endpoint:
-        cohort = read_cohort(cohort.path, endpoint=settings.endpoint)
+        cohort = read_cohort(cohort.path, endpoint=settings.endpoint, long_follow_up=cohort.long_follow_up)
     with claim(out, f"training into {out}"):
         return _train(cohort, settings, out, processes, progress)
 
@@ -258,7 +258,9 @@ def _fit_alone(
 ) -> FoldResult:
     """One fold in a process of its own, on one thread: threads that share cores cost more than they bring."""
     system = build_system(settings)
-    data = load_dataset(read_cohort(cohort, endpoint=settings.endpoint), settings, system.forms)
+    data = load_dataset(
+        read_cohort(cohort, endpoint=settings.endpoint, long_follow_up=True), settings, system.forms
+    )
 
     def report(stage: str, done: int, total: int) -> None:
         news.put((stage, done, total))
