@@ -62,6 +62,7 @@ GROUND = {
         "streams",
         "documents",
         "tables",
+        "packed",
         "notice",
         "threads",
         "user_folder",

@@ -36,7 +36,7 @@ from napari_survpgc.core.genomics.gene_sets import write_gmt
 from napari_survpgc.core.genomics.normalize import write_genes
 from napari_survpgc.core.locks import claim
 from napari_survpgc.core.metrics import c_index
-from napari_survpgc.core.types import CLINICAL_FIELDS, ProgressCallback
+from napari_survpgc.core.types import CLINICAL_FIELDS, ExpressionUnit, ProgressCallback
 
 from .data.dataset import Dataset, load_dataset
 from .fitting.fold import FoldResult, check_folds, finish_fold, read_fold, split_fold, usable_bins
@@ -287,8 +287,10 @@ def _write_facts(out: Path, data: Dataset, progress: ProgressCallback | None) ->
 
 
 def _expression_facts(data: Dataset) -> ExpressionFacts | None:
-    """Return what a bundle must know of expression that is not read as z-scores."""
+    """Return what a bundle must know of expression that is not read as z-scores of TPM."""
     reference = data.gene_reference
+    if reference is not None and reference.unit is not ExpressionUnit.TPM:
+        return ExpressionFacts(reference.min_overlap, reference.unit)
     if reference is None or reference.scale is None:
         return None
     return ExpressionFacts(reference.min_overlap, reference.scale.unit, reference.scale.total)

@@ -7,12 +7,8 @@ from __future__ import annotations
 
 import csv
 import functools
-import gzip
 import io
-import lzma
 import re
-import zipfile
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +16,7 @@ from pathlib import Path
 from .cells import restored
 from .errors import SurvPGCError
 from .files import read_bytes
+from .packed import unpacked
 
 MISSING_WORDS = frozenset(
     (
@@ -50,15 +47,6 @@ _SAMPLE_ID_COLUMNS = frozenset(("sample", "sample id", "sampleid", "sample barco
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _BRACKETS = frozenset(zip("[(<{\"'", "])>}\"'", strict=True))
 _DELIMITERS = "\t;,|"
-_EXCEL = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
-_OTHER_PACKERS = {
-    b"BZh": "bzip2",
-    b"\xfd7zXZ\x00": "xz",
-    b"\x28\xb5\x2f\xfd": "zstd",
-    b"7z\xbc\xaf": "7-Zip",
-    b"Rar!": "RAR",
-}
-_MOST_ENTRIES = 1000  # of a zip file; one with a table has a few
 _LOOKED_AT = 200  # rows, to tell the delimiter
 _DECIMAL_COMMA = re.compile(r"[-+]?\d+,\d+")
 _DECIMAL_POINT = re.compile(r"[-+]?\d*\.\d+([eE][-+]?\d+)?")
@@ -208,11 +196,13 @@ def read_table_text(path: Path, error: type[SurvPGCError], step: str, limit: int
 def read_whole_text(path: Path, error: type[SurvPGCError], step: str, limit: int) -> tuple[str, list[str]]:
     """Return the text of a table with its comment lines, and what was found out to read it.
 
-    Lines end in ``\\n``. A gzip file, or a zip file with one table in it, is known by its content.
+    Lines end in ``\\n``. A gzip or zip file is known by its content.
     """
     raw = unpacked(path, read_bytes(path, limit, error, step), error, limit)
     text, notes = _decoded(path, raw, error, step)
-    return text.replace("\r\n", "\n").replace("\r", "\n"), notes
+    if "\r" in text:
+        text = text.replace("\r\n", "\n").replace("\r", "\n")
+    return text, notes
 
 
 def without_comments(text: str) -> str:
@@ -223,56 +213,6 @@ def without_comments(text: str) -> str:
             break
         text = rest
     return text
-
-
-def unpacked(path: Path, raw: bytes, error: type[SurvPGCError], limit: int) -> bytes:
-    """Return what a gzip file holds, or the only table of a zip file; other bytes as they are.
-
-    Raises
-    ------
-    error : damaged, larger than ``limit`` when unpacked, several tables, a workbook, or packed in another way.
-    """
-    if raw[:2] == b"\x1f\x8b":
-        raw = _gunzip(path, raw, error, limit)
-    elif raw[:4] == b"PK\x03\x04":
-        raw = _unzip(path, raw, error, limit)
-    if raw.startswith(_EXCEL):
-        raise error(f"{path.name} is an Excel or zip file", "Save the sheet as CSV and give that file")
-    for begins, name in _OTHER_PACKERS.items():
-        if raw.startswith(begins):
-            raise error(f"{path.name} is packed with {name}", "Unpack it and give the table in it")
-    return raw
-
-
-def _unzip(path: Path, raw: bytes, error: type[SurvPGCError], limit: int) -> bytes:
-    """Return the only table of a zip file; a workbook, which is a zip file too, is given back as it is."""
-    try:
-        with zipfile.ZipFile(io.BytesIO(raw)) as archive:
-            entries = archive.infolist()[: _MOST_ENTRIES + 1]
-            names = [entry.filename for entry in entries]
-            if any(name in ("[Content_Types].xml", "mimetype") for name in names):
-                return raw
-            # macOS adds a shadow of each file.
-            tables = [
-                entry
-                for entry in entries
-                if not entry.is_dir() and not entry.filename.startswith("__MACOSX/") and entry.file_size
-            ]
-            if len(tables) != 1:
-                listed = ", ".join(Path(entry.filename).name for entry in tables[:3]) or "none"
-                raise error(
-                    f"{path.name} is a zip file with {len(tables)} files ({listed})",
-                    "Unpack it and give the table in it",
-                )
-            if tables[0].flag_bits & 1:
-                raise error(f"{path.name} is protected by a password", "Unpack it and give the table in it")
-            with archive.open(tables[0]) as stream:  # the size that the entry states may be wrong
-                data = stream.read(limit + 1)
-    except (OSError, EOFError, zlib.error, zipfile.BadZipFile, NotImplementedError, lzma.LZMAError):
-        return raw  # no zip file after all, or damaged: told as before
-    if len(data) > limit:
-        raise error(f"{path.name} unpacks to more than {limit >> 20} MB", "Give fewer rows or samples")
-    return _gunzip(path, data, error, limit) if data[:2] == b"\x1f\x8b" else data
 
 
 def _decoded(path: Path, raw: bytes, error: type[SurvPGCError], step: str) -> tuple[str, list[str]]:
@@ -295,17 +235,6 @@ def _decoded(path: Path, raw: bytes, error: type[SurvPGCError], step: str) -> tu
             raise error(f"{path.name} is not a text file", step) from problem
         note = f"{path.name} is not UTF-8 and was read as Windows' Latin-1: check letters such as é or ü."
         return raw.decode("cp1252", errors="replace"), [note]
-
-
-def _gunzip(path: Path, raw: bytes, error: type[SurvPGCError], limit: int) -> bytes:
-    try:
-        with gzip.GzipFile(fileobj=io.BytesIO(raw)) as stream:
-            data = stream.read(limit + 1)
-    except (OSError, EOFError, zlib.error) as problem:
-        raise error(f"{path.name} is damaged or cut short", "Copy or download it again") from problem
-    if len(data) > limit:
-        raise error(f"{path.name} unpacks to more than {limit >> 20} MB", "Give fewer rows or samples")
-    return data
 
 
 def find_delimiter(text: str, looked_at: int = _LOOKED_AT) -> str:

@@ -65,8 +65,7 @@ class MppSource(StrEnum):
     USER = "user"  # given by a person, because the file has none or has it wrong
 
 
-MPP_RANGE = (0.05, 10.0)
-"""Pixel sizes, in µm, that a slide or a patch may have by a person's word: 200x to 1x."""
+MPP_RANGE = (0.05, 10.0)  # µm: pixel sizes that a slide or a patch may have by a person's word, 200x to 1x
 
 
 class ExpressionUnit(StrEnum):
@@ -78,7 +77,7 @@ class ExpressionUnit(StrEnum):
     LOG2_COUNTS = "log2(counts+1)"
     LOG2_TPM = "log2(tpm+1)"
     LOG2_FPKM = "log2(fpkm+1)"
-    LOG2_TPM_MILLI = "log2(tpm+0.001)"  # of UCSC Xena's Toil tables; read as TPM
+    LOG2_TPM_MILLI = "log2(tpm+0.001)"  # of UCSC Xena's Toil tables; read as log2(tpm+1)
     ZSCORE = "z-score"
 
 

@@ -305,14 +305,10 @@ def _rank(one: ClinicalField, column: str) -> int:
     bare = _bare(column)
     if bare == plain(one.name):
         return -1
-    return next(
-        (
-            n
-            for n, names in enumerate(one.later, 1)
-            if bare == names or (isinstance(names, tuple) and bare in names)
-        ),
-        0,
-    )
+    for n, names in enumerate(one.later, 1):
+        if bare == names or (isinstance(names, tuple) and bare in names):
+            return n
+    return 0
 
 
 def notes_of_columns(columns: Sequence[str], chosen: Mapping[str, str]) -> list[str]:

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from napari_survpgc.core.cells import restored
 from napari_survpgc.core.errors import (
     CohortError,
     FeatureError,

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from napari_survpgc.core.genomics.normalize import table_unit
+from napari_survpgc.core.genomics.unit_of_values import table_unit
 from napari_survpgc.core.types import Case, ClinicalRecord, ExpressionProfile, ExpressionUnit, GeneSet
 
 SPLITS = ("train", "val", "test")

@@ -31,6 +31,8 @@ _FORMER = {
     **{f"SEPT{i}": f"SEPTIN{i}" for i in range(1, 15) if i != 13},
 }  # fmt: skip
 
+_ENSEMBL = re.compile(r"(?<![A-Za-z0-9])ENSG\d{11}(?!\d)")
+
 
 @dataclass(frozen=True)
 class GeneTable:
@@ -56,8 +58,8 @@ def gene_table() -> GeneTable:
 
 def ensembl_id(name: str) -> str | None:
     """Return the Ensembl gene id without its version, or None when the name is none."""
-    match = re.match(r"(ENSG\d{11})", name)
-    return match[1] if match else None
+    match = _ENSEMBL.search(name)
+    return match[0] if match else None
 
 
 def current_symbol(name: str) -> str:

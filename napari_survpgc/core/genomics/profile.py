@@ -1,4 +1,4 @@
-"""Cells of one sample -> its profile: names to symbols, texts to numbers, the unit, one value a gene."""
+"""From the cells of a gene column and a value column to an expression profile."""
 
 from __future__ import annotations
 
@@ -12,89 +12,102 @@ from napari_survpgc.core.tables import is_missing
 from napari_survpgc.core.types import ExpressionProfile, ExpressionUnit
 
 from .expression_table import EXAMPLE
-from .gene_names import read_gene_names
+from .gene_names import is_transcript, read_gene_names
 from .genes import current_symbol
-from .units import settle_unit
+from .unit_of_values import settle_unit
 
-_TRANSCRIPT = r"(?:ENST\d{11}|[NX][MR]_\d{6,})(?:\.\d+)?(?:\D.*)?"
-_PROBE = r"(?:\d+(?:_[a-z]+)*_at|AFFX-.*|ILMN_\d+|A_\d\d_P\d+|cg\d{8})"
+_LINEAR = (ExpressionUnit.COUNTS, ExpressionUnit.TPM, ExpressionUnit.FPKM)
 
 
-def make_profile(
+def profile_of_cells(
     source: str,
-    names: pd.Series,
+    genes: Sequence[str],
     cells: pd.Series,
     sample: str,
+    unit: ExpressionUnit | None,
     *,
-    stated: ExpressionUnit | None,
-    named: ExpressionUnit | None,
+    symbols: Sequence[str] | None = None,
     merge: bool = False,
+    add_up: bool = False,
+    by_user: bool = False,
     notes: Sequence[str] = (),
 ) -> ExpressionProfile:
-    """Bring a sample's genes and cells into a profile.
+    """Return one sample's profile.
 
     Parameters
     ----------
-    source : file name.   stated : unit that a person gave.   named : unit that the file states.
-    merge : several rows may rightly be one gene.
+    genes, cells : as text, with decimal points.   symbols : the file's own, for ids that our table does not know.
+    unit : stated by the file or (``by_user``) a person; None to infer it.
+    merge : a symbol may stand there several times, for several ids.   add_up : for several transcripts.
 
     Raises
     ------
-    ExpressionError : no genes, values that are no numbers, a gene twice with different values, a unit that the values
-        contradict.
+    ExpressionError : names that are no genes, values that are no numbers, a gene twice, a unit that cannot be.
     """
-    _refuse_other_ids(source, names)
-    genes = read_gene_names(names)
-    said = [*notes, *genes.notes]
-    symbols, texts = genes.symbols, cells[genes.symbols.index].astype(str).str.strip()
-    blank = texts.map(is_missing)
+    said = list(notes)
+    named = read_gene_names(genes, source, symbols)
+    said += named.notes
+    keep = [row for row, symbol in enumerate(named.symbols) if symbol is not None]
+    names = [str(named.symbols[row]) for row in keep]
+    texts = cells.iloc[keep].astype(str).str.strip()
+    blank = texts.map(is_missing).to_numpy(bool)
     if blank.any():
         said.append(f"{int(blank.sum())} genes have no value and count as missing.")
-        symbols, texts = symbols[~blank], texts[~blank]
+        names = [name for name, empty in zip(names, blank, strict=True) if not empty]
+        texts = texts[~blank]
     numbers = pd.to_numeric(texts, errors="coerce").to_numpy(float)
     bad = ~np.isfinite(numbers)
     if bad.any():
         first = int(np.flatnonzero(bad)[0])
         raise ExpressionError(
             f"{source} has {int(bad.sum())} values that are not numbers, the first is"
-            f" '{texts.iloc[first][:30]}' for gene {symbols.iloc[first][:30]}",
+            f" '{texts.iloc[first][:30]}' for gene {names[first][:30]}",
             "Correct them, or leave them empty",
         )
     if len(numbers) == 0:
         raise ExpressionError(f"{source} holds no gene with a value", EXAMPLE)
-    settled = settle_unit(numbers, stated, named, source)
+    settled = settle_unit(numbers, unit, source, by_user=by_user)
     said += settled.notes
-    present = set(symbols)
-    current = [s if (s := current_symbol(n)) == n or s not in present else n for n in symbols]
-    values = _one_value_a_gene(source, current, settled.numbers, settled.unit, merge or genes.merge, said)
+    present = set(names)
+    current = [s if (s := current_symbol(n)) == n or s not in present else n for n in names]
+    values = _merged(source, current, settled.values, settled.unit, merge or named.ids, add_up, said)
     return ExpressionProfile(values, settled.unit, settled.declared, sample, source, tuple(said))
 
 
-def _refuse_other_ids(source: str, names: pd.Series) -> None:
-    looked_at = names.iloc[:500].astype(str).str.strip()
-    if looked_at.str.fullmatch(_TRANSCRIPT).mean() > 0.5:
-        raise ExpressionError(
-            f"{source} holds transcripts ({looked_at.iloc[0][:30]} ...), not genes",
-            "Summarize them to genes (tximport; salmon quant -g writes quant.genes.sf) and give that table",
-        )
-    if looked_at.str.fullmatch(_PROBE).mean() > 0.5:
-        raise ExpressionError(
-            f"{source} holds probes of an array ({looked_at.iloc[0][:30]} ...), not genes",
-            "Map them to gene symbols with the annotation of the array, and give that table",
-        )
+def genes_of_transcripts(
+    source: str, transcripts: Sequence[str], genes: Sequence[str] | None, notes: list[str]
+) -> tuple[Sequence[str], bool]:
+    """Return the genes of transcripts by the file's own column of them, and whether there are any to add up.
+
+    Names as GENCODE's FASTA files have them (ENST...|ENSG...|...) say their gene themselves.
+    """
+    first = transcripts[:200]
+    named = genes is None and any("ENST" in name and "|ENSG" in name for name in first)
+    if not named and not (genes is not None and any(is_transcript(name) for name in first)):
+        return transcripts, False
+    notes.append(f"{source} holds transcripts; their values were added up to genes.")
+    return transcripts if genes is None else genes, True
 
 
-def _one_value_a_gene(
+def _merged(
     source: str,
     symbols: Sequence[str],
     numbers: np.ndarray,
     unit: ExpressionUnit,
     merge: bool,
+    add_up: bool,
     notes: list[str],
 ) -> Mapping[str, float]:
+    if add_up and unit not in _LINEAR:
+        raise ExpressionError(
+            f"{source} holds transcripts as {unit}, which cannot be added up",
+            "Give the table of genes, or TPM",
+        )
     result: dict[str, list[float]] = {}
     for symbol, number in zip(symbols, numbers.tolist(), strict=True):
         result.setdefault(symbol, []).append(number)
+    if add_up:
+        return {s: float(np.sum(v)) for s, v in result.items()}
     repeated = [s for s, v in result.items() if len(v) > 1]
     differing = [s for s in repeated if len(set(result[s])) > 1]
     if differing and not merge:
@@ -103,9 +116,8 @@ def _one_value_a_gene(
             "Keep one value a gene",
         )
     if differing:
-        linear = unit in (ExpressionUnit.COUNTS, ExpressionUnit.TPM, ExpressionUnit.FPKM)
-        how = "added up" if linear else "averaged"
+        how = "added up" if unit in _LINEAR else "averaged"
         notes.append(f"{len(differing)} symbols belong to several ids; their values were {how}.")
-        total = np.sum if linear else np.mean
+        total = np.sum if unit in _LINEAR else np.mean
         return {s: float(total(v)) if len(set(v)) > 1 else v[0] for s, v in result.items()}
     return {s: v[0] for s, v in result.items()}

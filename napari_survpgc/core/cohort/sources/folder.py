@@ -84,7 +84,7 @@ def read(
             unusable.append(f"patient {c}: {error.problem}")
     problems += some(unusable)
     features = find_features(place, case, patients, open_features, problems)
-    expression = find_expression(place, set(case), problems, notes)
+    expression = find_expression(place, case, patients, problems, notes)
     folds = find_folds(place, set(case), problems)
     gene_sets: tuple[GeneSet, ...] = ()
     if (place / "gene_sets.gmt").is_file():
