@@ -370,10 +370,8 @@ class Prediction:
     bin_edges_months : (n_bins + 1,); the last one is the longest follow-up of the cohort.
     risk_percentile : share (0-100) of the bundle's reference patients with a smaller risk.
     risk_group : "low", "intermediate" or "high", by the bundle's cut points.
-    attention : "clinic" (n_c, n_p) and "genomic" (n_g, n_p): pre-softmax, mean over fold models.
-        A modality that the patient lacks is absent.
-    token_names : the same keys -> name of each row.
-    coords : (n_p, 2) int32 level-0 px; patch_px_level0 as in PatchGrid.
+    attention : "clinic" (n_c, n_p) and "genomic" (n_g, n_p): pre-softmax, mean over fold models; none for what the patient lacks.
+    token_names : the same keys -> name of each row.   coords : (n_p, 2) int32 level-0 px; patch_px_level0 as in PatchGrid.
     attribution : None when it was not asked for.
     provenance : bundle, encoders, slide, version: what prediction.json repeats.
     warnings : sentences a reader of the result must know.
