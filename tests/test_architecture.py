@@ -64,6 +64,7 @@ GROUND = {
         "hdf5_limits",
         "documents",
         "tables",
+        "packed",
         "notice",
         "threads",
         "user_folder",

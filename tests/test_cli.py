@@ -277,7 +277,10 @@ def test_help_version_and_mistakes(capsys: pytest.CaptureFixture) -> None:
     assert error.count("\n") == 0
     assert "--clinical" in error
     assert run(["predict", "x", "--clinical", "y", "--out", "z", "--mpp-override", "-3"]) == 2
-    assert "not a number above 0" in capsys.readouterr().err
+    assert "-3 is no pixel size from 0.05 to 10" in capsys.readouterr().err
+    for size in ("25", "0.01", "x", "nan"):
+        assert run(["features", "x", "--out", "z", "--mpp", size]) == 2
+        assert f"{size} is no pixel size" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ from napari_survpgc.core.genomics.gene_sets import write_gmt
 from napari_survpgc.core.genomics.normalize import write_genes
 from napari_survpgc.core.locks import claim
 from napari_survpgc.core.metrics import c_index
-from napari_survpgc.core.types import CLINICAL_FIELDS, ProgressCallback
+from napari_survpgc.core.types import CLINICAL_FIELDS, ExpressionUnit, ProgressCallback
 
 from .data.dataset import Dataset, load_dataset
 from .fitting.fold import FoldResult, check_folds, finish_fold, read_fold, split_fold, usable_bins
@@ -107,7 +107,7 @@ def train(
     OutputError : another process trains into it; disk full, no permission.
     """
     if settings.endpoint != "survival" and cohort.endpoint != settings.endpoint:
-        cohort = read_cohort(cohort.path, endpoint=settings.endpoint)
+        cohort = read_cohort(cohort.path, endpoint=settings.endpoint, long_follow_up=cohort.long_follow_up)
     with claim(out, f"training into {out}"):
         return _train(cohort, settings, out, processes, progress)
 
@@ -258,7 +258,9 @@ def _fit_alone(
 ) -> FoldResult:
     """One fold in a process of its own, on one thread: threads that share cores cost more than they bring."""
     system = build_system(settings)
-    data = load_dataset(read_cohort(cohort, endpoint=settings.endpoint), settings, system.forms)
+    data = load_dataset(
+        read_cohort(cohort, endpoint=settings.endpoint, long_follow_up=True), settings, system.forms
+    )
 
     def report(stage: str, done: int, total: int) -> None:
         news.put((stage, done, total))
@@ -285,8 +287,10 @@ def _write_facts(out: Path, data: Dataset, progress: ProgressCallback | None) ->
 
 
 def _expression_facts(data: Dataset) -> ExpressionFacts | None:
-    """Return what a bundle must know of expression that is not read as z-scores."""
+    """Return what a bundle must know of expression that is not read as z-scores of TPM."""
     reference = data.gene_reference
+    if reference is not None and reference.unit is not ExpressionUnit.TPM:
+        return ExpressionFacts(reference.min_overlap, reference.unit)
     if reference is None or reference.scale is None:
         return None
     return ExpressionFacts(reference.min_overlap, reference.scale.unit, reference.scale.total)

@@ -10,7 +10,7 @@ from pathlib import Path
 from napari_survpgc.core.errors import OutputError, SurvPGCError
 from napari_survpgc.core.names import file_name
 
-from .options import ProgressBar, job_options, positive, positive_int, slide_options
+from .options import ProgressBar, job_options, pixel_size, positive_int, slide_options
 
 HELP = "slides -> tissue, patches and one feature row a patch (HDF5)"
 
@@ -27,7 +27,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="ID",
         help="see 'survpgc weights'; also hf:<owner>/<name>, timm:<model> (default: %(default)s)",
     )
-    parser.add_argument("--mpp", type=positive, help="µm per px of a patch (default: as the encoder wants)")
+    parser.add_argument("--mpp", type=pixel_size, help="µm per px of a patch (default: as the encoder wants)")
     parser.add_argument(
         "--patch-px", type=positive_int, help="side of a patch (default: as the encoder wants)"
     )

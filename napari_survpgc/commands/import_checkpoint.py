@@ -7,7 +7,7 @@ from pathlib import Path
 
 from napari_survpgc.core.errors import SurvPGCError
 
-from .options import numbers, positive, positive_int
+from .options import numbers, pixel_size, positive_int
 
 HELP = "weights of the authors' code (state dict or whole module) -> bundle; nothing in them is run"
 
@@ -41,7 +41,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--text-encoder", metavar="ID", help="made the clinic tokens, e.g. conch")
     parser.add_argument("--gene-encoder", metavar="ID", help="made the genomic tokens, e.g. scfoundation")
     parser.add_argument("--patch-px", type=positive_int, help="side of a patch at --mpp, e.g. 256")
-    parser.add_argument("--mpp", type=positive, help="µm per px of a patch, e.g. 0.5")
+    parser.add_argument("--mpp", type=pixel_size, help="µm per px of a patch, e.g. 0.5")
     parser.add_argument(
         "--genes",
         type=Path,

@@ -24,6 +24,21 @@ def positive(text: str) -> float:
     return value
 
 
+def pixel_size(text: str) -> float:
+    """Return µm per px within what slides have; a decimal comma is taken as such."""
+    from napari_survpgc.core.types import MPP_RANGE
+
+    try:
+        value = float(text.replace(",", "."))
+    except ValueError:
+        value = float("nan")
+    if not MPP_RANGE[0] <= value <= MPP_RANGE[1]:
+        raise argparse.ArgumentTypeError(
+            f"{text} is no pixel size from {MPP_RANGE[0]:g} to {MPP_RANGE[1]:g} µm (20x is about 0.5, 40x about 0.25)"
+        )
+    return value
+
+
 def positive_int(text: str) -> int:
     value = int(text)
     if value < 1:
@@ -42,7 +57,7 @@ def slide_options(parser: argparse.ArgumentParser) -> None:
     """Add what every command that reads a slide can be told."""
     parser.add_argument(
         "--mpp-override",
-        type=positive,
+        type=pixel_size,
         metavar="X",
         help="µm per px of the slide at full resolution, where the file has none or has it wrong",
     )
@@ -67,6 +82,15 @@ def slide_options(parser: argparse.ArgumentParser) -> None:
         "--device",
         default="auto",
         help="auto (all graphics processors), cpu, cuda:0,cuda:1, mps (default: %(default)s)",
+    )
+
+
+def cohort_options(parser: argparse.ArgumentParser) -> None:
+    """Add what every command that reads a cohort can be told."""
+    parser.add_argument(
+        "--long-follow-up",
+        action="store_true",
+        help="the follow-up is in months although the longest exceeds 400 (else it is taken for days and refused)",
     )
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from napari_survpgc.core.notice import RESEARCH_NOTICE
 
-from .options import ProgressBar, demo_bundle, job_options, positive, slide_options
+from .options import ProgressBar, demo_bundle, job_options, positive, print_notes, slide_options
 
 if TYPE_CHECKING:
     from napari_survpgc.core.types import Prediction
@@ -68,12 +68,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     from napari_survpgc.core.bundle.bundle import load_bundle
-    from napari_survpgc.core.clinical.record_file import read_record
+    from napari_survpgc.core.clinical.record_file import RecordFile
     from napari_survpgc.core.jobs.one_patient import predict_case
     from napari_survpgc.core.types import Case
 
     bundle = load_bundle(options.bundle or demo_bundle())
-    record = read_record(options.clinical, options.case)
+    clinical = RecordFile(options.clinical)
+    record = clinical.record(options.case)
+    print_notes(clinical.notes)
     profile = None
     if options.expression is not None:
         from napari_survpgc.core.genomics.expression_file import read_expression

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from napari_survpgc.training.experiments import EXPERIMENTS, find_experiment
 
-from .options import ProgressBar, positive_int, print_notes
+from .options import ProgressBar, cohort_options, positive_int, print_notes
 
 HELP = "a table or figure of the paper: cohort folder -> CSV, Markdown, HTML, figures"
 
@@ -51,6 +51,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="maps of fig4: cividis (default), or red-blue as in the paper",
     )
     parser.add_argument("--device", help="default: auto")
+    cohort_options(parser)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -58,7 +59,7 @@ def run(options: argparse.Namespace) -> int:
     from napari_survpgc.training.reproduce import reproduce
 
     find_experiment(options.experiment)  # a wrong name is said before the cohort is read
-    cohort = read_cohort(options.cohort, open_features=True)
+    cohort = read_cohort(options.cohort, open_features=True, long_follow_up=options.long_follow_up)
     print_notes(cohort.notes)
     with ProgressBar() as progress:
         product, files = reproduce(

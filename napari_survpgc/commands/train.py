@@ -8,7 +8,7 @@ from pathlib import Path
 
 from napari_survpgc.core.errors import OutputError, SurvPGCError
 
-from .options import ProgressBar, positive_int, print_notes
+from .options import ProgressBar, cohort_options, positive_int, print_notes
 
 HELP = "cohort folder -> cross-validated fold models (a run folder)"
 
@@ -72,6 +72,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--processes", type=positive_int, default=1, help="folds trained at once (default: 1)"
     )
     parser.add_argument("--device", help="auto (default), cpu, cuda, cuda:1, mps")
+    cohort_options(parser)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -112,7 +113,12 @@ def run(options: argparse.Namespace) -> int:
     ]
     for settings in plans:
         build_system(settings)  # a wrong name is said before anything is trained
-    cohort = read_cohort(options.cohort, endpoint=options.endpoint or "survival", open_features=True)
+    cohort = read_cohort(
+        options.cohort,
+        endpoint=options.endpoint or "survival",
+        open_features=True,
+        long_follow_up=options.long_follow_up,
+    )
     print_notes(cohort.notes)
     failed = 0
     for name, settings in zip(names, plans, strict=True):

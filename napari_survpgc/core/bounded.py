@@ -1,23 +1,16 @@
-"""Packed and nested texts from anywhere, with limits that hold before memory is taken.
+"""Nested texts from anywhere, with limits that hold before memory is taken; :mod:`.packed` has those of packed ones.
 
-One KB of gzip unpacks to one MB, one MB of brackets becomes 64 MB of objects, and a nesting of thousands ends the
-interpreter's stack: what a text will cost is counted or unpacked piece by piece first.
+One MB of brackets becomes 64 MB of objects, and a nesting of thousands ends the interpreter's stack: what a text will cost
+is counted first.
 """
 
 from __future__ import annotations
 
-import gzip
-import io
 import json
 import tomllib
-import zlib
 from collections.abc import Callable
-from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-_PIECE = 16 << 20
-_FREE_BYTES = 256 << 20  # unpacked, of any ratio
-_MAX_RATIO = 300  # tables of counts, most of them 0, reach 100
 _MAX_OBJECTS = 1_800_000_000  # bytes that a document takes as objects
 MAX_DEPTH = 200
 _MAX_TOML = 1 << 20
@@ -25,66 +18,6 @@ _MAX_TOML = 1 << 20
 
 class BoundError(ValueError):
     """A text would take more than any real one; a clause for the reader that names the file."""
-
-
-def gunzip(raw: bytes, limit: int) -> bytes:
-    """Unpack gzip piece by piece.
-
-    Raises
-    ------
-    BoundError : more than ``limit`` bytes, or 300 times what was packed.
-    OSError, EOFError, zlib.error : damaged or cut short.
-    """
-    with BoundedGzip(io.BytesIO(raw), len(raw), limit) as stream:
-        return stream.read()
-
-
-class BoundedGzip(io.BufferedIOBase):
-    """A gzip stream that ends with a BoundError where it unpacks to more than it may; for readers of streams."""
-
-    def __init__(self, packed: IO[bytes], size: int, limit: int) -> None:
-        self._stream = gzip.GzipFile(fileobj=packed)
-        self._packed, self._size, self._limit, self._read = packed, size, limit, 0
-
-    def readable(self) -> bool:
-        return True
-
-    def read(self, count: int | None = -1) -> bytes:
-        if count is not None and count >= 0:
-            return self._counted(self._stream.read(count))
-        pieces = []
-        while piece := self._counted(self._stream.read(_PIECE)):
-            pieces.append(piece)
-        return b"".join(pieces)
-
-    def read1(self, count: int = -1) -> bytes:
-        return self._counted(self._stream.read1(count if count >= 0 else _PIECE))
-
-    def _counted(self, piece: bytes) -> bytes:
-        self._read += len(piece)
-        if self._read > self._limit:
-            raise BoundError(f"it unpacks to more than {self._limit >> 20} MB")
-        if self._read > _FREE_BYTES and self._read > _MAX_RATIO * self._size:
-            raise BoundError(f"it unpacks to more than {_MAX_RATIO} times its size")
-        return piece
-
-    def close(self) -> None:
-        self._stream.close()
-        self._packed.close()
-        super().close()
-
-
-def open_table(path: Path, limit: int) -> IO[bytes]:
-    """Open a table for a reader of streams, unpacked where it is gzip by its content; BoundError where it is too large."""
-    size = path.stat().st_size
-    if size > limit:
-        raise BoundError(f"it has {size / 1e6:,.0f} MB, at most {limit / 1e6:,.0f}")
-    stream = path.open("rb")
-    if stream.read(2) != b"\x1f\x8b":
-        stream.seek(0)
-        return stream
-    stream.seek(0)
-    return BoundedGzip(stream, size, limit)  # type: ignore[return-value]
 
 
 def parse_json(text: str | bytes, constant: Callable[[str], Any]) -> Any:
@@ -143,6 +76,3 @@ def _is_deep(document: Any) -> bool:
             return False
         level = inner
     return True
-
-
-DAMAGED_GZIP = (OSError, EOFError, zlib.error)

@@ -98,6 +98,10 @@ class CohortError(SurvPGCError):
     """A cohort folder is incomplete or contradicts itself."""
 
 
+class LongFollowUpError(CohortError):
+    """The follow-up of a cohort is so long that its months are rather days; a person is asked once."""
+
+
 class OutputError(SurvPGCError):
     """A result cannot be written: disk full, no permission, name taken."""
 

@@ -9,14 +9,14 @@ import csv
 import functools
 import io
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from .bounded import DAMAGED_GZIP, BoundError, gunzip
 from .cells import restored
 from .errors import SurvPGCError
 from .files import read_bytes
+from .packed import unpacked
 
 MISSING_WORDS = frozenset(
     (
@@ -28,18 +28,25 @@ MISSING_WORDS = frozenset(
         "not allowed to collect", "not collected", "not recorded", "not specified", "not stated", "not provided",
         "not performed", "not done", "not assessed", "not determined", "undetermined", "unspecified", "unreported",
         "discrepancy", "completed", "pending", "redacted", "withheld", "data not available", "no data", "declined",
-        "refused", "refused to answer", "prefer not to say", "prefer not to answer",
+        "refused", "refused to answer", "prefer not to say", "prefer not to answer", "no answer", "not answered",
+        "not asked", "not tested", "not submitted", "not in dataset", "no response", "patient refused", "indeterminate",
+        "cannot be determined", "could not be determined", "unable to determine", "to be determined", "user missing",
+        "missing value", "system missing", "unknown/not reported", "not reported/unknown", "unknown or not reported",
+        "not available/unknown", "unknown stage", "stage unknown", "n.d.", "nd", "undef", "undefined", "void", "_", "\'-\'",
+        "unbekannt", "keine angabe", "k.a.", "inconnu", "non disponible", "desconocido", "sconosciuto", "onbekend",
     )
 )  # fmt: skip
 CASE_COLUMNS = frozenset(
     (
         "case id", "case", "patient id", "patient", "case submitter id", "submitter id", "cases submitter id",
-        "bcr patient barcode", "patient barcode",
+        "bcr patient barcode", "patient barcode", "patientid", "caseid", "bcr patient uuid", "pid",
     )
 )  # fmt: skip
 """Names of the column with the patients' ids, as :func:`plain` writes them."""
+_SAMPLE_ID_COLUMNS = frozenset(("sample", "sample id", "sampleid", "sample barcode", "bcr sample barcode"))
+_UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+_BRACKETS = frozenset(zip("[(<{\"'", "])>}\"'", strict=True))
 _DELIMITERS = "\t;,|"
-_EXCEL = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
 _MAX_CELLS = 8_000_000  # each a text of 50 bytes and more
 _LOOKED_AT = 200  # rows, to tell the delimiter
 _DECIMAL_COMMA = re.compile(r"[-+]?\d+,\d+")
@@ -52,10 +59,39 @@ def plain(name: str) -> str:
     return " ".join(re.sub(r"[\s_.\-]+", " ", name).lower().split())
 
 
-def case_column(columns: Iterable[str]) -> str | None:
-    """Return the column with the patients' ids: case_id, or the first that other tables name like that."""
-    found = [column for column in columns if plain(column) in CASE_COLUMNS]
-    return next((column for column in found if plain(column) == "case id"), found[0] if found else None)
+def case_column(columns: Iterable[str], values: Callable[[str], Iterable[str]] | None = None) -> str | None:
+    """Return the column with the patients' ids: case_id, or the first that other tables name like that.
+
+    Parameters
+    ----------
+    values : column -> its cells; a case_id of UUIDs, as the GDC has it, then stands behind a submitter_id.
+    """
+    found = id_columns(columns, values)
+    return found[0] if found else None
+
+
+def id_columns(
+    columns: Iterable[str], values: Callable[[str], Iterable[str]] | None = None
+) -> tuple[str, ...]:
+    """Return the columns with ids of patients, the best first, then those with ids of samples."""
+
+    def rank(column: str) -> int:
+        name = _bare_id(column)
+        if values is not None and all(map(_UUID.fullmatch, filter(None, values(column)))):
+            return 2
+        return 3 if name in _SAMPLE_ID_COLUMNS else 0 if name == "case id" else 1
+
+    return tuple(sorted((c for c in columns if _bare_id(c) in CASE_COLUMNS | _SAMPLE_ID_COLUMNS), key=rank))
+
+
+def _bare_id(column: str) -> str:
+    return plain(column).removeprefix("cases ")
+
+
+def same_patient(name: str, case: str) -> bool:
+    """Whether two ids are of one patient: equal, or the longer one is a barcode that begins with the parts of the other."""
+    first, second = sorted((re.sub(r"[._]", "-", name), re.sub(r"[._]", "-", case)), key=len)
+    return first == second or (bool(first) and second.startswith(f"{first}-"))
 
 
 def is_missing(value: object) -> bool:
@@ -63,9 +99,12 @@ def is_missing(value: object) -> bool:
     if value is None or (isinstance(value, float) and value != value):
         return True
     text = str(value).strip().lower()
-    return text in MISSING_WORDS or (
-        text[:1] == "[" and text[-1:] == "]" and text[1:-1].strip() in MISSING_WORDS
-    )
+    if text in MISSING_WORDS:
+        return True
+    # [Not Available], (unknown), <NA>, "Not_Reported", not-reported.
+    while len(text) > 1 and (text[0], text[-1]) in _BRACKETS:
+        text = text[1:-1].strip()
+    return text in MISSING_WORDS or " ".join(re.split(r"[\s_\-]+", text)) in MISSING_WORDS
 
 
 @dataclass(frozen=True)
@@ -134,6 +173,13 @@ def read_table(path: Path, error: type[SurvPGCError], step: str, limit: int = 25
     if len(named) < width - (header[0] == ""):
         where = next(i for i, name in enumerate(header) if not name and i)
         raise error(f"The column {where + 1} of {path.name} has no name", "Name it, or remove it")
+    # The biotab files of the BCR repeat the header in the words of two dictionaries.
+    further = [
+        i for i, (_, cells) in enumerate(rows[:3]) if any(cell.startswith("CDE_ID:") for cell in cells)
+    ]
+    if further:
+        del rows[: further[-1] + 1]
+        notes.append(f"{further[-1] + 1} further header rows of {path.name} were left out.")
     body = tuple(tuple(cells[:width]) for _, cells in rows)
     decimal = find_decimal((cell for row in body for cell in row), delimiter)
     if decimal == ",":
@@ -142,26 +188,34 @@ def read_table(path: Path, error: type[SurvPGCError], step: str, limit: int = 25
 
 
 def read_table_text(path: Path, error: type[SurvPGCError], step: str, limit: int) -> tuple[str, list[str]]:
-    """Return the text of a table without the comment lines before its header, and what was found out to read it.
+    """Return the text of a table without the comment lines before its header, and what was found out to read it."""
+    text, notes = read_whole_text(path, error, step, limit)
+    text = without_comments(text)
+    if not text.strip():
+        raise error(f"{path.name} is empty", step)
+    return text, notes
 
-    Lines end in ``\\n``. A gzip file is known by its content.
+
+def read_whole_text(path: Path, error: type[SurvPGCError], step: str, limit: int) -> tuple[str, list[str]]:
+    """Return the text of a table with its comment lines, and what was found out to read it.
+
+    Lines end in ``\\n``. A gzip or zip file is known by its content.
     """
-    raw = read_bytes(path, limit, error, step)
-    if raw[:2] == b"\x1f\x8b":
-        raw = _gunzip(path, raw, error, limit)
-    if raw.startswith(_EXCEL):
-        raise error(f"{path.name} is an Excel or zip file", "Save the sheet as CSV and give that file")
+    raw = unpacked(path, read_bytes(path, limit, error, step), error, limit)
     text, notes = _decoded(path, raw, error, step)
-    text = text.replace("\r\n", "\n").replace("\r", "\n")
-    # cBioPortal and the GDC put comment lines before the header.
+    if "\r" in text:
+        text = text.replace("\r\n", "\n").replace("\r", "\n")
+    return text, notes
+
+
+def without_comments(text: str) -> str:
+    """Return a text without the comment lines of cBioPortal, the GDC and featureCounts before the header."""
     while text.startswith("#"):
         rest = text.partition("\n")[2]
         if not rest.strip():
             break
         text = rest
-    if not text.strip():
-        raise error(f"{path.name} is empty", step)
-    return text, notes
+    return text
 
 
 def _decoded(path: Path, raw: bytes, error: type[SurvPGCError], step: str) -> tuple[str, list[str]]:
@@ -184,15 +238,6 @@ def _decoded(path: Path, raw: bytes, error: type[SurvPGCError], step: str) -> tu
             raise error(f"{path.name} is not a text file", step) from problem
         note = f"{path.name} is not UTF-8 and was read as Windows' Latin-1: check letters such as é or ü."
         return raw.decode("cp1252", errors="replace"), [note]
-
-
-def _gunzip(path: Path, raw: bytes, error: type[SurvPGCError], limit: int) -> bytes:
-    try:
-        return gunzip(raw, limit)
-    except BoundError as problem:
-        raise error(f"{path.name} is too large: {problem}", "Give fewer rows or samples") from problem
-    except DAMAGED_GZIP as problem:
-        raise error(f"{path.name} is damaged or cut short", "Copy or download it again") from problem
 
 
 def find_delimiter(text: str, looked_at: int = _LOOKED_AT) -> str:

@@ -65,6 +65,9 @@ class MppSource(StrEnum):
     USER = "user"  # given by a person, because the file has none or has it wrong
 
 
+MPP_RANGE = (0.05, 10.0)  # µm: pixel sizes that a slide or a patch may have by a person's word, 200x to 1x
+
+
 class ExpressionUnit(StrEnum):
     """Unit of expression values."""
 
@@ -74,6 +77,7 @@ class ExpressionUnit(StrEnum):
     LOG2_COUNTS = "log2(counts+1)"
     LOG2_TPM = "log2(tpm+1)"
     LOG2_FPKM = "log2(fpkm+1)"
+    LOG2_TPM_MILLI = "log2(tpm+0.001)"  # of UCSC Xena's Toil tables; read as log2(tpm+1)
     ZSCORE = "z-score"
 
 
@@ -366,10 +370,8 @@ class Prediction:
     bin_edges_months : (n_bins + 1,); the last one is the longest follow-up of the cohort.
     risk_percentile : share (0-100) of the bundle's reference patients with a smaller risk.
     risk_group : "low", "intermediate" or "high", by the bundle's cut points.
-    attention : "clinic" (n_c, n_p) and "genomic" (n_g, n_p): pre-softmax, mean over fold models.
-        A modality that the patient lacks is absent.
-    token_names : the same keys -> name of each row.
-    coords : (n_p, 2) int32 level-0 px; patch_px_level0 as in PatchGrid.
+    attention : "clinic" (n_c, n_p) and "genomic" (n_g, n_p): pre-softmax, mean over fold models; none for what the patient lacks.
+    token_names : the same keys -> name of each row.   coords : (n_p, 2) int32 level-0 px; patch_px_level0 as in PatchGrid.
     attribution : None when it was not asked for.
     provenance : bundle, encoders, slide, version: what prediction.json repeats.
     warnings : sentences a reader of the result must know.

@@ -14,7 +14,7 @@ import platformdirs
 
 from .errors import SurvPGCError
 from .files import read_json, write_json
-from .types import SlideInfo, TissueMask
+from .types import MPP_RANGE, SlideInfo, TissueMask
 
 
 def user_folder() -> Path:
@@ -40,7 +40,7 @@ def features_file(info: SlideInfo, encoder: str, tissue: TissueMask | None) -> P
 def remembered_mpp(fingerprint: str) -> float | None:
     """Return the pixel size that a person gave for this slide before."""
     value = _pixel_sizes().get(fingerprint)
-    return value if value is not None and 0.01 <= value <= 100 else None
+    return value if value is not None and MPP_RANGE[0] <= value <= MPP_RANGE[1] else None
 
 
 def remember_mpp(fingerprint: str, mpp: float) -> None:

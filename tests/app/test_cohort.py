@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from qtpy.QtCore import QPoint, Qt
-from qtpy.QtWidgets import QInputDialog
+from qtpy.QtWidgets import QInputDialog, QMessageBox
 
 from napari_survpgc.app.dock import SurvPGCDock
 from napari_survpgc.app.views.cohort.compare import CompareControls, load_side
@@ -188,6 +188,30 @@ def test_two_patients_side_by_side(dock: SurvPGCDock, batch: Path, qtbot) -> Non
     qtbot.waitUntil(lambda: all(layer.loaded for layer in other.layers), timeout=WAIT_MS)
     other.close()
     qtbot.waitUntil(lambda: not dock.comparisons)
+
+
+def test_follow_up_that_is_rather_in_days_is_asked_about(
+    dock: SurvPGCDock, tmp_path: Path, bundle_folder: Path, qtbot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "features").mkdir()
+    (tmp_path / "patients.csv").write_text("case_id,survival_months,event\nA,900,1\nB,30,1\n")
+    dock.session.load_bundle(bundle_folder)
+    qtbot.waitUntil(lambda: dock.session.bundle is not None, timeout=WAIT_MS)
+    asked: list[str] = []
+    opened: list[bool] = []
+    monkeypatch.setattr(
+        "napari_survpgc.app.views.cohort.cohort_panel.QMessageBox.question",
+        lambda parent, title, text: asked.append(text) or QMessageBox.StandardButton.Yes,
+    )
+    monkeypatch.setattr(
+        "napari_survpgc.app.session.open_cohort.cohort_results",
+        lambda cohort, predictor, progress: (
+            opened.append(cohort.long_follow_up) or SimpleNamespace(cases=(), damaged=())
+        ),
+    )
+    dock.cohort.open_folder(tmp_path)
+    qtbot.waitUntil(lambda: opened == [True], timeout=WAIT_MS)
+    assert "900 months" in asked[0]
 
 
 def test_a_folder_without_results_says_what_to_choose(dock: SurvPGCDock, tmp_path: Path, qtbot) -> None:

@@ -78,8 +78,14 @@ def test_a_slide_without_pixel_size_asks_once_and_remembers(
     assert "0.25" in dock.slide.mpp_text.text()
     assert not dock.run.run_button.isEnabled()
     assert "pixel size" in dock.run.hint.text()
-    dock.slide.mpp.setValue(0.25)
+    for wrong in ("25", "0.01", "0.2.5", ""):
+        dock.slide.mpp.setText(wrong)
+        dock.slide.mpp_button.click()
+        assert not dock.slide.mpp_wrong.isHidden()
+        assert dock.session.opened.slide.info.mpp is None
+    dock.slide.mpp.setText("0,25")
     dock.slide.mpp_button.click()
+    assert dock.slide.mpp_wrong.isHidden()
     qtbot.waitUntil(lambda: dock.session.opened.slide.info.mpp == 0.25, timeout=WAIT_MS)
     assert tuple(dock.layers.slide.scale) == (0.25, 0.25)
     assert dock.run.run_button.isEnabled()

@@ -94,5 +94,5 @@ def test_an_expression_table_as_a_spreadsheet_saves_it_is_read(tmp_path: Path, t
 
 
 def test_an_expression_table_whose_rows_are_longer_than_its_header_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(CohortError, match="rows of 3 cells where the header has 2"):
+    with pytest.raises(CohortError, match=r"Line 2 of expression\.csv has 3 cells where the first has 2"):
         _with_expression(tmp_path, "TP53,EGFR\nA,0.5,1\nB,0.25,2\n")

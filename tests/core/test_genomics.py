@@ -316,6 +316,11 @@ def test_a_single_column_of_another_patient_is_not_taken(tmp_path: Path) -> None
     assert read_expression(_matrix(tmp_path, "tpm"), sample="TCGA-ZZ-9999").values["TP53"] == 1.0
 
 
-def test_a_file_of_normal_tissue_alone_says_so(tmp_path: Path) -> None:
-    profile = read_expression(_matrix(tmp_path, "TCGA-AB-1234-11A"))
+def test_normal_tissue_is_never_taken_unasked(tmp_path: Path) -> None:
+    alone = _matrix(tmp_path, "TCGA-AB-1234-11A")
+    with pytest.raises(ExpressionError, match="holds the normal tissue TCGA-AB-1234-11A, not the tumor"):
+        read_expression(alone)
+    profile = read_expression(alone, sample="TCGA-AB-1234-11A")
     assert profile.notes[0] == "TCGA-AB-1234-11A of m.tsv is normal tissue, not the tumor."
+    both = _matrix(tmp_path, "P1_normal", "P1_tumor")
+    assert read_expression(both, sample="P1").sample == "P1_tumor"

@@ -304,6 +304,7 @@ def test_every_file_of_the_contract_is_there(written: Path, prediction: Predicti
         "bundle", "encoders", "slide", "warnings", "version",
     } <= set(document)  # fmt: skip
     assert document["risk"] == prediction.risk
+    assert document["expression_sample"] == "s"
     assert document["slide"]["name"] == "made.tiff"
     assert {"fingerprint", "mpp", "mpp_source", "n_patches"} <= set(document["slide"])
     with h5py.File(written / "attention.h5") as file:

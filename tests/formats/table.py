@@ -13,7 +13,7 @@ from .case import Case
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "formats.md"
 BEGIN, END = "<!-- formats: python -m tests.formats.table -->", "<!-- /formats -->"
-KINDS = {"slides": "Slides"}
+KINDS = {"slides": "Slides", "expression": "Expression"}
 """Module of the cases and the heading of their part of the table, in the order of the page."""
 
 

@@ -213,7 +213,7 @@ def load_dataset(
             values, reference, note = expression_itself(cohort, settings, gene_encoder)
             notes = (note,)
         else:
-            values, reference, gene_sets, logs = cohort_expression(cohort, settings, by_gene_set)
+            values, reference, gene_sets, logs, notes = cohort_expression(cohort, settings, by_gene_set)
         encoders["genomic"] = (
             EncoderSpec("gene-sets", 0, len(gene_sets))
             if forms.genomic is InputForm.GENE_SETS

@@ -17,8 +17,9 @@ from napari_survpgc.core.genomics.normalize import (
     GeneReference,
     linear_values,
     looks_like_counts,
-    table_unit,
+    tpm_of_table,
 )
+from napari_survpgc.core.genomics.unit_of_values import WHOLE, table_unit
 from napari_survpgc.core.types import (
     ExpressionUnit,
     GeneSet,
@@ -31,10 +32,12 @@ _LEAST_SD = 1e-6  # of a gene that does not vary, which a change in standard dev
 
 def cohort_expression(
     cohort: Cohort, settings: Settings, by_gene_set: bool
-) -> tuple[pd.DataFrame, GeneReference, tuple[GeneSet, ...], pd.DataFrame | None]:
-    """Return clipped z-scores against the whole cohort, their reference, the gene sets, and log2(TPM+1) of the same genes.
+) -> tuple[pd.DataFrame, GeneReference, tuple[GeneSet, ...], pd.DataFrame | None, tuple[str, ...]]:
+    """Return clipped z-scores against the whole cohort, their reference, the gene sets, log2(TPM+1) of the same genes, notes.
 
-    The latter is None where the expression came as z-scores, or is to be compared with the whole cohort.
+    The logarithms are None where the expression came as z-scores, or is to be compared with the whole cohort. Counts and
+    FPKM of whole transcriptomes become TPM, as a patient's file does; counts of fewer genes stay counts, with which no
+    later patient's TPM are compared.
     """
     by_fold = settings.scaling == "fold"
     logs: pd.DataFrame | None = None
@@ -42,7 +45,9 @@ def cohort_expression(
     frame = cohort.expression
     values = frame.to_numpy(float)
     stated = cohort.expression_reference
-    unit = table_unit(values)
+    unit = table_unit(values, [str(case) for case in frame.index])
+    notes: tuple[str, ...] = ()
+    of = ExpressionUnit.TPM
     if unit is ExpressionUnit.ZSCORE:
         z = frame  # z-scores as they come
         mean = sd = None
@@ -50,11 +55,28 @@ def cohort_expression(
             mean = stated.loc[list(frame.columns), "mean"].to_numpy(float)
             sd = stated.loc[list(frame.columns), "sd"].to_numpy(float)
     else:
-        logs = (
-            frame
-            if unit is ExpressionUnit.LOG2_TPM
-            else pd.DataFrame(np.log2(values + 1), frame.index, frame.columns)
-        )
+        counts = unit in (ExpressionUnit.COUNTS, ExpressionUnit.LOG2_COUNTS)
+        if unit not in (ExpressionUnit.TPM, ExpressionUnit.LOG2_TPM) and frame.shape[1] >= WHOLE:
+            tpm, known = tpm_of_table(
+                values, [str(gene) for gene in frame.columns], unit, f"The expression of {cohort.name}"
+            )
+            logs = pd.DataFrame(np.log2(tpm + 1), frame.index, frame.columns[known])
+            lengths = " with the gene lengths of GENCODE 48" if counts else ""
+            notes = (
+                f"The expression table holds {unit}; it was turned into TPM{lengths}, as that of a patient is.",
+            )
+        else:
+            logs = (
+                frame
+                if unit in (ExpressionUnit.LOG2_TPM, ExpressionUnit.LOG2_COUNTS)
+                else pd.DataFrame(np.log2(values + 1), frame.index, frame.columns)
+            )
+            if counts:
+                of = ExpressionUnit.COUNTS
+                notes = (
+                    f"The expression table holds {unit} of {frame.shape[1]} genes, too few to turn them into TPM: a bundle of"
+                    " this run takes counts, or z-scores against this cohort, and refuses TPM and FPKM.",
+                )
         mean, sd = logs.mean().to_numpy(float), logs.std(ddof=0).to_numpy(float)
         # With a scale a fold all genes stay: which of them vary is not for the test patients to say.
         varies = np.isfinite(mean) if by_fold else sd > _LEAST_SD
@@ -86,9 +108,10 @@ def cohort_expression(
         None if mean is None else mean[keep],
         None if sd is None else sd[keep],
         clip=settings.clip,
+        unit=of,
     )
     own = logs.iloc[:, keep] if by_fold and logs is not None else None
-    return z.iloc[:, keep], reference, gene_sets, own
+    return z.iloc[:, keep], reference, gene_sets, own, notes
 
 
 def fold_scale(logs: pd.DataFrame, cases: Sequence[str]) -> FoldScale:
@@ -113,7 +136,7 @@ def expression_itself(
     """
     assert cohort.expression is not None
     frame = cohort.expression
-    unit = table_unit(frame.to_numpy(float))
+    unit = table_unit(frame.to_numpy(float), [str(case) for case in frame.index])
     if unit is ExpressionUnit.ZSCORE:
         raise ExpressionError(
             f"The expression of the cohort {cohort.name} holds z-scores, but the gene encoder {encoder.id} reads"
@@ -125,8 +148,8 @@ def expression_itself(
     source = f"The expression of {cohort.name}"
     match = encoder.match(genes, source)
     keep = sorted(match.source.tolist(), key=lambda i: genes[i])
-    linear, _ = linear_values(frame.iloc[:, keep].to_numpy(float), unit, source)
-    counts = looks_like_counts(linear)
+    linear, unit = linear_values(frame.iloc[:, keep].to_numpy(float), unit, source)
+    counts = unit is ExpressionUnit.COUNTS or looks_like_counts(linear)
     linear = np.nan_to_num(linear)  # a gene without a value is absent
     totals = linear.sum(1)
     empty = [str(case) for case, total in zip(frame.index, totals, strict=True) if not total > 0]

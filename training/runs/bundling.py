@@ -102,6 +102,7 @@ def make_bundle(run: Path, out: Path, *, name: str | None = None) -> Bundle:
         expression_clip=record.clip,
         min_gene_overlap=expression.min_gene_overlap if expression else BundleConfig.min_gene_overlap,
         expression_scale=expression.scale if expression else None,
+        expression_unit=expression.unit if expression and expression.scale is None else None,
         demonstration=record.simulated,
         optional=record.optional,
         fold_totals=totals,

@@ -28,15 +28,21 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class ExpressionFacts:
-    """How expression was read by a gene encoder that takes expression itself, not z-scores."""
+    """What a bundle must know of expression that was not read as z-scores of TPM.
+
+    Attributes
+    ----------
+    unit : of the expression itself, for a gene encoder that reads that; else that of mean and sd (counts of few genes).
+    reference_total : see :class:`ExpressionScale`; None for z-scores.
+    """
 
     min_gene_overlap: float
     unit: ExpressionUnit
-    reference_total: float
+    reference_total: float | None = None
 
     @property
-    def scale(self) -> ExpressionScale:
-        return ExpressionScale(self.unit, self.reference_total)
+    def scale(self) -> ExpressionScale | None:
+        return None if self.reference_total is None else ExpressionScale(self.unit, self.reference_total)
 
 
 @documents.leaves_out("expression", "notes")
@@ -57,7 +63,7 @@ class RunRecord:
         them, risks as percentiles within their fold (raw risks before version 0.3).
     left_out : patient -> what they lack.   vocabulary : clinical field -> values.   optional : modalities that the
         model was trained to go without.
-    expression, notes : None for models of z-scores.
+    expression, notes : None for models of z-scores of TPM, or of z-scores as they came.
     labels_shuffled : outcomes were exchanged among the patients.   simulated : the patients are.
     finished : False while folds are still to come.
     """

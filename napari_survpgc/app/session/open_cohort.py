@@ -39,8 +39,16 @@ class OpenCohort:
         self.cases: tuple[CaseResult, ...] = ()
         self.cohort: Cohort | None = None
 
-    def open(self, folder: Path) -> Job:
+    def open(
+        self,
+        folder: Path,
+        *,
+        long_follow_up: bool = False,
+        failed: Callable[[Exception], None] | None = None,
+    ) -> Job:
         """Read results, or predict the patients of a cohort folder from their features.
+
+        ``failed`` gets a LongFollowUpError and any other; ``long_follow_up`` says that a person has confirmed the months.
 
         A folder that is opened again is read again: its files may have changed.
         """
@@ -52,11 +60,11 @@ class OpenCohort:
             if bundle is None or not is_cohort_folder(folder):
                 results = results_in(folder)
                 return results.cases, None, results.damaged
-            cohort = read_cohort(folder)
+            cohort = read_cohort(folder, long_follow_up=long_follow_up)
             found = cohort_results(cohort, predictors.get(bundle, device), progress)
             return found.cases, cohort, found.damaged
 
-        return self.session.start(work, "cohort", lambda found: self._take(folder, *found))
+        return self.session.start(work, "cohort", lambda found: self._take(folder, *found), failed)
 
     def _take(
         self,

@@ -13,7 +13,7 @@ from typing import Any
 
 from napari_survpgc.app.workers import Job
 from napari_survpgc.core.bundle.bundle import Bundle, load_bundle
-from napari_survpgc.core.clinical.record_file import read_record
+from napari_survpgc.core.clinical.record_file import RecordFile
 from napari_survpgc.core.errors import SeveralSlidesError
 from napari_survpgc.core.genomics.expression_file import read_expression
 from napari_survpgc.core.genomics.units import parse_unit
@@ -217,7 +217,18 @@ class Session:
 
     def load_record(self, path: Path, case: str | None = None) -> None:
         """Read the record from JSON or CSV on a thread."""
-        self.start(lambda progress: read_record(path, case), "record", self.set_record, shown=False)
+
+        def read(progress: ProgressCallback) -> tuple[ClinicalRecord, tuple[str, ...]]:
+            file = RecordFile(path)
+            return file.record(case), file.notes
+
+        def taken(found: tuple[ClinicalRecord, tuple[str, ...]]) -> None:
+            record, notes = found
+            self.set_record(record)
+            if notes:
+                self.say(" ".join(notes))
+
+        self.start(read, "record", taken, shown=False)
 
     def load_expression(
         self,

@@ -40,7 +40,7 @@ from napari_survpgc.core.genomics.gene_sets import composition, read_gmt
 from napari_survpgc.core.genomics.normalize import FoldScale, GeneReference
 from napari_survpgc.core.groups import thirds
 from napari_survpgc.core.outlook import Outlook, fit_outlook
-from napari_survpgc.core.types import GeneSet
+from napari_survpgc.core.types import ExpressionUnit, GeneSet
 
 if TYPE_CHECKING:
     import torch
@@ -366,4 +366,5 @@ def _gene_reference(table: pd.DataFrame, config: BundleConfig, folder: Path, n_f
         clip=config.expression_clip,
         min_overlap=config.min_gene_overlap,
         scale=config.expression_scale,
+        unit=config.expression_unit or ExpressionUnit.TPM,
     )

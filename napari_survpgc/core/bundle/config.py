@@ -10,7 +10,7 @@ from typing import Any
 from napari_survpgc.core import documents
 from napari_survpgc.core.clinical.encoding import ClinicalEncoding
 from napari_survpgc.core.genomics.normalize import ExpressionScale
-from napari_survpgc.core.types import Modality
+from napari_survpgc.core.types import ExpressionUnit, Modality
 
 UNKNOWN_ENCODER = "unknown"
 """Id of an image encoder that no feature file named."""
@@ -51,6 +51,7 @@ class BundleConfig:
     training : settings and cross-validated C-index, for the report.
     expression_clip : z-scores are clipped to +- this value.   min_gene_overlap : floor, 0-1.
     expression_scale : of models whose gene encoder reads expression itself; None for z-scores.
+    expression_unit : of mean and sd of the genes, None for TPM; see :class:`GeneReference`.
     demonstration : True for a model trained on simulated patients: its risk means nothing for a real one.
     optional : modalities that a patient may lack, because the models were trained without them now and then.
     fold_totals : reference total of each fold model, for those whose gene encoder reads expression itself and whose
@@ -72,6 +73,7 @@ class BundleConfig:
     expression_clip: float = 5.0
     min_gene_overlap: float = 0.5
     expression_scale: ExpressionScale | None = None
+    expression_unit: ExpressionUnit | None = None
     demonstration: bool = False
     optional: tuple[str, ...] = ()
     clinical_encodings: tuple[ClinicalEncoding, ...] = ()
@@ -81,14 +83,15 @@ class BundleConfig:
 
 def config_to_json(config: BundleConfig) -> dict[str, Any]:
     document = documents.unstructure(config)
-    scale = document.pop("expression_scale")
     if not config.fold_totals:
         del document["fold_totals"]  # as bundles of one scale have always been written
+    scale, unit = document.pop("expression_scale"), document.pop("expression_unit")
     document["model"] = {"name": config.model, "config": document.pop("model_config")}
     document["expression"] = {
         "clip": document.pop("expression_clip"),
         "min_gene_overlap": document.pop("min_gene_overlap"),
         **({"unit": scale["unit"], "reference_total": scale["total"]} if scale else {}),
+        **({"unit": unit} if unit else {}),
     }
     for spec in document["encoders"].values():
         for name in [name for name, value in spec.items() if value is None]:
@@ -110,7 +113,11 @@ def config_from_json(document: Mapping[str, Any]) -> BundleConfig:
     }
     if "reference_total" in expression:
         flat["expression_scale"] = {"unit": expression.get("unit"), "total": expression["reference_total"]}
+    elif "unit" in expression:
+        flat["expression_unit"] = expression["unit"]
     config = documents.structure(flat, BundleConfig)
+    if config.expression_unit not in (None, ExpressionUnit.COUNTS):
+        raise ValueError(f"mean and sd of genes in {config.expression_unit}")
     unknown = set(config.encoders) - set(Modality)
     if unknown or not config.encoders:
         raise ValueError(f"unknown modalities {sorted(unknown)}")

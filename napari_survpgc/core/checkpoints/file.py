@@ -20,6 +20,7 @@ from typing import IO, TYPE_CHECKING
 
 from napari_survpgc.core.errors import BundleError
 
+from .names import plain_names
 from .pickled import (
     ITEM_BYTES,
     MAX_PICKLE_BYTES,
@@ -40,8 +41,12 @@ MAX_DEPTH = 100
 MAX_TENSORS = 20_000
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 _LEGACY_PROTOCOL = 1001
-_WRAPPERS = ("state_dict", "model_state_dict", "model_state", "model", "net", "weights")
+_WRAPPERS = (
+    "state_dict", "model_state_dict", "model_state", "model", "net", "network", "weights", "checkpoint", "params",
+    "model_ema", "state_dict_ema", "ema",
+)  # fmt: skip
 """Entries under which training scripts keep the weights, beside optimizer and epoch."""
+_MAX_WRAPPED = 4  # {"checkpoint": {"model": {"state_dict": ...}}}
 _ASK = "Ask for a plain state dict of it, saved with torch.save(model.state_dict(), FILE)"
 
 
@@ -62,17 +67,31 @@ class _Opened:
     read: Callable[[Storage], bytes]
 
 
+@dataclass(frozen=True)
+class CheckpointTensors:
+    """The tensors of a checkpoint under the model's own names, and what was removed from the names in the file."""
+
+    tensors: dict[str, Tensor]
+    removed: tuple[str, ...]
+
+
 def read_checkpoint(path: Path) -> dict[str, Tensor]:
+    """Read the tensors of a checkpoint under their dotted names, see :func:`open_checkpoint`."""
+    return open_checkpoint(path).tensors
+
+
+def open_checkpoint(path: Path) -> CheckpointTensors:
     """Read the tensors of a checkpoint under their dotted names.
 
     Parameters
     ----------
     path : a state dict, a whole pickled module, or a dictionary that holds one of them beside other things;
-        in PyTorch's zip or older format, or safetensors. A leading ``module.`` (DataParallel) is removed.
+        in PyTorch's zip or older format, or safetensors. What DataParallel, Lightning and torch.compile put into names
+        is removed, see :mod:`.names`.
 
     Returns
     -------
-    name -> tensor on the CPU, contiguous; floating-point numbers as float32.
+    Tensors on the CPU, contiguous; floating-point numbers as float32.
 
     Raises
     ------
@@ -101,7 +120,10 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
             f"{path.name} cannot be read as a checkpoint: it is damaged, cut off or of another format",
             "Download or copy it again; PyTorch (.pt, .pth, .bin) and safetensors are read",
         ) from error
-    return {name: _plain(name, tensor, path) for name, tensor in _without_prefix(tensors).items()}
+    names, removed = plain_names(tensors)
+    return CheckpointTensors(
+        {names[name]: _plain(name, tensor, path) for name, tensor in tensors.items()}, removed
+    )
 
 
 def _plain(name: str, tensor: Tensor, path: Path) -> Tensor:
@@ -197,11 +219,12 @@ def _open_legacy(stream: IO[bytes]) -> _Opened:
 def _find_tensors(root: object) -> dict[str, TensorNote]:
     """Return the tensors of a module, a state dict, or a dictionary that holds one of them."""
     found = dict(_tensors_of(root))
-    if not found and isinstance(root, dict):
-        for name in _WRAPPERS:
-            found = dict(_tensors_of(root.get(name)))
-            if found:
-                break
+    for _ in range(_MAX_WRAPPED):
+        if found or not isinstance(root, dict):
+            break
+        held = [root[name] for name in _WRAPPERS if root.get(name) is not None]
+        found = next((tensors for value in held if (tensors := dict(_tensors_of(value)))), {})
+        root = next((value for value in held if isinstance(value, dict)), None)
     if not found:
         raise NotACheckpointError("it holds neither a state dict nor a module")
     return found
@@ -259,14 +282,6 @@ def _walk(
             raise NotACheckpointError("it describes more objects than any model has")
         if isinstance(name, str):
             yield from _walk(child, f"{prefix}{name}.", [*above, module], count)
-
-
-def _without_prefix(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Remove what DataParallel puts before every name."""
-    names = dict(tensors)
-    while names and all(name.startswith("module.") for name in names):
-        names = {name.removeprefix("module."): value for name, value in names.items()}
-    return names
 
 
 def _materialize(

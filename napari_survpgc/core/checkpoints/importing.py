@@ -28,7 +28,7 @@ from napari_survpgc.core.genomics.normalize import GeneReference
 from napari_survpgc.core.types import GeneSet, InputForm, Modality
 from napari_survpgc.resources import resource_path
 
-from .file import read_checkpoint
+from .file import open_checkpoint
 from .sizes import by_pathway, importable_class, our_state, published_sizes
 from .tables import read_genes, read_reference
 
@@ -90,7 +90,8 @@ def import_checkpoint(files: Sequence[Path], model: str, out: Path, facts: Impor
     """
     kind = importable_class(model)
     gene_sets = read_gmt(facts.gene_sets) if facts.gene_sets is not None else ()
-    checkpoints = [read_checkpoint(path) for path in files]
+    opened = [open_checkpoint(path) for path in files]
+    checkpoints = [one.tensors for one in opened]
     found = [
         published_sizes(tensors, model, path, len(gene_sets)) | dict(facts.sizes)
         for path, tensors in zip(files, checkpoints, strict=True)
@@ -146,7 +147,9 @@ def import_checkpoint(files: Sequence[Path], model: str, out: Path, facts: Impor
         gene_sets=gene_sets,
         templates=templates,
     )
-    return ImportedCheckpoint(bundle, _notes(kind, facts, sizes, genes))
+    removed = dict.fromkeys(prefix for one in opened for prefix in one.removed)
+    cut = (f"Removed from the names of the weights: {', '.join(removed)}",) if removed else ()
+    return ImportedCheckpoint(bundle, (*cut, *_notes(kind, facts, sizes, genes)))
 
 
 def _sha256(path: Path) -> str:

@@ -43,7 +43,10 @@ def parse_record(values: Mapping[str, object]) -> ClinicalRecord:
         if is_missing(raw) or str(raw).strip().lower() in _NOT_ASSESSED:
             continue
         try:
-            parsed[field.name] = field.parse(value_of_column(str(key), raw))
+            value = value_of_column(str(key), raw)
+            if value is None:
+                continue
+            parsed[field.name] = field.parse(value)
         except ValueError as error:
             problems.append(f"{plain(field.name)} {error}")
             wrong.append(field.name)

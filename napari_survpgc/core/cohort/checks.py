@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import re
-import zlib
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from napari_survpgc.core.bounded import BoundError, open_table
-from napari_survpgc.core.cells import restored
 from napari_survpgc.core.errors import (
     CohortError,
     FeatureError,
@@ -24,20 +18,22 @@ from napari_survpgc.core.errors import (
 from napari_survpgc.core.features.feature_file import summarize_features
 from napari_survpgc.core.names import file_names
 from napari_survpgc.core.slide.formats import without_suffix
-from napari_survpgc.core.tables import find_decimal, find_delimiter
+from napari_survpgc.core.tables import plain
 
 from .cohort import SPLITS, Fold
 from .text_table import read_text_table
 
-_MAX_EXPRESSION = 16 << 30
-_MAX_LINE = 16 << 20  # characters
-_LOOKED_AT = 20  # lines of an expression table, which may have 20,000 cells each
-
 
 def find_outcome(
-    patients: pd.DataFrame, case: pd.Series, months_column: str, event_column: str, problems: list[str]
+    patients: pd.DataFrame,
+    case: pd.Series,
+    months_column: str,
+    event_column: str,
+    problems: list[str],
+    notes: list[str],
 ) -> tuple[pd.Series, pd.Series]:
     """Return months and event as numbers; what is wrong with them goes into ``problems``."""
+    patients = _with_outcome(patients, months_column, event_column, notes)
     absent = [c for c in (months_column, event_column) if c not in patients.columns]
     problems += [f"patients.csv has no column {c} (add it, or choose another endpoint)" for c in absent]
     if absent or patients.empty:
@@ -55,6 +51,39 @@ def find_outcome(
     elif usable.all() and months[event == 1].nunique() < 2:
         problems.append(f"all deaths have the same {months_column}, so that nobody can be ranked")
     return months, event
+
+
+def _with_outcome(
+    patients: pd.DataFrame, months_column: str, event_column: str, notes: list[str]
+) -> pd.DataFrame:
+    """Add months and event where other tables have them by another name: cBioPortal, SurvPath, PORPOISE."""
+    name = months_column.removesuffix("_months")
+    short = "os" if name == "survival" else name.lower()
+    by_name = {plain(column): column for column in patients.columns}
+    months = by_name.get(f"{short} months")
+    if months_column not in patients.columns and months is not None:
+        patients = patients.assign(**{months_column: patients[months]})
+        notes.append(f"The column {months} was read as {months_column}.")
+    if event_column in patients.columns:
+        return patients
+    status = by_name.get(f"{short} status")
+    censored = next((c for n in ("censorship", "censored") if (c := by_name.get(n))), None)
+    if status is not None:
+        events = patients[status].str.strip().str.lower().map(_event_of_status)
+        notes.append(f"The column {status} was read as {event_column}.")
+        return patients.assign(**{event_column: events})
+    if censored is not None and name == "survival":
+        turned = 1 - pd.to_numeric(patients[censored], errors="coerce")
+        notes.append(f"The column {censored} (1 = censored) was read the other way round as {event_column}.")
+        return patients.assign(**{event_column: turned})
+    return patients
+
+
+def _event_of_status(status: str) -> str:
+    """Return "1" or "0" for 1:DECEASED, 0:LIVING and the like of cBioPortal; "" for anything else."""
+    if status[:2] in ("0:", "1:"):
+        return status[0]
+    return {"living": "0", "alive": "0", "deceased": "1", "dead": "1"}.get(status, "")
 
 
 def find_features(
@@ -103,93 +132,6 @@ def find_features(
         found[c] = tuple(files)
     problems += [*some(missing), *some(shared), *some(damaged)]
     return found
-
-
-def find_expression(folder: Path, cases: set[str], problems: list[str]) -> pd.DataFrame | None:
-    path = next((folder / n for n in ("expression.csv.gz", "expression.csv") if (folder / n).is_file()), None)
-    if path is None:
-        return None
-    try:
-        first = _first_lines(path)
-        delimiter = find_delimiter(first, _LOOKED_AT)
-        header, *rows = [cells for cells in csv.reader(first.splitlines(), delimiter=delimiter) if any(cells)]
-        while header and not header[-1].strip():
-            header.pop()
-        longer = [len(cells) for cells in rows if any(cell.strip() for cell in cells[len(header) :])]
-        if longer or len(header) < 2:
-            problems.append(
-                f"{path.name} has rows of {longer[0]} cells where the header has {len(header)}"
-                if longer
-                else f"{path.name} has one column"
-            )
-            return None
-        twice = _repeated(header[1:])
-        # A converter keeps ids as text; with dtype= pandas makes a Series of every column, a second for 20,000.
-        with open_table(path, _MAX_EXPRESSION) as stream:
-            frame = pd.read_csv(
-                stream,
-                sep=delimiter,
-                decimal=find_decimal((cell for cells in rows for cell in cells[1:]), delimiter),
-                index_col=0,
-                converters={0: str},
-                low_memory=False,
-            ).iloc[:, : len(header) - 1]
-    except (OSError, ValueError, EOFError, csv.Error, zlib.error, MemoryError) as error:
-        problems.append(f"{path.name} is damaged or not a table ({' '.join(str(error).split())[:80]})")
-        return None
-    frame.index = frame.index.astype(str).str.strip().map(restored)
-    frame.columns = frame.columns.map(restored)
-    # pandas renames the second column of one name, and a gene twice in a model would be one too many.
-    problems += several(
-        f"{path.name} has the gene {{}} twice",
-        f"{path.name} has the genes {{}} twice",
-        twice,
-    )
-    again = set(frame.index[frame.index.duplicated()])
-    problems += several(f"{path.name} lists {{}} twice", f"{path.name} lists {{}} twice", again)
-    # By the types of the columns: taking 20,000 columns out of the table one by one takes a second.
-    kinds = zip(frame.columns, frame.dtypes, strict=True)
-    text = [str(c) for c, kind in kinds if not pd.api.types.is_numeric_dtype(kind)]
-    if text:
-        cells = frame[text[0]]
-        place = pd.to_numeric(cells, errors="coerce").isna() & cells.notna()
-        example = (
-            f"{str(cells[place].iloc[0])[:20]!r} of {cells.index[place][0]}" if place.any() else "no number"
-        )
-        problems.append(
-            f"{path.name} has values that are not numbers in {len(text)} gene{'s' if len(text) > 1 else ''},"
-            f" e.g. {text[0]}: {example}"
-        )
-        return None
-    infinite = np.isinf(frame.to_numpy(float))
-    if infinite.any():
-        problems.append(f"{path.name} has infinite values, e.g. in gene {frame.columns[infinite.any(0)][0]}")
-    absent = frame.isna().to_numpy() & np.isin(frame.index, list(cases))[:, None]
-    if absent.any():
-        row, column = np.argwhere(absent)[0]
-        problems.append(
-            f"{path.name} lacks {int(absent.sum())} value{'s' if absent.sum() > 1 else ''}, e.g. of gene"
-            f" {frame.columns[column]} in patient {frame.index[row]} (fill them in, or leave out the gene or the patient)"
-        )
-    if cases and not cases & set(frame.index):
-        problems.append(f"{path.name} holds none of the patients")
-    return frame
-
-
-def _first_lines(path: Path) -> str:
-    """Return the first lines of a table, as they stand there; pandas needs a second for a header of 20,000 cells."""
-    with (
-        open_table(path, _MAX_EXPRESSION) as stream,
-        io.TextIOWrapper(stream, encoding="utf-8-sig", newline="") as lines,
-    ):
-        found = [lines.readline(_MAX_LINE) for _ in range(_LOOKED_AT)]
-    if any(len(line) == _MAX_LINE for line in found):
-        raise BoundError(f"a line of it is longer than {_MAX_LINE >> 20} MB")
-    return "".join(found)
-
-
-def _repeated(names: Sequence[str]) -> set[str]:
-    return {name for name, times in Counter(names).items() if times > 1}
 
 
 def read_reference(path: Path) -> pd.DataFrame:

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from napari_survpgc.core.genomics.normalize import table_unit
+from napari_survpgc.core.genomics.unit_of_values import table_unit
 from napari_survpgc.core.types import Case, ClinicalRecord, ExpressionProfile, ExpressionUnit, GeneSet
 
 SPLITS = ("train", "val", "test")
@@ -42,6 +42,7 @@ class Cohort:
     features : case_id -> feature files of its slides (none for a patient without slides).
     expression : index case_id, a column a gene; None when there is no file. Patients may be missing.
     expression_reference : index gene, columns mean and sd of log2(TPM+1); None when there is no file.
+    long_follow_up : a person has confirmed follow-up of more than 400 months.
     notes : what was found out to read it, in sentences, for who works with it.
     """
 
@@ -54,6 +55,7 @@ class Cohort:
     gene_sets: tuple[GeneSet, ...]
     folds: tuple[Fold, ...]
     endpoint: str = "survival"
+    long_follow_up: bool = False
     notes: tuple[str, ...] = ()
 
     @property

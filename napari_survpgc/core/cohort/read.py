@@ -18,7 +18,14 @@ class Source(Protocol):
     def recognises(self, place: Path) -> bool:
         """Return True for a place of this source, from names alone: every source is asked."""
 
-    def read(self, place: Path, *, endpoint: str = "survival", open_features: bool = False) -> Cohort:
+    def read(
+        self,
+        place: Path,
+        *,
+        endpoint: str = "survival",
+        open_features: bool = False,
+        long_follow_up: bool = False,
+    ) -> Cohort:
         """Read and check it, see :func:`read_cohort`."""
 
 
@@ -32,7 +39,9 @@ def cohort_sources() -> dict[str, Source]:
     return {name: cast(Source, importlib.import_module(f"{sources.__name__}.{name}")) for name in names}
 
 
-def read_cohort(place: Path, *, endpoint: str = "survival", open_features: bool = False) -> Cohort:
+def read_cohort(
+    place: Path, *, endpoint: str = "survival", open_features: bool = False, long_follow_up: bool = False
+) -> Cohort:
     """Read and check a cohort, by the source that recognises it.
 
     Parameters
@@ -41,9 +50,14 @@ def read_cohort(place: Path, *, endpoint: str = "survival", open_features: bool 
     endpoint : "survival" (survival_months, event) or the name of a further one (<name>_months, <name>_event).
     open_features : look into every feature file too, so that damage is listed with the other problems.
 
+    long_follow_up : a person has confirmed that a follow-up of more than 400 "months" is in months.
+
     Raises
     ------
+    LongFollowUpError : the longest follow-up exceeds 400 months, and nobody has confirmed it.
     CohortError : lists all problems, not only the first.
     """
     found = (source for source in cohort_sources().values() if source.recognises(place))
-    return next(found, _LAST).read(place, endpoint=endpoint, open_features=open_features)
+    return next(found, _LAST).read(
+        place, endpoint=endpoint, open_features=open_features, long_follow_up=long_follow_up
+    )

@@ -9,8 +9,8 @@ from .normalize import (
     linear_values,
     looks_like_counts,
     normalize_profile,
-    table_unit,
 )
+from .unit_of_values import table_unit
 from .units import parse_unit
 
 __all__ = [

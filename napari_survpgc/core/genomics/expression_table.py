@@ -1,12 +1,11 @@
-"""The text of an expression file and its columns."""
+"""Opens the text of an expression file: how it is cut into cells, whether it has a header; and parses its columns."""
 
 from __future__ import annotations
 
 import csv
 import io
-from collections import Counter
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -19,65 +18,49 @@ from napari_survpgc.core.tables import (
     first_irregular_line,
     is_missing,
     lacks_corner,
-    read_table_text,
+    plain,
+    read_whole_text,
+    without_comments,
 )
+
+from .annotations import GENE_COLUMNS, SAMPLE_COLUMNS
+from .formats import gct, geo
+from .gene_names import is_counter, is_gene
+from .sheet import Sheet
 
 _MAX_BYTES = 3 << 30
 _LOOKED_AT = 50  # lines, which may have a thousand cells each
-
-CASE_COLUMNS = {"case_id", "case", "patient", "patient_id", "submitter_id"}
-SAMPLE_COLUMNS = CASE_COLUMNS | {"sample", "sample_id", "barcode"}
-GENE_COLUMNS = {
-    "gene",
-    "gene_id",
-    "gene_name",
-    "symbol",
-    "hugo_symbol",
-    "ensembl_id",
-    "gene_symbol",
-    "genes",
-}
-EXTRA_COLUMNS = {
-    "entrez_gene_id",
-    "gene_type",
-    "description",
-    "cytoband",
-    "gene_name",
-    "hugo_symbol",
-    "gene_symbol",
-}
+_FEW = 20  # of ten thousand cells
 EXAMPLE = "Give two columns (gene, value) as CSV or TSV, or a matrix of genes and samples"
 
 
-@dataclass(frozen=True)
-class ExpressionText:
-    """The text of an expression file, and how it is cut into cells.
-
-    Attributes
-    ----------
-    text : lines end in ``\\n``; the first is the header, when there is one.
-    cells : of the first line; a corner that R leaves out is "".
-    decimal : "," where numbers are written with a comma.   notes : what was found out to read it.
-    """
-
-    text: str
-    cells: tuple[str, ...]
-    delimiter: str
-    has_header: bool
-    decimal: str
-    notes: tuple[str, ...]
-
-
-def open_text(path: Path) -> ExpressionText:
+def open_text(path: Path) -> Sheet:
     """Read the text of an expression file and find out how it is written.
 
     Raises
     ------
-    ExpressionError : missing, damaged, no text, one column, a column twice, or a row longer or shorter than the rest.
+    ExpressionError : missing, damaged, no text, one column, or a row longer or shorter than the rest; a file
+        of GEO.
     """
-    text, notes = read_table_text(path, ExpressionError, EXAMPLE, _MAX_BYTES)
-    delimiter = find_delimiter(text, _LOOKED_AT)
+    text, notes = read_whole_text(path, ExpressionError, EXAMPLE, _MAX_BYTES)
+    geo.refuse(path.name, text)
+    framed = gct.table_of(path.name, text)
+    annotations: int | None = None
+    if framed is None:
+        text = without_comments(text)
+    else:
+        text, annotations, odd = framed
+        notes += odd
+    if not text.strip():
+        raise ExpressionError(f"{path.name} is empty", EXAMPLE)
+    text = text.lstrip("\n")
     first = text.split("\n", 1)[0]
+    looked_at = _LOOKED_AT if len(first) < 100_000 else _FEW
+    delimiter = find_delimiter(text, looked_at) if framed is None else "\t"
+    if delimiter not in first and _is_spaced(text):
+        # R's write.table puts spaces between the cells unless it is told otherwise.
+        text = re.sub(r"[ ]{2,}", " ", re.sub(r"(?m)^ +| +$", "", text))
+        first, delimiter = text.split("\n", 1)[0], " "
     if delimiter not in first:
         raise ExpressionError(f"{path.name} has one column", EXAMPLE)
     cells = [restored(cell.strip()) for cell in next(csv.reader([first], delimiter=delimiter))]
@@ -86,7 +69,7 @@ def open_text(path: Path) -> ExpressionText:
     body = text[len(first) + 1 :]
     second = next((line for line in body.split("\n", 20) if line.strip()), "")
     width = len(next(csv.reader([second], delimiter=delimiter), []))
-    ids = [line.split(delimiter, 1)[0].strip(' "') for line in body.split("\n", _LOOKED_AT) if line.strip()]
+    ids = [line.split(delimiter, 1)[0].strip(' "') for line in body.split("\n", looked_at) if line.strip()]
     longer = width == len(cells) + 1 and second[-1:] != delimiter
     if longer and lacks_corner(cells[0], ids, text, delimiter):
         # R's write.table writes no name above the row names.
@@ -100,34 +83,41 @@ def open_text(path: Path) -> ExpressionText:
             f"Line {wrong[0]} of {path.name} has {wrong[1]} cells where the first has {len(cells)}",
             "Correct this line: a number with a comma in it needs quotes or semicolons between the cells",
         )
-    sample = [
-        cell.strip()
-        for row in csv.reader(body.split("\n", _LOOKED_AT)[:_LOOKED_AT], delimiter=delimiter)
-        for cell in row[1:]
-    ]
+    rows = list(csv.reader(body.split("\n", looked_at)[:looked_at], delimiter=delimiter))
+    sample = [cell.strip() for row in rows for cell in row[1:]]
+    if not any(_is_value(cell) for cell in sample):  # the genes may stand last
+        sample = [row[0].strip() for row in rows if row]
     decimal = find_decimal(sample, delimiter)
     if decimal == ",":
         notes.append(f"The numbers of {path.name} were read with a comma as the decimal sign.")
-    return ExpressionText(text, tuple(cells), delimiter, _has_header(path, cells), decimal, tuple(notes))
+    has_header = _has_header(cells)
+    return Sheet(path, text, tuple(cells), delimiter, has_header, decimal, tuple(notes), annotations)
 
 
-def _has_header(path: Path, cells: Sequence[str]) -> bool:
-    named = cells[0].lower() in GENE_COLUMNS | SAMPLE_COLUMNS
-    try:
-        float(cells[1].replace(",", "."))
-        has_header = named
-    except ValueError:
-        has_header = named or not is_missing(cells[1])
-    repeated = _repeated(cells)
-    if has_header and repeated:
-        raise ExpressionError(
-            f"{path.name} has the column {repeated[0]} twice (duplicate genes or samples)", "Keep one of them"
-        )
+def _is_spaced(text: str) -> bool:
+    """Whether spaces cut every row into as many cells, or one more than the header."""
+    rows = [len(line.split()) for line in text.split("\n", _LOOKED_AT)[:_LOOKED_AT] if line.strip()]
+    return (len(rows) > 1 and rows[0] > 1) or (
+        len(rows) > 1 and rows[1] > 1 and set(rows[1:]) <= {rows[0], rows[0] + 1}
+    )
+
+
+def _has_header(cells: Sequence[str]) -> bool:
+    named = cells[0] == "" or plain(cells[0]) in GENE_COLUMNS | SAMPLE_COLUMNS
+    has_header = named or not (_is_value(cells[1]) or is_missing(cells[1]))
+    if not named and _is_value(cells[0]) and (is_gene(cells[1]) or is_counter(cells[1])):
+        has_header = False  # values first, genes last
+    elif not named and is_gene(cells[0]) and _is_value(cells[-1]):
+        has_header = False  # HTSeq with the symbols between
     return has_header
 
 
-def _repeated(cells: Sequence[str]) -> list[str]:
-    return sorted(name for name, times in Counter(cells).items() if name and times > 1)
+def _is_value(cell: str) -> bool:
+    try:
+        float(cell.replace(",", "."))
+    except ValueError:
+        return False
+    return True
 
 
 def parse_columns(

@@ -30,9 +30,8 @@ _FORMER = {
     **{f"MARCH{i}": f"MARCHF{i}" for i in range(1, 12)},
     **{f"SEPT{i}": f"SEPTIN{i}" for i in range(1, 15) if i != 13},
 }  # fmt: skip
-_DATE = re.compile(
-    r"\d{1,2}-(mar|sep|dec|oct|nov|apr|feb)|(mar|sep|dec|oct|nov|apr|feb)-\d{1,2}", re.IGNORECASE
-)
+
+_ENSEMBL = re.compile(r"(?<![A-Za-z0-9])ENSG\d{11}(?!\d)")
 
 
 @dataclass(frozen=True)
@@ -59,8 +58,8 @@ def gene_table() -> GeneTable:
 
 def ensembl_id(name: str) -> str | None:
     """Return the Ensembl gene id without its version, or None when the name is none."""
-    match = re.match(r"(ENSG\d{11})", name)
-    return match[1] if match else None
+    match = _ENSEMBL.search(name)
+    return match[0] if match else None
 
 
 def current_symbol(name: str) -> str:
@@ -70,8 +69,3 @@ def current_symbol(name: str) -> str:
         return former
     known = gene_table().length_of
     return name.upper() if name not in known and name.upper() in known else name
-
-
-def is_spreadsheet_date(name: str) -> bool:
-    """Return True for what spreadsheets make of SEPT2 or MARCH1 ("2-Sep", "1-Mar")."""
-    return _DATE.fullmatch(name) is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,9 +15,7 @@ from napari_survpgc.core.files import write_table
 from napari_survpgc.core.types import ExpressionProfile, ExpressionUnit
 
 from .genes import current_symbol, gene_table
-
-WHOLE_TRANSCRIPTOME = 5000
-"""From this many genes on, a file's sum stands for the sample's total."""
+from .unit_of_values import WHOLE
 
 _LOG_LIMIT = 40  # 2 ** 40: no count and no TPM reaches it, so larger values are no logarithms
 _LINEAR_OF = {
@@ -73,6 +72,7 @@ class GeneReference:
     ----------
     genes : symbols, in the order of the expression vector.
     mean, sd : (n_genes,) of log2(TPM+1) in the training cohort; None when it came as z-scores only.
+    unit : what stands for TPM in them: COUNTS where the cohort had counts of too few genes to turn them into TPM.
     clip : z-scores are clipped to +- clip.   min_overlap : least share of genes that a file must have.
     scale : for a model that reads expression itself; mean and sd are then of log2(x+1) in its unit. None for z-scores.
     folds : one a fold model, where each has the scale of its own training patients; values are then z-scores of the whole
@@ -86,10 +86,11 @@ class GeneReference:
     min_overlap: float = 0.5
     scale: ExpressionScale | None = None
     folds: tuple[FoldScale, ...] = ()
+    unit: ExpressionUnit = ExpressionUnit.TPM
 
     def of_fold(self, values: NDArray[np.float32], fold: int) -> NDArray[np.float32]:
         """Return (n_genes,) values as a fold model reads them."""
-        if not self.folds or self.scale is not None:
+        if not self.folds or self.scale is not None or not len(self.folds[fold].mean):
             return values
         assert self.mean is not None
         assert self.sd is not None
@@ -163,7 +164,11 @@ def normalize_profile(profile: ExpressionProfile, reference: GeneReference) -> N
                 " to compute them",
                 "Give z-scores against the training cohort",
             )
-        tpm = _to_tpm(profile, notes)
+        tpm = (
+            _to_tpm(profile, notes)
+            if reference.unit is ExpressionUnit.TPM
+            else _counts_of(profile, len(reference.genes))
+        )
         usable = np.array([names[gene] in tpm for gene in reference.genes])
         values = np.log2(np.array([tpm.get(names[gene], 0.0) for gene in reference.genes]) + 1)
         z[usable] = ((values - reference.mean) / reference.sd)[usable]
@@ -215,9 +220,10 @@ def _expression_itself(
     notes = [_found_note(len(found), profile, reference)]
     given = np.array([0.0 if name is None else profile.values[name] for name in names])
     values, unit = linear_values(given, profile.unit, profile.source)
-    if profile.unit_declared:
-        counts = unit is ExpressionUnit.COUNTS
-    else:  # as the trainer told the unit of its table, which states none
+    counts = unit is ExpressionUnit.COUNTS
+    if (
+        not profile.unit_declared and not counts
+    ):  # as the trainer told the unit of its table, which states none
         counts = looks_like_counts(values)
     if counts != (scale.unit is ExpressionUnit.COUNTS):
         length_of = gene_table().length_of
@@ -257,6 +263,8 @@ def linear_values(
     ExpressionError : values too large for logarithms.
     """
     numbers: NDArray[np.float64] = np.array(values, np.float64)
+    if unit is ExpressionUnit.LOG2_TPM_MILLI:
+        return np.maximum(np.exp2(numbers) - 1e-3, 0), ExpressionUnit.TPM
     if unit not in _LINEAR_OF:
         return numbers, unit
     highest = np.nanmax(numbers)
@@ -267,14 +275,36 @@ def linear_values(
     return np.exp2(numbers) - 1, _LINEAR_OF[unit]
 
 
-def table_unit(values: NDArray[np.floating]) -> ExpressionUnit:
-    """Infer the unit of a cohort's (n_patients, n_genes) table, which states none: ZSCORE, LOG2_TPM or TPM.
+def tpm_of_table(
+    values: NDArray[np.floating], genes: Sequence[str], unit: ExpressionUnit, source: str
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Turn the table of a cohort into TPM as a patient's file is.
 
-    TPM stands for anything linear; :func:`looks_like_counts` tells counts from it.
+    Parameters
+    ----------
+    values : (n_samples, n_genes) of whole transcriptomes.   unit : COUNTS or FPKM, or their logarithms.
+
+    Returns
+    -------
+    (n_samples, n_known) TPM, and which (n_genes,) genes those are: of counts, genes with a known length.
+
+    Raises
+    ------
+    ExpressionError : a sample of zeros.
     """
-    if np.nanmin(values) < 0:
-        return ExpressionUnit.ZSCORE
-    return ExpressionUnit.LOG2_TPM if np.nanmax(values) <= _LOG_LIMIT else ExpressionUnit.TPM
+    linear, unit = linear_values(values, unit, source)
+    known = np.ones(len(genes), bool)
+    if unit is ExpressionUnit.COUNTS:
+        length_of = gene_table().length_of
+        lengths = np.array([length_of.get(current_symbol(gene), 0) for gene in genes], float)
+        known = lengths > 0
+        linear = linear[:, known] / lengths[known]
+    total = np.nansum(linear, axis=1)
+    if not (total > 0).all():
+        raise ExpressionError(
+            f"{source} holds zeros only for {int((total <= 0).sum())} patients", "Leave them out"
+        )
+    return 1e6 * linear / total[:, None], known
 
 
 def looks_like_counts(values: NDArray[np.floating]) -> bool:
@@ -288,7 +318,7 @@ def _to_tpm(profile: ExpressionProfile, notes: list[str]) -> dict[str, float]:
     values = dict(zip(profile.values, numbers.tolist(), strict=True))
     if unit is ExpressionUnit.TPM:
         return values
-    if len(values) < WHOLE_TRANSCRIPTOME:
+    if len(values) < WHOLE:
         raise ExpressionError(
             f"{profile.source} holds {unit} of {len(values)} genes only, too few to know the sample's total",
             "Give the whole transcriptome, or TPM or z-scores",
@@ -305,11 +335,24 @@ def _to_tpm(profile: ExpressionProfile, notes: list[str]) -> dict[str, float]:
     return {gene: 1e6 * value / total for gene, value in values.items()}
 
 
+def _counts_of(profile: ExpressionProfile, n_genes: int) -> dict[str, float]:
+    """Return counts for a model that was trained on counts of a few genes."""
+    numbers, unit = linear_values(np.fromiter(profile.values.values(), float), profile.unit, profile.source)
+    if unit is not ExpressionUnit.COUNTS:
+        raise ExpressionError(
+            f"{profile.source} holds {profile.unit}, but the model was trained on counts of {n_genes} genes, which cannot"
+            " be turned into it",
+            "Give counts, or z-scores against the training cohort",
+        )
+    return dict(zip(profile.values, numbers.tolist(), strict=True))
+
+
 def write_genes(reference: GeneReference, path: Path) -> None:
     """Write the genes with their mean and sd, where known, as CSV; OutputError when the file cannot be written."""
     table = pd.DataFrame({"gene": reference.genes})
     if reference.mean is not None and reference.sd is not None:
         table["mean"], table["sd"] = reference.mean, reference.sd
-    for fold, own in enumerate(reference.folds if reference.scale is None else ()):
-        table[f"mean_{fold}"], table[f"sd_{fold}"] = own.mean, own.sd
+    for fold, own in enumerate(reference.folds):
+        if len(own.mean):  # a model that reads expression itself has a total a fold, and no mean
+            table[f"mean_{fold}"], table[f"sd_{fold}"] = own.mean, own.sd
     write_table(path, table)

@@ -1,11 +1,8 @@
-"""Units of expression: said in words, or inferred from the values."""
+"""Units of expression as words say them; what the values say stands in :mod:`.unit_of_values`."""
 
 from __future__ import annotations
 
 import re
-
-import numpy as np
-import pandas as pd
 
 from napari_survpgc.core.errors import ExpressionError
 from napari_survpgc.core.types import ExpressionUnit
@@ -14,6 +11,12 @@ _UNITS = {
     "counts": ExpressionUnit.COUNTS,
     "count": ExpressionUnit.COUNTS,
     "rawcounts": ExpressionUnit.COUNTS,
+    "expectedcounts": ExpressionUnit.COUNTS,
+    "expectedcount": ExpressionUnit.COUNTS,
+    "normalizedcounts": ExpressionUnit.COUNTS,
+    "normalisedcounts": ExpressionUnit.COUNTS,
+    "rsem": ExpressionUnit.COUNTS,
+    "cpm": ExpressionUnit.COUNTS,
     "tpm": ExpressionUnit.TPM,
     "fpkm": ExpressionUnit.FPKM,
     "rpkm": ExpressionUnit.FPKM,
@@ -24,10 +27,20 @@ _UNITS = {
     "log2(counts+1)": ExpressionUnit.LOG2_COUNTS,
     "log2(count+1)": ExpressionUnit.LOG2_COUNTS,
     "log2counts": ExpressionUnit.LOG2_COUNTS,
+    "log2(tpm+0.001)": ExpressionUnit.LOG2_TPM_MILLI,
     "z-score": ExpressionUnit.ZSCORE,
     "zscore": ExpressionUnit.ZSCORE,
     "z": ExpressionUnit.ZSCORE,
 }
+
+_OTHER = re.compile(
+    r"log10|log1p|(?<![a-z])(ln|loge)(?=\(|[_ ]?([fr]pkm|tpm|counts?|expr))|(?<![a-z])(vst|rlog|rma)(?![a-z])"
+)
+
+
+def names_unit(name: str) -> bool:
+    """Whether a column is named for a unit, be it one that can be used or not."""
+    return _OTHER.search(name.lower()) is not None or unit_in(name) is not None
 
 
 def parse_unit(text: str) -> ExpressionUnit:
@@ -42,7 +55,23 @@ def parse_unit(text: str) -> ExpressionUnit:
 
 
 def unit_in(words: str) -> ExpressionUnit | None:
-    """Return the unit that a column or file name states."""
+    """Return the unit that a column or file name states.
+
+    RSEM's own values (expected, scaled or normalised counts) are counts of reads, fractions included, and so are counts per
+    million: none is divided by the length of its gene.
+
+    Raises
+    ------
+    ExpressionError : logarithms of another base, or values without a unit (variance-stabilised, of an array).
+    """
+    words = words.lower()
+    if other := _OTHER.search(words):
+        raise ExpressionError(
+            f"'{words.strip()}' speaks of {other[0]}, which cannot be compared with the model's reference",
+            "Give counts, TPM or FPKM, or their log2(x+1)",
+        )
+    if re.search(r"log_?2\s*\(\s*tpm\s*\+\s*0?\.001\s*\)", words):
+        return ExpressionUnit.LOG2_TPM_MILLI
     log = "log2" in words or "log_2" in words
     if re.search(r"z[-_ ]?scores?", words):
         return ExpressionUnit.ZSCORE
@@ -50,33 +79,6 @@ def unit_in(words: str) -> ExpressionUnit | None:
         return ExpressionUnit.LOG2_TPM if log else ExpressionUnit.TPM
     if re.search(r"(^|[^a-z])[fr]pkm", words):
         return ExpressionUnit.LOG2_FPKM if log else ExpressionUnit.FPKM
-    if re.search(r"(^|[^a-z])(htseq_)?counts?([^a-z]|$)", words):
-        return ExpressionUnit.LOG2_COUNTS if log else ExpressionUnit.COUNTS
+    if re.search(r"(^|[^a-z])(htseq_)?counts?([^a-z]|$)|(^|[^a-z])(rsem|cpm|hiseqv2)([^a-z]|$)", words):
+        return ExpressionUnit.LOG2_COUNTS if log or "hiseqv2" in words else ExpressionUnit.COUNTS
     return None
-
-
-def if_logarithmic(unit: ExpressionUnit | None, values: pd.Series, notes: list[str]) -> ExpressionUnit | None:
-    """Many public matrices are named for the linear unit but hold log2(x + 1); no transcriptome tops out at 30."""
-    linear = {
-        ExpressionUnit.TPM: ExpressionUnit.LOG2_TPM,
-        ExpressionUnit.FPKM: ExpressionUnit.LOG2_FPKM,
-        ExpressionUnit.COUNTS: ExpressionUnit.LOG2_COUNTS,
-    }
-    if unit in linear and len(values) >= 1000 and pd.to_numeric(values, errors="coerce").max() <= 30:
-        notes.append(f"The file speaks of {unit}, but its largest value is below 30: read as {linear[unit]}.")
-        return linear[unit]
-    return unit
-
-
-def infer_unit(numbers: np.ndarray) -> ExpressionUnit:
-    """Infer the unit from the values; the profile says that it was inferred."""
-    if (numbers < 0).any():
-        return ExpressionUnit.ZSCORE
-    highest = numbers.max()
-    if (numbers == np.rint(numbers)).all() and highest > 30:
-        return ExpressionUnit.COUNTS
-    if highest <= 30:
-        return ExpressionUnit.LOG2_TPM
-    if len(numbers) >= 5000 and abs(numbers.sum() / 1e6 - 1) > 0.1:
-        return ExpressionUnit.FPKM
-    return ExpressionUnit.TPM

@@ -16,6 +16,7 @@ from napari_survpgc.core.names import file_name
 from napari_survpgc.core.output.prediction_json import PREDICTION_FILE, read_prediction_json
 from napari_survpgc.core.output.swap import is_being_moved
 from napari_survpgc.core.slide.formats import find_slide
+from napari_survpgc.core.tables import case_column
 from napari_survpgc.core.types import Case, JobOptions, ProgressCallback
 
 from .one_patient import predict_case
@@ -44,8 +45,10 @@ def read_batch(
     CohortError : no row has a slide in the folder.
     """
     frame = read_text_table(patients)
-    if "case_id" not in frame.columns:
+    id_column = case_column(frame.columns, lambda column: frame[column])
+    if id_column is None:
         raise CohortError(f"{patients.name} has no column case_id", "Name the column with the ids like that")
+    frame = frame.rename(columns={id_column: "case_id"})
     # Each file is read once; one that cannot be read is told for every patient.
     records, tables = cache(RecordFile), cache(ExpressionFile)
     cases = tuple(frame["case_id"].str.strip())

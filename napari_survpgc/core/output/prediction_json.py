@@ -85,6 +85,7 @@ class PredictionDocument:
     bundle : what it says of itself.   encoders : modality -> id.   slides : when there are several.
     clinical : None where no record was given.   version : of the software.
     survival_at ... place : as of :class:`~napari_survpgc.core.bundle.answer.Answer`; not in results of 0.2.0 and before.
+    expression_sample : the sample or column that the expression was read from; None without expression.
     """
 
     risk: float
@@ -113,6 +114,7 @@ class PredictionDocument:
     not_answered_because: tuple[str, ...] | None = None
     model: QualityFacts | None = None
     place: PlaceFacts | None = None
+    expression_sample: str | None = None
 
     @property
     def slide_names(self) -> tuple[str, ...]:
@@ -148,6 +150,7 @@ def prediction_document(
         version=made["version"],
         notice=RESEARCH_NOTICE,
         **_answer(answer_of(prediction)),
+        expression_sample=made.get("expression_sample"),
     )
 
 

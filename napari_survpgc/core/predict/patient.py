@@ -45,6 +45,7 @@ class Patient:
         in the bundle's unit where its gene encoder reads that.
     notes : how the expression was read and normalized.   expression_warnings : what a reader must know of it.
     gene_overlap : share (0-1) of the model's genes that the file has; None without a file.
+    expression_sample : the sample or column of the file that was taken; None without expression.
     """
 
     record: ClinicalRecord
@@ -55,6 +56,7 @@ class Patient:
     notes: tuple[str, ...]
     expression_warnings: tuple[str, ...]
     gene_overlap: float | None = None
+    expression_sample: str | None = None
 
 
 class PatientInputs:
@@ -91,6 +93,7 @@ class PatientInputs:
         expression = None
         overlap = None
         notes: tuple[str, ...] = ()
+        sample: str | None = None
         reference = self.bundle.gene_reference
         if reference is not None:
             if profile is None and "genomic" in self.bundle.config.optional:
@@ -104,6 +107,7 @@ class PatientInputs:
                 normalized = normalize_profile(profile, reference)
                 expression = normalized.values.astype(np.float32)
                 overlap = normalized.overlap
+                sample = profile.sample
                 notes = (*profile.notes, *normalized.notes)
                 if normalized.missing:
                     meaning = "average" if reference.scale is None else "not expressed"
@@ -120,6 +124,7 @@ class PatientInputs:
             notes=notes,
             expression_warnings=tuple(warnings),
             gene_overlap=overlap,
+            expression_sample=sample,
         )
 
     def with_record(self, patient: Patient, record: ClinicalRecord) -> Patient:

@@ -75,7 +75,8 @@ class State:
     @property
     def provenance(self) -> dict[str, Any]:
         predictor = self.predictor
-        return provenance(predictor.bundle, predictor.device, self.grid, self.info, self.features.parts)
+        made = provenance(predictor.bundle, predictor.device, self.grid, self.info, self.features.parts)
+        return {**made, "expression_sample": self.patient.expression_sample}
 
     @property
     def joint_warning(self) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from napari_survpgc.core.errors import MissingMppError, SlideError
-from napari_survpgc.core.types import Resampling, SlideInfo
+from napari_survpgc.core.types import MPP_RANGE, Resampling, SlideInfo
 
 from .backends import Handle
 from .describe import COARSEST_PX, describe
@@ -66,9 +66,10 @@ class Slide:
     """An open slide; safe to use from several threads. Use it in a ``with`` statement or call :meth:`close`."""
 
     def __init__(self, path: Path, mpp: float | None = None) -> None:
-        if mpp is not None and not 0.01 <= mpp <= 100:
+        if mpp is not None and not MPP_RANGE[0] <= mpp <= MPP_RANGE[1]:
             raise SlideError(
-                f"A pixel size of {mpp} µm is not possible", "Give µm per pixel, e.g. 0.5 for 20x"
+                f"A pixel size of {mpp:g} µm is not possible",
+                f"Give µm per pixel, from {MPP_RANGE[0]:g} to {MPP_RANGE[1]:g} (20x is about 0.5, 40x about 0.25)",
             )
         self._handle: Handle | None = open_guarded(path)
         self._lock = threading.Lock()

@@ -20,6 +20,7 @@ from qtpy.QtWidgets import (
     QLineEdit,
     QListWidget,
     QListWidgetItem,
+    QMessageBox,
     QWidget,
 )
 
@@ -28,6 +29,7 @@ from napari_survpgc.app.session.session import Session
 from napari_survpgc.app.session.state import Severity
 from napari_survpgc.app.views.widgets.figure_view import FigureView
 from napari_survpgc.app.views.widgets.parts import note, panel, push, row
+from napari_survpgc.core.errors import LongFollowUpError
 from napari_survpgc.core.groups import risk_groups, thirds
 from napari_survpgc.core.jobs.results_folder import CaseResult
 from napari_survpgc.core.output.plots import GROUPS, kaplan_meier_figure
@@ -162,7 +164,20 @@ class CohortPanel(QWidget):
 
     def open_folder(self, folder: Path) -> None:
         """Read results, or predict the patients of a cohort folder from their features, on a thread."""
-        self.patients.open(folder)
+        self.patients.open(folder, failed=lambda error: self._not_opened(folder, error))
+
+    def _not_opened(self, folder: Path, error: Exception) -> None:
+        """Ask about follow-up that is rather in days; tell everything else."""
+        if not isinstance(error, LongFollowUpError):
+            self.session.report(error)
+            return
+        answer = QMessageBox.question(
+            self,
+            "Months or days?",
+            f"{error.problem}. Are they months all the same? Otherwise divide them by 30.4375.",
+        )
+        if answer == QMessageBox.StandardButton.Yes:
+            self.patients.open(folder, long_follow_up=True, failed=self.session.report)
 
     @property
     def cases(self) -> tuple[CaseResult, ...]:

@@ -12,6 +12,7 @@ from qtpy.QtWidgets import QComboBox, QFileDialog, QFormLayout, QInputDialog, QL
 
 from napari_survpgc.app.later import delayed
 from napari_survpgc.app.session.session import Session
+from napari_survpgc.app.views.widgets.numbers import shown_number, typed_number
 from napari_survpgc.app.views.widgets.parts import note, panel, push, row
 from napari_survpgc.core.clinical.fields import FIELDS, ClinicalField
 from napari_survpgc.core.clinical.record_file import list_cases
@@ -20,7 +21,9 @@ from napari_survpgc.core.genomics.expression_file import SampleNeededError
 from napari_survpgc.core.types import CLINICAL_FIELDS, ExpressionUnit
 
 UNKNOWN = "unknown"
-_EXPRESSION_FILES = "Expression (*.csv *.tsv *.txt *.gz);;All files (*)"
+_EXPRESSION_FILES = (
+    "Expression (*.csv *.tsv *.txt *.gz *.zip *.gct *.sf *.results *.tab *.counts);;All files (*)"
+)
 _BAD = "border: 1px solid #cc3311;"
 DETECT = "detect unit"
 
@@ -169,7 +172,7 @@ class PatientPanel(QWidget):
             for name, widget in self.fields.items():
                 value = getattr(self.session.record, name)
                 if isinstance(widget, QLineEdit):
-                    text = "" if value is None else f"{value:g}"
+                    text = "" if value is None else shown_number(value)
                     if not widget.hasFocus() or not _same_number(widget.text(), value):
                         widget.setText(text)
                 else:
@@ -201,7 +204,7 @@ class PatientPanel(QWidget):
 
     def _ask_record(self) -> None:
         name, _ = QFileDialog.getOpenFileName(
-            self, "Load record", "", "Records (*.json *.csv *.tsv);;All files (*)"
+            self, "Load record", "", "Records (*.json *.csv *.tsv *.txt *.gz *.zip);;All files (*)"
         )
         if name:
             self.load_record(Path(name))
@@ -254,7 +257,5 @@ def _show_beginning(combo: QComboBox) -> None:
 
 
 def _same_number(text: str, value: float | None) -> bool:
-    try:
-        return value is not None and float(text.replace(",", ".")) == value
-    except ValueError:
-        return value is None and not text.strip()
+    number = typed_number(text)
+    return number == value if number is not None else value is None and not text.strip()

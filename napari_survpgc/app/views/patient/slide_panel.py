@@ -12,7 +12,6 @@ from qtpy.QtCore import QRectF, Qt
 from qtpy.QtGui import QDragEnterEvent, QDropEvent
 from qtpy.QtWidgets import (
     QCheckBox,
-    QDoubleSpinBox,
     QFileDialog,
     QInputDialog,
     QLabel,
@@ -25,6 +24,7 @@ from qtpy.QtWidgets import (
 from napari_survpgc.app.canvas.case_layers import CaseLayers
 from napari_survpgc.app.session.session import Session
 from napari_survpgc.app.views.widgets.minimap import MINIMAP_PX, Minimap
+from napari_survpgc.app.views.widgets.numbers import NumberField, shown_number
 from napari_survpgc.app.views.widgets.parts import note, panel, push, row
 from napari_survpgc.core.errors import SeveralSlidesError, SurvPGCError
 from napari_survpgc.core.slide.formats import DIALOG_FILTER
@@ -34,7 +34,7 @@ from napari_survpgc.core.tissue.geojson import (
     read_geojson,
     write_geojson,
 )
-from napari_survpgc.core.types import MppSource, TissueMask
+from napari_survpgc.core.types import MPP_RANGE, MppSource, TissueMask
 
 from .tissue_editor import TissueEditor
 
@@ -63,12 +63,13 @@ class SlidePanel(QWidget):
         self.mpp_box = QWidget()
         mpp_layout = panel(self.mpp_box)
         self.mpp_text = note()
-        self.mpp = QDoubleSpinBox()
-        self.mpp.setDecimals(4)
-        self.mpp.setRange(0.05, 20.0)
+        self.mpp = NumberField(*MPP_RANGE)
         self.mpp.setValue(0.5)
-        self.mpp.setSingleStep(0.05)
-        self.mpp.setSuffix(" µm per pixel")
+        self.mpp.returnPressed.connect(self._give_mpp)
+        self.mpp_wrong = note()
+        self.mpp_wrong.setStyleSheet("color: #e8590c;")
+        self.mpp_wrong.hide()
+        self.mpp.textEdited.connect(lambda: self.mpp_wrong.hide())
         self.mpp.setAccessibleName("Pixel size in micrometres")
         self.mpp.setToolTip(
             "Width of one pixel at full resolution: 20x scanners about 0.5 µm, 40x about 0.25 µm"
@@ -77,7 +78,8 @@ class SlidePanel(QWidget):
             "Use", "Use this pixel size for this slide, now and next time", self._give_mpp, "use_mpp"
         )
         mpp_layout.addWidget(self.mpp_text)
-        mpp_layout.addLayout(row(self.mpp, self.mpp_button, None))
+        mpp_layout.addLayout(row(self.mpp, QLabel("µm per pixel"), self.mpp_button, None))
+        mpp_layout.addWidget(self.mpp_wrong)
         self.minimap = Minimap()
         self.minimap.went_to.connect(self._go_to)
         self.power = QLabel("")
@@ -175,6 +177,7 @@ class SlidePanel(QWidget):
             width, height = info.size[0] * info.mpp / 1000, info.size[1] * info.mpp / 1000
             size += f", {width:.1f} x {height:.1f} mm, {info.mpp:.4g} µm/px"
             self.mpp.setValue(info.mpp)
+            self.mpp_wrong.hide()
             self.mpp_text.setText("The pixel size was given by you; it is kept with the results.")
         else:
             self.mpp_text.setText(
@@ -261,7 +264,18 @@ class SlidePanel(QWidget):
             take(names[name])
 
     def _give_mpp(self) -> None:
-        self.session.set_mpp(self.mpp.value())
+        mpp = self.mpp.value()
+        if mpp is None:
+            self.mpp_wrong.setText(
+                f"'{self.mpp.text()}' is no pixel size from {shown_number(MPP_RANGE[0])} to {shown_number(MPP_RANGE[1])} µm."
+                f" Enter it again: 20x is about {shown_number(0.5)}, 40x about {shown_number(0.25)}."
+            )
+            self.mpp_wrong.show()
+            self.mpp.selectAll()
+            self.mpp.setFocus()
+            return
+        self.mpp_wrong.hide()
+        self.session.set_mpp(mpp)
 
     def _edit(self) -> None:
         self.show_tissue.setChecked(True)
