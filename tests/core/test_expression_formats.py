@@ -257,6 +257,7 @@ def test_a_bomb_is_refused_before_it_unfolds(tmp_path: Path, monkeypatch: pytest
         (b"BZh91AY&SY", "packed with bzip2"),
         (b"7z\xbc\xaf'\x1c", "packed with 7-Zip"),
     ],
+    ids=("two files", "Excel", "cut short", "bzip2", "7-Zip"),  # a zip file holds the time of day
 )
 def test_what_is_packed_otherwise_is_named(tmp_path: Path, content: bytes, message: str) -> None:
     with pytest.raises(ExpressionError, match=message):

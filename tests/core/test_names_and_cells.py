@@ -13,7 +13,8 @@ import pandas as pd
 import pytest
 
 from napari_survpgc.core.cells import csv_text, defused, frame_text, restored, restored_frame
-from napari_survpgc.core.cohort.checks import find_expression, find_features
+from napari_survpgc.core.cohort.checks import find_features
+from napari_survpgc.core.cohort.expression import find_expression
 from napari_survpgc.core.cohort.text_table import read_text_table
 from napari_survpgc.core.files import write_table
 from napari_survpgc.core.genomics.expression_table import open_text, parse_columns
@@ -160,7 +161,8 @@ def test_expression_of_a_patient_with_such_an_id_is_found(tmp_path: Path) -> Non
     frame = pd.DataFrame({"case_id": ["=A", "B"], "TP53": [-1.5, 2.0], "EGFR": [0.5, -0.25]})
     (tmp_path / "expression.csv.gz").write_bytes(gzip.compress(frame_text(frame).encode()))
     problems: list[str] = []
-    found = find_expression(tmp_path, {"=A", "B"}, problems)
+    patients = pd.DataFrame({"case_id": ["=A", "B"]})
+    found = find_expression(tmp_path, patients["case_id"], patients, problems, [])
     assert problems == []
     assert found is not None
     assert list(found.index) == ["=A", "B"]

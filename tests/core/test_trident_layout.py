@@ -15,6 +15,7 @@ from napari_survpgc.core.errors import OutputError
 from napari_survpgc.core.features import compute as features_module
 from napari_survpgc.core.features.attributes import nominal_magnification
 from napari_survpgc.core.features.feature_file import read_features
+from napari_survpgc.core.features.rows import Rows
 from napari_survpgc.core.features.trident import trident_encoder, trident_place, trident_slide_name
 from napari_survpgc.core.types import PatchFeatures, PatchGrid
 from tests.builders import tissue_image, write_tiff
@@ -100,7 +101,7 @@ def test_both_readers_find_the_same(
 def test_an_interrupted_run_goes_on(
     slides: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    original, calls = features_module._Rows.append, []
+    original, calls = Rows.append, []
 
     def stop(self: object, *arguments: Any) -> None:
         original(self, *arguments)  # type: ignore[arg-type]
@@ -108,7 +109,7 @@ def test_an_interrupted_run_goes_on(
         if len(calls) == 2:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(features_module._Rows, "append", stop)
+    monkeypatch.setattr(Rows, "append", stop)
     assert _features(slides, tmp_path, "--batch-size", "2", "--workers", "1") == 130
     kept = calls.copy()
     assert not list(tmp_path.rglob("*.h5"))
