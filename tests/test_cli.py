@@ -250,8 +250,9 @@ def test_a_full_disk_is_named_and_leaves_nothing_but_finished_features(
         assert done.returncode == 2, done.stderr
         assert "disk is full" in done.stderr
         assert len(done.stderr.strip().splitlines()) == 1
-        assert [path.relative_to(disk).as_posix() for path in disk.rglob("*") if path.is_file()] == left
-        assert left or list(disk.iterdir()) == []
+        kept = [path.relative_to(disk).as_posix() for path in disk.rglob("*") if path.is_file()]
+        # Rows that are finished stay: with room again the same line goes on from them.
+        assert [name for name in kept if not name.startswith("out/features/slide.h5.partial/")] == left
     finally:
         subprocess.run(["umount", str(disk)], check=True)
 
@@ -295,9 +296,9 @@ def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixtu
 def test_an_interrupt_ends_with_130_and_keeps_what_is_done(
     files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    from napari_survpgc.core.features import compute as features
+    from napari_survpgc.core.features.rows import Rows
 
-    original = features._Rows.append
+    original = Rows.append
     calls = []
 
     def stop(self: object, *args: object) -> None:
@@ -306,7 +307,7 @@ def test_an_interrupt_ends_with_130_and_keeps_what_is_done(
         if len(calls) == 2:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(features._Rows, "append", stop)
+    monkeypatch.setattr(Rows, "append", stop)
     assert _predict(files, tmp_path / "out", "--batch-size", "4") == 130
     assert "interrupted" in capsys.readouterr().err
     assert (tmp_path / "out" / "features" / "slide.h5.partial" / "rows.bin").stat().st_size > 0

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from napari_survpgc.core import documents
@@ -87,8 +88,10 @@ def test_the_manifest_of_a_bundle_is_written_as_it_was(model: str) -> None:
 @pytest.mark.parametrize("model", MODELS)
 def test_runs_become_the_same_bundle(model: str, tmp_path: Path) -> None:
     made, old = make_bundle(OLD / "runs" / model, tmp_path / "bundle"), load_bundle(OLD / "bundles" / model)
-    assert made.config == old.config
-    assert made.hashes == old.hashes
+    # What newer bundles have more: hashed ids of the patients, beside the same risks and outcomes.
+    assert dataclasses.replace(made.config, salt="") == old.config
+    assert {**made.hashes, "reference.csv": ""} == {**old.hashes, "reference.csv": ""}
+    pd.testing.assert_frame_equal(made.reference[old.reference.columns], old.reference)
 
 
 @pytest.mark.parametrize("model", MODELS)

@@ -3,9 +3,9 @@
 Argument order everywhere: months, event (1 = death), then the prediction; ``reference_*`` is the training fold, on
 which the censoring distribution is estimated. What cannot be computed is NaN, never 0; :func:`why_not` says why.
 
-Weights are 1 / G(T-), the probability of being uncensored just before a death, as R's survival, timeROC and
-riskRegression take them. With ``weights="at"`` they are 1 / G(T) as in scikit-survival, which differs where a death and an
-end of follow-up fall on one time, and is 1 / 0 where the last of them do.
+Weights are 1 / G(T), the probability of being uncensored at a death, as in the published evaluation and scikit-survival.
+With ``weights="before"`` they are 1 / G(T-) as R's survival, timeROC and riskRegression take them, and as the trainer
+evaluates: the two differ where a death and an end of follow-up fall on one time, and G(T) is 0 where the last of them do.
 """
 
 from __future__ import annotations
@@ -149,7 +149,7 @@ def c_index_ipcw(
     reference_months: ArrayLike,
     reference_event: ArrayLike,
     tau: float | None = None,
-    weights: Weights = "before",
+    weights: Weights = "at",
 ) -> float:
     """Uno's C: pairs weighted by 1 / G(t_i-)^2, which removes the influence of censoring.
 
@@ -176,7 +176,7 @@ def auc_at(
     at: ArrayLike,
     reference_months: ArrayLike,
     reference_event: ArrayLike,
-    weights: Weights = "before",
+    weights: Weights = "at",
 ) -> NDArray[np.float64]:
     """Cumulative/dynamic AUC(t) with inverse-probability-of-censoring weights.
 
@@ -239,7 +239,7 @@ def integrated_auc(
     at: ArrayLike,
     reference_months: ArrayLike,
     reference_event: ArrayLike,
-    weights: Weights = "before",
+    weights: Weights = "at",
 ) -> float:
     """Mean of AUC(t), weighted by the drop of the Kaplan-Meier curve between the times (as scikit-survival does)."""
     times, events = _times_events(months, event)
@@ -273,7 +273,7 @@ def brier(
     at: ArrayLike,
     reference_months: ArrayLike,
     reference_event: ArrayLike,
-    weights: Weights = "before",
+    weights: Weights = "at",
 ) -> NDArray[np.float64]:
     """Brier score at each time, weighted for censoring (Graf 1999); 0.25 is a coin, smaller is better.
 
@@ -310,7 +310,7 @@ def integrated_brier(
     at: ArrayLike,
     reference_months: ArrayLike,
     reference_event: ArrayLike,
-    weights: Weights = "before",
+    weights: Weights = "at",
 ) -> float:
     """Brier score averaged over the times (trapezoids)."""
     horizons = np.atleast_1d(np.asarray(at, np.float64))

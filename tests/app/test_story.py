@@ -289,7 +289,7 @@ def test_the_story_on_a_real_slide(dock: SurvPGCDock, shared_dir: Path, tmp_path
     assert session.opened.slide.info.mpp == pytest.approx(0.499)
     run(dock, qtbot)
     n = len(session.result.shown.coords)
-    assert n == 44
+    assert n == 46
     assert "simulated patients" in dock.result.warnings.text()
     assert len(dock.gallery.models["clinic"].patches) == 44
     dock.gallery.lists["clinic"].setCurrentIndex(dock.gallery.models["clinic"].index(0))

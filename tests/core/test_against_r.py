@@ -81,10 +81,16 @@ def test_hazard_ratios(patients: pd.DataFrame) -> None:
 def test_measures_with_censoring_weights_before_the_death(patients: pd.DataFrame) -> None:
     outcome = patients["months"], patients["event"]
     assert c_index(*outcome, patients["risk"]) == pytest.approx(R["c_index"], abs=1e-6)
-    assert c_index_ipcw(*outcome, patients["risk"], *outcome) == pytest.approx(R["uno"], abs=1e-6)
+    assert c_index_ipcw(*outcome, patients["risk"], *outcome, weights="before") == pytest.approx(
+        R["uno"], abs=1e-6
+    )
     death = patients[["death_12", "death_36"]].to_numpy()
-    np.testing.assert_allclose(auc_at(*outcome, death, [12, 36], *outcome), R["auc"], atol=1e-6)
-    np.testing.assert_allclose(brier(*outcome, 1 - death, [12, 36], *outcome), R["brier"], atol=1e-6)
+    np.testing.assert_allclose(
+        auc_at(*outcome, death, [12, 36], *outcome, weights="before"), R["auc"], atol=1e-6
+    )
+    np.testing.assert_allclose(
+        brier(*outcome, 1 - death, [12, 36], *outcome, weights="before"), R["brier"], atol=1e-6
+    )
 
 
 def test_what_a_risk_adds(patients: pd.DataFrame) -> None:

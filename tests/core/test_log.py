@@ -11,6 +11,7 @@ import pytest
 from napari_survpgc import __version__
 from napari_survpgc.cli import run
 from napari_survpgc.core import log
+from napari_survpgc.core.encoders.base import _tell
 from napari_survpgc.core.errors import ClinicalError
 from napari_survpgc.core.jobs.doctor import DoctorReport, Finding, support_report
 from tests.builders import tissue_image, write_tiff
@@ -19,6 +20,7 @@ from tests.builders import tissue_image, write_tiff
 @pytest.fixture(autouse=True)
 def own_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("SURVPGC_LOG", str(tmp_path / "logs" / "survpgc.log"))
+    _tell.cache_clear()  # a process says its device once
     return tmp_path / "logs" / "survpgc.log"
 
 

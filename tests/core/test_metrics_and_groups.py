@@ -184,7 +184,7 @@ def test_a_large_cohort_is_drawn_with_the_steps_that_can_be_seen() -> None:
 def test_a_death_at_the_last_time_has_a_weight_and_what_has_none_has_a_reason() -> None:
     months, event, risk = [1.0, 2, 3, 4, 4], [1, 0, 1, 1, 0], [5.0, 4, 3, 2, 1]
     assert np.isnan(c_index_ipcw(months, event, risk, months, event, weights="at"))  # G(4) = 0
-    assert c_index_ipcw(months, event, risk, months, event) == 1
+    assert c_index_ipcw(months, event, risk, months, event, weights="before") == 1
     assert why_not(months, event, risk, 3, months, event) is None
     assert why_not(months, event, risk, 4, months, event) == "Nobody was followed longer than 4 months"
     assert why_not(months, event, risk, 0.5) == "Nobody died within 0.5 months"

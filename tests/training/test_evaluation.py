@@ -134,8 +134,8 @@ def test_a_resample_scores_as_its_patients_do(seed: int) -> None:
             again = (months[drawn], event[drawn], risk[drawn])
             # A patient drawn twice is no pair, though a death and a censoring at the same time of two patients are one.
             assert c == pytest.approx(c_index(*again), abs=1e-12)
-            assert u == pytest.approx(c_index_ipcw(*again, *other, tau=20), abs=1e-12)
-            assert a == pytest.approx(auc_at(*again, [12], *other)[0], abs=1e-12)
+            assert u == pytest.approx(c_index_ipcw(*again, *other, tau=20, weights="before"), abs=1e-12)
+            assert a == pytest.approx(auc_at(*again, [12], *other, weights="before")[0], abs=1e-12)
 
 
 def test_what_cannot_be_computed_is_nan_and_not_zero(tmp_path: Path) -> None:

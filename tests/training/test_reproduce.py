@@ -350,7 +350,7 @@ def test_wordings_are_drawn_once_for_a_patient_and_field() -> None:
     ("content", "message"),
     [
         ("learning = 3", "unknown setting learning"), ("[systems.survpgc]\nbetta = 1", "unknown setting betta"),
-        ("systems = 3", "systems that are no tables"), ("alpha =", "not a readable TOML"),
+        ("systems = 3", "systems that are no tables"), ("alpha =", "not valid TOML"),
         ("model = 'x'", "unknown setting model"),
     ],
 )  # fmt: skip

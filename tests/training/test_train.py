@@ -300,7 +300,7 @@ def _damage(raw: bytes) -> bytes:
     [
         ("expression.csv.gz", _damage, "expression.csv.gz is damaged"),
         ("expression.csv.gz", lambda raw: raw[: len(raw) // 2], "expression.csv.gz is damaged"),
-        ("expression.csv.gz", lambda raw: b"hello", "expression.csv.gz is damaged"),
+        ("expression.csv.gz", lambda raw: b"hello", "expression.csv.gz has one column"),
         ("patients.csv", lambda raw: b"", "patients.csv is empty"),
         ("patients.csv", lambda raw: raw.splitlines()[0] + b"\n", "patients.csv has no patients"),
         ("patients.csv", lambda raw: raw.replace(b"race", b"event", 1), "has the column event twice"),

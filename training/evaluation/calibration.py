@@ -72,7 +72,10 @@ def run_calibration(run: Run, horizons: Sequence[float]) -> RunCalibration | Non
         after_of.append(calibration_at(*outcome, after[name], h))
         table[f"recalibrated_{h:g}"] = after[name]
     names = [f"survival_{h:g}" for h in horizons]
-    scores = [brier(*outcome, one[names].to_numpy(float), horizons, *outcome) for one in (table, after)]
+    scores = [
+        brier(*outcome, one[names].to_numpy(float), horizons, *outcome, weights="before")
+        for one in (table, after)
+    ]
     return RunCalibration(
         tuple(before_of),
         tuple(after_of),

@@ -260,8 +260,10 @@ def _brier(fold: FoldPredictions, tau: float) -> tuple[float, float]:
     event = np.where(outcome[0] > tau, 0, outcome[1])
     curve = kaplan_meier(*reference)
     average = curve.survival[np.searchsorted(curve.months, grid, side="right") - 1]
-    own = integrated_brier(months, event, fold.survival_at(grid), grid, *reference)
-    null = integrated_brier(months, event, np.tile(average, (len(test), 1)), grid, *reference)
+    own = integrated_brier(months, event, fold.survival_at(grid), grid, *reference, weights="before")
+    null = integrated_brier(
+        months, event, np.tile(average, (len(test), 1)), grid, *reference, weights="before"
+    )
     return own, null
 
 

@@ -83,7 +83,7 @@ def learn_recalibration(
     scores = [
         tuple(
             float(v) if np.isfinite(v) else None
-            for v in brier(*outcome, one[kept].to_numpy(float), learned.months, *outcome)
+            for v in brier(*outcome, one[kept].to_numpy(float), learned.months, *outcome, weights="before")
         )
         for one in (table, after)
     ]

@@ -86,6 +86,8 @@ def config_to_json(config: BundleConfig) -> dict[str, Any]:
     if not config.fold_totals:
         del document["fold_totals"]  # as bundles of one scale have always been written
     scale, unit = document.pop("expression_scale"), document.pop("expression_unit")
+    if not config.salt:  # as bundles of earlier versions are written
+        del document["salt"]
     document["model"] = {"name": config.model, "config": document.pop("model_config")}
     document["expression"] = {
         "clip": document.pop("expression_clip"),

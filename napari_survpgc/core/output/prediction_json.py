@@ -65,6 +65,7 @@ class QualityFacts(TypedDict):
 
 @documents.leaves_out(
     "slides",
+    "expression_sample",
     "survival_at",
     "median_months",
     "outlived_months",
