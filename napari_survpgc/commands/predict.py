@@ -146,10 +146,10 @@ def summary(prediction: Prediction, out: Path) -> str:
 
 
 def _maps_and_regions(prediction: Prediction) -> list[str]:
-    from napari_survpgc.core.attention.trust import trust_sentence
+    from napari_survpgc.core.attention.trust import measured_trust, trust_sentence
 
     made = prediction.provenance
-    lines = [f"Map {name}: {trust_sentence(said)}" for name, said in (made.get("map_trust") or {}).items()]
+    lines = [f"Map {name}: {trust_sentence(found)}" for name, found in measured_trust(made).items()]
     for region in made.get("regions") or ():
         said = f"Region {region['name']} ({region['n_patches']} patches, {100 * region['share']:.1f} %): "
         low, high = region["change_random_low"], region["change_random_high"]

@@ -16,7 +16,7 @@ from qtpy.QtWidgets import QApplication, QInputDialog, QLabel
 from napari_survpgc.app.dock import SurvPGCDock
 from napari_survpgc.app.session.state import Result
 from napari_survpgc.core.attention.maps import DIFFERENCE
-from napari_survpgc.core.attention.trust import trust_sentence
+from napari_survpgc.core.attention.trust import measured_trust, trust_sentence
 from napari_survpgc.core.bundle.answer import answer_of
 from napari_survpgc.core.predict.predictor import state_of
 
@@ -258,7 +258,7 @@ def test_a_case_outside_what_the_model_knows_shows_no_risk_until_asked(finished:
 
 def test_each_map_is_said_how_far_it_can_be_trusted(finished: SurvPGCDock) -> None:
     shown = finished.session.result.shown
-    measured = shown.provenance["map_trust"]
+    measured = measured_trust(shown.provenance)
     text = finished.maps.trust.text()
     assert not finished.maps.trust.isHidden()
     for title, name in (("Clinic", "clinic"), ("Genomic", "genomic")):

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from napari_survpgc.core.attention.scores import patch_scores, top_k
-from napari_survpgc.core.attention.trust import MapTrust, agreement, trust_sentence
+from napari_survpgc.core.attention.trust import MapTrust, agreement, measured_trust, trust_sentence
 from napari_survpgc.core.bundle.bundle import load_bundle
 from napari_survpgc.core.clinical.record import parse_record
 from napari_survpgc.core.errors import BundleError, FeatureError, SlideError, TissueError
@@ -343,7 +343,15 @@ def test_the_sentence_says_what_was_measured(
 ) -> None:
     found = MapTrust(*measured)
     assert found.trusted is trusted
-    assert words in trust_sentence(found.document())
+    assert words in trust_sentence(found)
+    assert measured_trust({"map_trust": {"clinic": found.document()}}) == {"clinic": found}
+
+
+@pytest.mark.parametrize(
+    "said", [None, [], "clinic", {"clinic": 3}, {"clinic": {"deletion": "much"}}, {"other": {}}], ids=str
+)
+def test_what_a_strange_file_says_of_its_maps_is_not_said(said: object) -> None:
+    assert measured_trust({"map_trust": said}) == {}
 
 
 # --- regions ------------------------------------------------------------------------------------------------
@@ -441,7 +449,7 @@ def test_a_job_writes_trust_and_regions_and_the_case_keeps_them(tmp_path: Path, 
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     assert "What if a region were not there" in page
     assert "&lt;i&gt;in&lt;/i&gt;" in page
-    assert trust_sentence(made.provenance["map_trust"]["clinic"]) in page
+    assert trust_sentence(measured_trust(made.provenance)["clinic"]) in page
     kept = load_case(tmp_path / "out" / "case.survpgc").prediction.provenance
     assert (kept["map_trust"], kept["regions"]) == (made.provenance["map_trust"], made.provenance["regions"])
     several = dataclasses.replace(case, slides=(slide, slide), features=(features, features))

@@ -85,14 +85,22 @@ def agreement(maps: Sequence[NDArray[np.float64]]) -> tuple[float | None, float 
     return float(np.mean([correlation[i, j] for i, j in pairs])), overlap
 
 
-def trust_sentence(said: Mapping[str, Any]) -> str:
-    """Return one sentence on a map for its reader, from what prediction.json says of it.
+def measured_trust(provenance: Mapping[str, Any]) -> dict[str, MapTrust]:
+    """Return what a prediction says of its maps, by name; none of results of earlier versions, or that make no sense."""
+    said = provenance.get("map_trust")
+    found = {}
+    for name in ("clinic", "genomic"):
+        one = said.get(name) if isinstance(said, Mapping) else None
+        if not isinstance(one, Mapping):
+            continue
+        values = [one.get(key) for key in ("fold_agreement", "top_overlap", "deletion", "deletion_random")]
+        if all(v is None or (isinstance(v, (int, float)) and np.isfinite(v)) for v in values):
+            found[name] = MapTrust(*values)
+    return found
 
-    Parameters
-    ----------
-    said : see :meth:`MapTrust.document`.
-    """
-    found = MapTrust(*(said.get(k) for k in ("fold_agreement", "top_overlap", "deletion", "deletion_random")))
+
+def trust_sentence(found: MapTrust) -> str:
+    """Return one sentence on a map for its reader."""
     if found.trusted:
         return (
             f"The fold models agree on this map ({found.fold_agreement:.2f}), and the patches it marks move the risk"

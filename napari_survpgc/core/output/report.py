@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
-from napari_survpgc.core.attention.trust import trust_sentence
+from napari_survpgc.core.attention.trust import measured_trust, trust_sentence
 from napari_survpgc.core.bundle.answer import OUTSIDE, Answer, answer_of, place_sentence, quality_sentence
 from napari_survpgc.core.groups import thirds
 from napari_survpgc.core.types import CLINICAL_FIELDS, Attribution, ClinicalRecord, Prediction
@@ -83,6 +83,7 @@ def report_html(
     """
     found = answer_of(prediction)
     provenance, record, reference = prediction.provenance, facts.record, facts.reference
+    trust = measured_trust(provenance)
     reference_figure = [] if reference is None else [_place(prediction, reference["risk"].to_numpy(float))]
     return render(
         "report.html.j2",
@@ -107,18 +108,13 @@ def report_html(
                 "title": PATHS[name][0],
                 "caption": PATHS[name][1],
                 "picture": Picture(_smaller(png), "jpeg", f"Heatmap: {PATHS[name][1]}"),
-                "trust": _trust(provenance.get("map_trust") or {}, name),
+                "trust": trust_sentence(trust[name]) if name in trust else "",
             }
             for name, png in heatmaps.items()
         ],
         galleries=[{"title": PATHS[name][0], "patches": _patches(g)} for name, g in galleries.items()],
         regions=[_region(region) for region in provenance.get("regions") or ()],
     )
-
-
-def _trust(measured: Mapping[str, Mapping[str, Any]], name: str) -> str:
-    """Return how far a map can be trusted; "" for results of earlier versions, which do not say."""
-    return trust_sentence(measured[name]) if name in measured else ""
 
 
 def _region(region: Mapping[str, Any]) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from napari_survpgc.app.views.widgets.legend import Legend
 from napari_survpgc.app.views.widgets.parts import note, panel, row
 from napari_survpgc.core.attention.maps import DIFFERENCE, MapScale, MapValues
 from napari_survpgc.core.attention.scores import rank_of
-from napari_survpgc.core.attention.trust import trust_sentence
+from napari_survpgc.core.attention.trust import measured_trust, trust_sentence
 
 _TITLES = {
     "clinic": ("Clinic", "Where the clinical record looks (Alt+C)", "All six fields"),
@@ -186,8 +186,8 @@ class MapsPanel(QWidget):
     def _say_trust(self) -> None:
         """Say of each map how far it can be trusted; nothing where it was not measured (earlier versions, what-if)."""
         result = self.session.result
-        measured = (result.shown.provenance.get("map_trust") or {}) if result else {}
-        lines = [f"{_TITLES[name][0]}: {trust_sentence(said)}" for name, said in measured.items()]
+        measured = measured_trust(result.shown.provenance) if result else {}
+        lines = [f"{_TITLES[name][0]}: {trust_sentence(found)}" for name, found in measured.items()]
         self.trust.setText("<br>".join(lines))
         self.trust.setVisible(bool(lines))
 
