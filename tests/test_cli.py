@@ -347,7 +347,7 @@ def test_of_several_classes_of_outlines_the_tissue_is_said(
 def test_predict_says_what_regions_do_to_the_risk(
     files: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    ring = [[0, 0], [1300, 0], [1300, 1300], [0, 1300], [0, 0]]
+    ring = [[0, 0], [600, 0], [600, 600], [0, 600], [0, 0]]
     shape = {"type": "Polygon", "coordinates": [ring]}
     said = {"name": "corner", "classification": {"name": "Tumor"}}
     regions = tmp_path / "r.geojson"

@@ -87,6 +87,7 @@ RegionFacts = TypedDict(
         "change_random_low": float | None,
         "change_random_high": float | None,
     },
+    total=False,
 )
 """One region; as of :func:`~napari_survpgc.core.predict.patches.region_risks`."""
 
