@@ -55,9 +55,9 @@ def map_trust(
     for place, name in enumerate(attention):
         top = float(moved[count + place][1])
         trust = MapTrust(
-            *agreement([maps[name] for maps, _ in runs]),
-            deletion=top if np.isfinite(top) else None,
-            deletion_random=float(drawn.mean()) if len(drawn) else None,
+            *(None if v is None else round(v, 4) for v in agreement([maps[name] for maps, _ in runs])),
+            deletion=round(top, 6) if np.isfinite(top) else None,
+            deletion_random=round(float(drawn.mean()), 6) if len(drawn) else None,
         )
         found[name] = trust.document()
     return found
