@@ -274,7 +274,7 @@ def test_a_prediction_says_how_far_its_maps_can_be_trusted(prediction: Predictio
         assert list(one) == ["fold_agreement", "top_overlap", "deletion", "deletion_random", "trusted"]
         top = top_k(patch_scores(prediction.attention[name]), 8)
         assert one["deletion"] == pytest.approx(
-            abs(without(prediction, top).risk - prediction.risk), abs=1e-6
+            abs(without(prediction, top).risk - prediction.risk), abs=3e-6
         )
         assert one["trusted"] is bool(
             one["fold_agreement"] >= 0.5 and one["deletion"] >= 2 * one["deletion_random"]

@@ -54,8 +54,10 @@ def map_trust(
     drawn = drawn[np.isfinite(drawn)]
     for place, name in enumerate(attention):
         top = float(moved[count + place][1])
+        correlation, overlap = agreement([maps[name] for maps, _ in runs])
         trust = MapTrust(
-            *(None if v is None else round(v, 4) for v in agreement([maps[name] for maps, _ in runs])),
+            None if correlation is None else round(correlation, 4),
+            None if overlap is None else round(overlap, 4),
             deletion=round(top, 6) if np.isfinite(top) else None,
             deletion_random=round(float(drawn.mean()), 6) if len(drawn) else None,
         )
