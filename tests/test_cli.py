@@ -343,3 +343,22 @@ def test_of_several_classes_of_outlines_the_tissue_is_said(
     assert "classes Stroma, Tumor" in capsys.readouterr().err
     assert run([*line, "--tissue-class", "tumor"]) == 0
     assert "Outlines of the class Tumor are the tissue" in capsys.readouterr().out
+
+
+def test_predict_says_what_regions_do_to_the_risk(
+    files: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    ring = [[0, 0], [600, 0], [600, 600], [0, 600], [0, 0]]
+    shape = {"type": "Polygon", "coordinates": [ring]}
+    said = {"name": "corner", "classification": {"name": "Tumor"}}
+    regions = tmp_path / "r.geojson"
+    regions.write_text(json.dumps({"type": "Feature", "geometry": shape, "properties": said}))
+    assert _predict(files, tmp_path / "a", "--no-attribution", "--regions", str(regions)) == 0
+    text = capsys.readouterr().out
+    document = json.loads((tmp_path / "a" / "prediction.json").read_text())
+    (region,) = document["regions"]
+    assert f"Region corner ({region['n_patches']} patches" in text
+    assert "Map clinic: " in text
+    assert region["change"] == region["risk_without"] - document["risk"]
+    assert _predict(files, tmp_path / "b", "--regions", str(tmp_path / "none.geojson")) == 2
+    assert "none.geojson" in capsys.readouterr().err

@@ -62,6 +62,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--bundle", type=Path, metavar="DIR", help="trained model (default: the demonstration)"
     )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the results")
+    parser.add_argument(
+        "--regions",
+        type=Path,
+        metavar="F.geojson",
+        help="regions of the slide, e.g. QuPath's annotations: the risk without each, and of each alone",
+    )
     parser.add_argument("--no-attribution", action="store_true", help="leave out integrated gradients")
     slide_options(parser)
 
@@ -95,7 +101,14 @@ def run(options: argparse.Namespace) -> int:
         mpp=options.mpp_override,
     )
     with ProgressBar() as progress:
-        prediction = predict_case(case, bundle, options.out, options=job_options(options), progress=progress)
+        prediction = predict_case(
+            case,
+            bundle,
+            options.out,
+            options=job_options(options),
+            regions=options.regions,
+            progress=progress,
+        )
     print(summary(prediction, options.out))
     return 0
 
@@ -124,8 +137,25 @@ def summary(prediction: Prediction, out: Path) -> str:
         else survival_sentence(found),
         place_sentence(found.place, cohort, found.model.n_reference),
         quality_sentence(found.model, cohort),
+        *_maps_and_regions(prediction),
         *(f"Note: {warning}" for warning in prediction.warnings),
         f"Results: {out}{os.sep} (open report.html{where})",
         RESEARCH_NOTICE,
     ]
     return "\n".join(lines)
+
+
+def _maps_and_regions(prediction: Prediction) -> list[str]:
+    from napari_survpgc.core.attention.trust import measured_trust, trust_sentence
+
+    made = prediction.provenance
+    lines = [f"Map {name}: {trust_sentence(found)}" for name, found in measured_trust(made).items()]
+    for region in made.get("regions") or ():
+        said = f"Region {region['name']} ({region['n_patches']} patches, {100 * region['share']:.1f} %): "
+        low, high = region["change_random_low"], region["change_random_high"]
+        if region["change"] is None:
+            said += "without it no patch is left"
+        else:
+            said += f"without it the risk changes by {region['change']:+.4f}"
+        lines.append(said if low is None else f"{said} (random patches {low:+.4f} to {high:+.4f})")
+    return lines

@@ -16,6 +16,7 @@ from qtpy.QtWidgets import QApplication, QInputDialog, QLabel
 from napari_survpgc.app.dock import SurvPGCDock
 from napari_survpgc.app.session.state import Result
 from napari_survpgc.core.attention.maps import DIFFERENCE
+from napari_survpgc.core.attention.trust import measured_trust, trust_sentence
 from napari_survpgc.core.bundle.answer import answer_of
 from napari_survpgc.core.predict.predictor import state_of
 
@@ -253,3 +254,20 @@ def test_a_case_outside_what_the_model_knows_shows_no_risk_until_asked(finished:
     assert "outside what this model knows" in panel.headline.text()
     assert "outside what this model knows" in finished.summary.headline.text()
     assert panel.anyway_button.isHidden()
+
+
+def test_each_map_is_said_how_far_it_can_be_trusted(finished: SurvPGCDock) -> None:
+    shown = finished.session.result.shown
+    measured = measured_trust(shown.provenance)
+    text = finished.maps.trust.text()
+    assert not finished.maps.trust.isHidden()
+    for title, name in (("Clinic", "clinic"), ("Genomic", "genomic")):
+        assert f"{title}: {trust_sentence(measured[name])}" in text
+
+
+def test_of_a_result_whose_maps_were_not_measured_nothing_is_said(finished: SurvPGCDock) -> None:
+    result = finished.session.result
+    made = {key: value for key, value in result.shown.provenance.items() if key != "map_trust"}
+    earlier = dataclasses.replace(result.shown, provenance=made)
+    finished.session.case.show(Result(earlier, earlier, result.maps))
+    assert finished.maps.trust.isHidden()

@@ -130,7 +130,7 @@ class CaseFiles:
         def ready(progress: ProgressCallback) -> tuple[Predictor, Prediction]:
             predictor = predictors.get(bundle, device)
             patient = predictor.prepare_patient(saved.record, saved.profile)
-            again = predictor.predict(patient, features, info, attribution=False)
+            again = predictor.predict(patient, features, info, attribution=False, trust=False)
             return predictor, for_slide(again, info)
 
         def made(found: tuple[Predictor, Prediction]) -> None:

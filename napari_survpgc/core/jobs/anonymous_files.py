@@ -204,7 +204,7 @@ class Copier:
 
     def _case(self, case: SavedCase, place: Path) -> SavedCase:
         made = dict(case.prediction.provenance)
-        keys = ("bundle", "encoders", "slide", "slides", "device", "version")
+        keys = ("bundle", "encoders", "slide", "slides", "device", "map_trust", "regions", "version")
         clean = self.document({key: made[key] for key in keys if made.get(key) is not None})
         record = clinical(vars(case.record), self.names) or {}
         profile = case.profile

@@ -57,7 +57,7 @@ def cohort_results(
             one = cohort.case(case)
             patient = predictor.prepare_patient(one.record, one.profile)
             prediction = predictor.predict(
-                patient, join_slides(*_bags(one.features)), attribution=False, keep_state=False
+                patient, join_slides(*_bags(one.features)), attribution=False, keep_state=False, trust=False
             )
         except SurvPGCError as error:
             reasons.append(f"{case}: {error.problem}")
@@ -124,4 +124,4 @@ def predict_slide_of(cohort: Cohort, case: str, slide: Slide, predictor: Predict
     one = cohort_patient(cohort, case)
     patient = predictor.prepare_patient(one.record, one.profile)
     bag = read_features(one.features[0], slide_mpp=slide.info.mpp)
-    return predictor.predict(patient, bag, attribution=False, keep_state=False)
+    return predictor.predict(patient, bag, attribution=False, keep_state=False, trust=False)

@@ -27,11 +27,12 @@ from napari_survpgc.core.output.folder import (
 )
 from napari_survpgc.core.output.report import ReportFacts
 from napari_survpgc.core.output.swap import finish
+from napari_survpgc.core.predict.patches import region_risks
 from napari_survpgc.core.predict.patient import Patient
 from napari_survpgc.core.predict.predictor import Predictor
 from napari_survpgc.core.predict.what_if import for_slide
 from napari_survpgc.core.slide.slide import Slide, open_slide, require_mpp
-from napari_survpgc.core.tissue.geojson import write_geojson
+from napari_survpgc.core.tissue.geojson import read_regions, write_geojson
 from napari_survpgc.core.types import (
     Case,
     JobOptions,
@@ -52,6 +53,7 @@ def predict_case(
     out: Path,
     *,
     options: JobOptions = JobOptions(),
+    regions: Path | None = None,
     progress: ProgressCallback | None = None,
 ) -> Prediction:
     """Do the whole job for one patient and write every output of the contract into ``out``.
@@ -62,6 +64,7 @@ def predict_case(
 
     Parameters
     ----------
+    regions : GeoJSON of regions on the only slide, of which is said what the risk is without each and of each alone.
     case : without features they are computed into ``out/features/<slide>.h5``, which an interrupted run takes up again.
 
     Raises
@@ -71,6 +74,11 @@ def predict_case(
     """
     # The order is by cost: everything a typing mistake can spoil comes before the first slow step.
     _check_slides(case)
+    if regions is not None and len(case.slides) > 1:
+        raise SlideError(
+            f"--regions belongs to one slide, and there are {len(case.slides)}",
+            "Predict from that slide alone",
+        )
     folders = _folders(case.slides, out)
     predictor = Predictor(bundle, options.device)
     patient = predictor.prepare_patient(case.record, case.profile)
@@ -78,6 +86,7 @@ def predict_case(
         slides = [stack.enter_context(open_slide(path, mpp=case.mpp)) for path in case.slides]
         for slide in slides:
             require_mpp(slide.info)
+        asked = () if regions is None else read_regions(regions, slides[0].info.size)
         job = _Job(case, bundle, patient, out, options, progress)
         parts = [job.part(*each) for each in zip(range(len(slides)), slides, folders, strict=True)]
         bag = join_slides([part.features for part in parts], [part.slide.info.path.name for part in parts])
@@ -89,6 +98,9 @@ def predict_case(
             attribution=options.attribution,
             progress=progress,
         )
+        if asked:
+            risks = region_risks(prediction, asked)
+            prediction = replace(prediction, provenance={**prediction.provenance, "regions": risks})
         job.write(prediction, parts, bag)
     return prediction
 

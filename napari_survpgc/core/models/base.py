@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -56,6 +56,14 @@ class PathOutput:
     to_tokens: Tensor | None = None
     to_pathology: Tensor | None = None
     from_pathology: Tensor | None = None
+
+
+class PathWithout(Protocol):
+    """A path over the patches of one patient of which any can be taken out, see :mod:`.parts.split_path`."""
+
+    def without_groups(self, groups: Tensor, count: int) -> PathOutput: ...
+
+    def without_each(self, part: slice) -> PathOutput: ...
 
 
 class SurvivalModel(nn.Module):
@@ -111,6 +119,12 @@ class TwoPathModel(SurvivalModel, abc.ABC):
 
     @abc.abstractmethod
     def embed(self, clinic: PathOutput, genomic: PathOutput) -> Tensor: ...
+
+    @abc.abstractmethod
+    def split_paths(
+        self, patches: PatchState, clinic: Tensor | None, genomic: GenomicInput | None, exact: bool = False
+    ) -> tuple[PathWithout, PathWithout]:
+        """Return the clinic and the genomic path with their patches to be taken out; ``exact`` in float64."""
 
 
 def rename(state: Mapping[str, Tensor], prefixes: Mapping[str, str]) -> dict[str, Tensor]:

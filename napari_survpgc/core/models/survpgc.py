@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from napari_survpgc.core.types import InputForm, Modality
 
-from .base import GenomicInput, ModelOutput, PatchState, PathOutput, TwoPathModel, rename
+from .base import GenomicInput, ModelOutput, PatchState, PathOutput, PathWithout, TwoPathModel, rename
 from .parts.group_attention import (
     PUBLISHED_FEED_FORWARD,
     FeedForward,
@@ -24,6 +24,7 @@ from .parts.group_attention import (
     logit_head,
     normalize_patches,
 )
+from .parts.split_path import AbsentPath, SplitPath
 
 
 class SurvPGC(TwoPathModel):
@@ -99,6 +100,20 @@ class SurvPGC(TwoPathModel):
         if clinic is None:
             return self._empty(patches)
         return attend(self.clinic_attention, self.feed_forward, self.clinic_projection(clinic), patches)
+
+    def split_paths(
+        self, patches: PatchState, clinic: Tensor | None, genomic: GenomicInput | None, exact: bool = False
+    ) -> tuple[PathWithout, PathWithout]:
+        absent = AbsentPath(self._empty(patches), exact)
+        network = self.feed_forward
+        return (
+            absent
+            if clinic is None
+            else SplitPath(self.clinic_attention, network, self.clinic_projection(clinic), patches, exact),
+            absent
+            if genomic is None
+            else SplitPath(self.genomic_attention, network, self.genomic_tokens(genomic), patches, exact),
+        )
 
     def _empty(self, patches: PatchState) -> PathOutput:
         width = self.feed_forward.inner.out_features

@@ -63,6 +63,35 @@ class QualityFacts(TypedDict):
     n_reference: int
 
 
+class TrustFacts(TypedDict):
+    """How far one map can be trusted; as of :class:`~napari_survpgc.core.attention.trust.MapTrust`."""
+
+    fold_agreement: float | None
+    top_overlap: float | None
+    deletion: float | None
+    deletion_random: float | None
+    trusted: bool
+
+
+# "class" is no name in Python.
+RegionFacts = TypedDict(
+    "RegionFacts",
+    {
+        "name": str,
+        "class": str | None,
+        "n_patches": int,
+        "share": float,
+        "risk_without": float | None,
+        "risk_alone": float | None,
+        "change": float | None,
+        "change_random_low": float | None,
+        "change_random_high": float | None,
+    },
+    total=False,
+)
+"""One region; as of :func:`~napari_survpgc.core.predict.patches.region_risks`."""
+
+
 @documents.leaves_out(
     "slides",
     "expression_sample",
@@ -73,6 +102,8 @@ class QualityFacts(TypedDict):
     "not_answered_because",
     "model",
     "place",
+    "map_trust",
+    "regions",
 )
 @dataclass(frozen=True, kw_only=True)
 class PredictionDocument:
@@ -86,6 +117,7 @@ class PredictionDocument:
     bundle : what it says of itself.   encoders : modality -> id.   slides : when there are several.
     clinical : None where no record was given.   version : of the software.
     survival_at ... place : as of :class:`~napari_survpgc.core.bundle.answer.Answer`; not in results of 0.2.0 and before.
+    map_trust : "clinic" and "genomic", where there are maps.   regions : where some were given.
     expression_sample : the sample or column that the expression was read from; None without expression.
     """
 
@@ -115,6 +147,8 @@ class PredictionDocument:
     not_answered_because: tuple[str, ...] | None = None
     model: QualityFacts | None = None
     place: PlaceFacts | None = None
+    map_trust: Mapping[str, TrustFacts] | None = None
+    regions: tuple[RegionFacts, ...] | None = None
     expression_sample: str | None = None
 
     @property
@@ -151,6 +185,8 @@ def prediction_document(
         version=made["version"],
         notice=RESEARCH_NOTICE,
         **_answer(answer_of(prediction)),
+        map_trust=made.get("map_trust"),
+        regions=made.get("regions"),
         expression_sample=made.get("expression_sample"),
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,6 +13,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
+from napari_survpgc.core.attention.trust import measured_trust, trust_sentence
 from napari_survpgc.core.bundle.answer import OUTSIDE, Answer, answer_of, place_sentence, quality_sentence
 from napari_survpgc.core.groups import thirds
 from napari_survpgc.core.types import CLINICAL_FIELDS, Attribution, ClinicalRecord, Prediction
@@ -81,6 +83,7 @@ def report_html(
     """
     found = answer_of(prediction)
     provenance, record, reference = prediction.provenance, facts.record, facts.reference
+    trust = measured_trust(provenance)
     reference_figure = [] if reference is None else [_place(prediction, reference["risk"].to_numpy(float))]
     return render(
         "report.html.j2",
@@ -105,11 +108,31 @@ def report_html(
                 "title": PATHS[name][0],
                 "caption": PATHS[name][1],
                 "picture": Picture(_smaller(png), "jpeg", f"Heatmap: {PATHS[name][1]}"),
+                "trust": trust_sentence(trust[name]) if name in trust else "",
             }
             for name, png in heatmaps.items()
         ],
         galleries=[{"title": PATHS[name][0], "patches": _patches(g)} for name, g in galleries.items()],
+        regions=[_region(region) for region in provenance.get("regions") or ()],
     )
+
+
+def _region(region: Mapping[str, Any]) -> tuple[str, ...]:
+    low, high = region["change_random_low"], region["change_random_high"]
+    return (
+        region["name"],
+        region["class"] or "",
+        str(region["n_patches"]),
+        f"{100 * region['share']:.1f} %",
+        _number(region["risk_without"], ".4f"),
+        _number(region["risk_alone"], ".4f"),
+        _number(region["change"], "+.4f"),
+        "" if low is None or high is None else f"{low:+.4f} to {high:+.4f}",
+    )
+
+
+def _number(value: float | None, form: str) -> str:
+    return "no patch" if value is None else format(value, form)
 
 
 def _answer_lines(found: Answer, prediction: Prediction) -> list[str]:

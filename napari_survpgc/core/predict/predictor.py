@@ -45,7 +45,9 @@ from napari_survpgc.core.types import (
 from .attribution import average_attributions, logits_of, path_attribution, token_attribution
 from .fit import FeatureFit, check_features
 from .fold_run import FoldState, run_fold
+from .left_out import FoldCase
 from .patient import Patient, PatientInputs
+from .trust import map_trust
 from .words import doubts_of, general_warnings, joint_warning, no_maps, provenance
 
 R = TypeVar("R")
@@ -126,6 +128,7 @@ class Predictor:
         warnings: Sequence[str] = (),
         attribution: bool = True,
         keep_state: bool = True,
+        trust: bool = True,
         progress: ProgressCallback | None = None,
     ) -> Prediction:
         """Run every fold model on one case.
@@ -136,6 +139,7 @@ class Predictor:
         attribution : also run integrated gradients (seconds, not milliseconds).
         progress : is called on several threads, one after the other; what it raises ends the work, also within a fold model.
         keep_state : keep what :func:`what_if` needs.
+        trust : measure how far each map can be trusted (``provenance["map_trust"]``).
 
         Raises
         ------
@@ -191,7 +195,15 @@ class Predictor:
             doubts=doubts_of(self.bundle, patient, features.grid, info),
         )
         averaged = average_attributions(attributions) if attributions else None
-        return self.answer(state, averaged, keep_state)
+        prediction = self.answer(state, averaged, keep_state)
+        if not trust or not prediction.attention:
+            return prediction
+        cases = [
+            FoldCase(model, fold, pathology, self.inputs.clinic(patient, number), genomic[number])
+            for number, (model, fold) in enumerate(zip(self.models, folds, strict=True))
+        ]
+        measured = map_trust(cases, prediction.attention, prediction.risk, self._each_fold)
+        return dataclasses.replace(prediction, provenance={**prediction.provenance, "map_trust": measured})
 
     def attribution(
         self,

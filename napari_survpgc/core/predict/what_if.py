@@ -129,7 +129,8 @@ def for_slide(prediction: Prediction, info: SlideInfo) -> Prediction:
         attention={name: matrix[:, rows] for name, matrix in prediction.attention.items()},
         coords=parts[number].grid.coords,
         patch_px_level0=parts[number].grid.patch_px_level0,
-        provenance=one.provenance,
+        # Measured over all slides together, as the risk is.
+        provenance={**one.provenance, **{k: v for k, v in prediction.provenance.items() if k == "map_trust"}},
         warnings=tuple(
             warning
             for old in prediction.warnings

@@ -20,6 +20,7 @@ from .outlines import area_px, cut_out, mended
 _MAX_GEOJSON_BYTES = 256 << 20
 _EXPORT = "Export the outlines from QuPath as GeoJSON"
 ALL_CLASSES = "all"
+MAX_REGIONS = 500
 UNCLASSIFIED = "unclassified"
 # QuPath's own list of names that it leaves out of measurements; a trailing star says the same of any name.
 _IGNORED = ("ignore", "necrosis", "artifact", "artefact", "background", "exclude")
@@ -160,6 +161,29 @@ def read_geojson(path: Path, size: tuple[int, int], classes: Sequence[str] = ())
         )
     _check_within(path, kept, size)
     return TissueMask(tuple(kept), size, "imported", tuple(notes))
+
+
+def read_regions(path: Path, size: tuple[int, int]) -> tuple[Annotation, ...]:
+    """Read regions of a slide with their names and QuPath's classes, whatever these are.
+
+    Parameters
+    ----------
+    size : (width, height) of the slide in level-0 px, to which the outlines must belong.
+
+    Raises
+    ------
+    TissueError : no GeoJSON, no region in it, more than 500, or one outside the slide.
+    """
+    found = tuple(a for a in read_annotations(path) if a.of_tissue and a.polygons)
+    if not found:
+        raise TissueError(f"{path.name} holds no region", "Draw at least one closed outline")
+    if len(found) > MAX_REGIONS:
+        raise TissueError(
+            f"{path.name} holds {len(found)} regions, and a table takes {MAX_REGIONS}",
+            "Merge outlines of one kind, or export fewer",
+        )
+    _check_within(path, [polygon for a in found for polygon in a.polygons], size)
+    return found
 
 
 def _class_of(annotation: Annotation) -> str:

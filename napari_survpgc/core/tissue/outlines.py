@@ -58,6 +58,14 @@ def cut_out(polygons: Iterable[Polygon], holes: Sequence[Polygon]) -> tuple[Poly
     return tuple(kept)
 
 
+def inside(polygons: Iterable[Polygon], points: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Return which of (n, 2) points lie in any of the outlines; one on an edge does."""
+    found = np.zeros(len(points), bool)
+    for shape in (_shape(part) for polygon in polygons for part in mended(polygon)):
+        found |= shapely.intersects_xy(shape, points[:, 0], points[:, 1])
+    return found
+
+
 def _shape(polygon: Polygon) -> shapely.Polygon:
     return shapely.Polygon(polygon.exterior, polygon.holes)
 

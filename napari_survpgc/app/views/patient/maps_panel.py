@@ -15,6 +15,7 @@ from napari_survpgc.app.views.widgets.legend import Legend
 from napari_survpgc.app.views.widgets.parts import note, panel, row
 from napari_survpgc.core.attention.maps import DIFFERENCE, MapScale, MapValues
 from napari_survpgc.core.attention.scores import rank_of
+from napari_survpgc.core.attention.trust import measured_trust, trust_sentence
 
 _TITLES = {
     "clinic": ("Clinic", "Where the clinical record looks (Alt+C)", "All six fields"),
@@ -88,6 +89,8 @@ class MapsPanel(QWidget):
         self._say_values()
         self.legend = Legend()
         layout.addWidget(self.legend)
+        self.trust = note()
+        layout.addWidget(self.trust)
         self.hover = note("Move the pointer over the slide to read the scores.")
         self.hover.setMinimumHeight(34)
         layout.addWidget(self.hover)
@@ -158,6 +161,7 @@ class MapsPanel(QWidget):
     def refresh(self) -> None:
         result = self.session.result
         names = result.maps.names if result else ()
+        self._say_trust()
         self._filling = True
         try:
             for name, combo in self.tokens.items():
@@ -178,6 +182,14 @@ class MapsPanel(QWidget):
             self.restore(settings)
             self._remember()
         self._follow()
+
+    def _say_trust(self) -> None:
+        """Say of each map how far it can be trusted; nothing where it was not measured (earlier versions, what-if)."""
+        result = self.session.result
+        measured = measured_trust(result.shown.provenance) if result else {}
+        lines = [f"{_TITLES[name][0]}: {trust_sentence(found)}" for name, found in measured.items()]
+        self.trust.setText("<br>".join(lines))
+        self.trust.setVisible(bool(lines))
 
     def _follow(self) -> None:
         """Show the state of the layers, however it came about."""
