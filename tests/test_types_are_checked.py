@@ -34,4 +34,4 @@ def test_a_wrong_call_into_the_trainer_fails_the_linter(tmp_path: Path) -> None:
         cwd=ROOT, env={**os.environ, "MYPYPATH": str(tree)}, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 1, done.stdout + done.stderr
-    assert "wrong.py:2: error: Too many arguments" in done.stdout
+    assert "wrong.py:2: error: Too many positional arguments" in done.stdout

@@ -71,7 +71,7 @@ def test_a_drawing_that_is_cancelled_leaves_no_slide(dock: SurvPGCDock, cache: P
 
 
 def test_a_sample_that_cannot_be_written_is_told(dock: SurvPGCDock, cache: Path, qtbot) -> None:
-    cache.mkdir(parents=True)
+    cache.mkdir(parents=True, exist_ok=True)
     (cache / "samples").write_text("a file where a folder should be")
     with qtbot.waitSignal(dock.session.message, timeout=WAIT_MS) as caught:
         samples.open_sample(dock, samples.HIGH_RISK)

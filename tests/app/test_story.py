@@ -291,7 +291,7 @@ def test_the_story_on_a_real_slide(dock: SurvPGCDock, shared_dir: Path, tmp_path
     n = len(session.result.shown.coords)
     assert n == 46
     assert "simulated patients" in dock.result.warnings.text()
-    assert len(dock.gallery.models["clinic"].patches) == 44
+    assert len(dock.gallery.models["clinic"].patches) == 46
     dock.gallery.lists["clinic"].setCurrentIndex(dock.gallery.models["clinic"].index(0))
     assert session.patch == dock.gallery.models["clinic"].patches[0].index
     with qtbot.waitSignal(session.result_changed, timeout=WAIT_MS):

@@ -32,15 +32,15 @@ def _try(folder: Path, *options: str) -> dict[str, dict[str, object]]:
 
 
 def test_kills_leave_the_old_set_or_the_new_one(tmp_path: Path) -> None:
-    found = _try(tmp_path, "--only", "features,bundle,train", "--first", "5", "--every", "41")
+    found = _try(tmp_path, "--only", "features,bundle,train", "--first", "5", "--every", "97")
     assert all(each["tried"] for each in found.values())
 
 
 def test_a_kill_of_a_prediction_leaves_the_old_set_or_the_new_one(tmp_path: Path) -> None:
-    found = _try(tmp_path, "--only", "predict", "--first", "30", "--every", "95")
+    found = _try(tmp_path, "--only", "predict", "--first", "30", "--every", "180")
     assert found["predict"]["tried"]
 
 
 def test_a_refused_write_is_one_sentence_and_costs_nothing(tmp_path: Path) -> None:
-    found = _try(tmp_path, "--only", "features,bundle", "--first", "7", "--every", "29", "--fault", "ENOSPC")
+    found = _try(tmp_path, "--only", "features,bundle", "--first", "7", "--every", "60", "--fault", "ENOSPC")
     assert all(each["tried"] for each in found.values())

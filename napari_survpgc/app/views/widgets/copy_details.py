@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from qtpy.QtWidgets import QApplication, QToolButton
 
-from napari_survpgc.app.later import later
+from napari_survpgc.app.later import delayed
 from napari_survpgc.app.session.state import Message
 from napari_survpgc.core.log import log_file, versions
 
@@ -23,6 +23,8 @@ class CopyDetails(QToolButton):
         self.setAccessibleName("Copy details")
         self.setToolTip("Copy the error and the versions of the program, to send to who helps")
         self.clicked.connect(self.copy)
+        # A method of the button, which Qt forgets with it: a function called later ended the process once.
+        self._back = delayed(self, _MILLISECONDS, self._restore)
 
     def copy(self) -> None:
         message = self._message()
@@ -31,7 +33,10 @@ class CopyDetails(QToolButton):
             return
         clipboard.setText(details_text(message))
         self.setText("Copied")
-        later(self, _MILLISECONDS, lambda: self.setText("Copy details"))
+        self._back.start()
+
+    def _restore(self) -> None:
+        self.setText("Copy details")
 
 
 def details_text(message: Message) -> str:
