@@ -23,7 +23,7 @@ from napari_survpgc.core.features import compute
 from napari_survpgc.core.features.feature_file import read_features
 from napari_survpgc.core.jobs import one_patient
 from napari_survpgc.core.jobs.batch import predict_batch, read_batch
-from napari_survpgc.core.jobs.cohort_risks import predict_cohort
+from napari_survpgc.core.jobs.cohort_risks import cohort_results, predict_cohort
 from napari_survpgc.core.jobs.one_patient import predict_case
 from napari_survpgc.core.jobs.results_folder import read_results
 from napari_survpgc.core.output.case_file import load_case, save_case
@@ -69,7 +69,9 @@ def results(lists: Path, bundle: Bundle) -> Path:
     return lists / "results"
 
 
-def test_a_batch_gives_the_risk_that_training_sees(results: Path, bundle: Bundle, tmp_path: Path) -> None:
+def test_a_batch_gives_the_risk_that_training_sees(
+    results: Path, bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     cohort = tmp_path / "cohort"
     (cohort / "features").mkdir(parents=True)
     for file in results.glob("*/features/*.h5"):
@@ -81,6 +83,11 @@ def test_a_batch_gives_the_risk_that_training_sees(results: Path, bundle: Bundle
     }
     found = {case.case_id: case.risk for case in read_results(results)}
     assert found == pytest.approx(expected)
+    # A patient of the training is no new one: the risk of the model that had not seen them is shown, and it is said.
+    monkeypatch.setattr(Bundle, "held_out_risk", lambda self, case: -1.5 if case == "A" else None)
+    again = cohort_results(read_cohort(cohort), Predictor(bundle, "cpu"))
+    assert {case.case_id: case.risk for case in again.cases} == pytest.approx(expected | {"A": -1.5})
+    assert "trained on 1 of these 3 patients" in again.notes[0]
 
 
 def test_every_row_of_the_attention_says_which_slide_it_is_of(results: Path) -> None:

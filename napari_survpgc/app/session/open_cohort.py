@@ -56,13 +56,13 @@ class OpenCohort:
 
         def work(
             progress: ProgressCallback,
-        ) -> tuple[tuple[CaseResult, ...], Cohort | None, tuple[str, ...]]:
+        ) -> tuple[tuple[CaseResult, ...], Cohort | None, tuple[str, ...], tuple[str, ...]]:
             if bundle is None or not is_cohort_folder(folder):
                 results = results_in(folder)
-                return results.cases, None, results.damaged
+                return results.cases, None, results.damaged, ()
             cohort = read_cohort(folder, long_follow_up=long_follow_up)
             found = cohort_results(cohort, predictors.get(bundle, device), progress)
-            return found.cases, cohort, found.damaged
+            return found.cases, cohort, found.damaged, (*found.notes, *cohort.notes)
 
         return self.session.start(work, "cohort", lambda found: self._take(folder, *found), failed)
 
@@ -72,6 +72,7 @@ class OpenCohort:
         cases: tuple[CaseResult, ...],
         cohort: Cohort | None,
         damaged: tuple[str, ...] = (),
+        notes: tuple[str, ...] = (),
     ) -> None:
         self.folder, self.cases, self.cohort = folder, cases, cohort
         self._opened()
@@ -79,8 +80,8 @@ class OpenCohort:
             more = f" and {len(damaged) - 1} more, see Details" if len(damaged) > 1 else ""
             text = f"{len(cases)} patients are shown; not among them: {damaged[0].rstrip('.')}{more}."
             self.session.message.emit(Message(text, Severity.ERROR, "\n".join(damaged)))
-        if cohort is not None and cohort.notes:
-            self.session.say(" ".join(cohort.notes))
+        if notes:
+            self.session.say(" ".join(notes))
 
     def predict_case(self) -> PredictCase | None:
         """Return what predicts a patient of the cohort with the model of now, for a thread; None where nothing can."""

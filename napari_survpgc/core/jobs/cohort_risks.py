@@ -11,6 +11,7 @@ from napari_survpgc.core.errors import CohortError, SurvPGCError
 from napari_survpgc.core.features.failed import check_finished
 from napari_survpgc.core.features.feature_file import read_features
 from napari_survpgc.core.features.joined import join_slides
+from napari_survpgc.core.groups import risk_groups, risk_percentile
 from napari_survpgc.core.predict.predictor import Predictor
 from napari_survpgc.core.slide.formats import find_slide
 from napari_survpgc.core.slide.slide import Slide
@@ -36,6 +37,9 @@ def cohort_results(
 ) -> FolderResults:
     """Predict every patient of a cohort that has features; several slides are one bag, as in training.
 
+    Patients on whom the model was trained get the risk of the fold model that had not seen them, which is said: predicted
+    anew they would look like new patients, and the model far better than it is.
+
     Those who cannot be predicted (damaged features, a record without what the model needs) are named beside the others.
 
     Raises
@@ -44,6 +48,8 @@ def cohort_results(
     """
     results: list[CaseResult] = []
     reasons: list[str] = []
+    trained_on = 0
+    reference = predictor.bundle.reference["risk"].to_numpy(float)
     cases = [str(case) for case in cohort.patients.index]
     months = dict(zip(cases, cohort.patients["survival_months"], strict=True))
     event = dict(zip(cases, cohort.patients["event"], strict=True))
@@ -55,10 +61,18 @@ def cohort_results(
             continue
         try:
             one = cohort.case(case)
-            patient = predictor.prepare_patient(one.record, one.profile)
-            prediction = predictor.predict(
-                patient, join_slides(*_bags(one.features)), attribution=False, keep_state=False, trust=False
-            )
+            risk = predictor.bundle.held_out_risk(case)
+            if risk is None:
+                patient = predictor.prepare_patient(one.record, one.profile)
+                risk = predictor.predict(
+                    patient,
+                    join_slides(*_bags(one.features)),
+                    attribution=False,
+                    keep_state=False,
+                    trust=False,
+                ).risk
+            else:
+                trained_on += 1
         except SurvPGCError as error:
             reasons.append(f"{case}: {error.problem}")
             continue
@@ -67,9 +81,9 @@ def cohort_results(
         results.append(
             CaseResult(
                 case_id=case,
-                risk=prediction.risk,
-                risk_percentile=prediction.risk_percentile,
-                risk_group=prediction.risk_group,
+                risk=risk,
+                risk_percentile=risk_percentile(risk, reference),
+                risk_group=str(risk_groups([risk], predictor.bundle.risk_cuts)[0]),
                 record=one.record,
                 months=float(months[case]),
                 event=int(event[case]),
@@ -84,7 +98,13 @@ def cohort_results(
             f"None of the {len(cases)} patients of {cohort.path.name} can be predicted ({reasons[0]})",
             "Make the features with 'survpgc features', or choose another bundle",
         )
-    return FolderResults(tuple(results), tuple(f"{reason}." for reason in reasons))
+    note = (
+        f"The model was trained on {trained_on} of these {len(results)} patients: of them the held-out risks of the"
+        " cross-validation are shown."
+    )
+    return FolderResults(
+        tuple(results), tuple(f"{reason}." for reason in reasons), (note,) if trained_on else ()
+    )
 
 
 def _bags(files: Sequence[Path]) -> tuple[list[PatchFeatures], list[str]]:

@@ -46,10 +46,11 @@ class CaseResult:
 
 @dataclass(frozen=True)
 class FolderResults:
-    """What a folder of results holds: patients, and the damaged ones among them, in one sentence each."""
+    """What a folder holds: patients, the damaged ones among them, and what is to be said of all, in one sentence each."""
 
     cases: tuple[CaseResult, ...]
     damaged: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def read_results(folder: Path, patients: Path | None = None) -> tuple[CaseResult, ...]:
