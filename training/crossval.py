@@ -6,8 +6,7 @@ genes.csv, gene_sets.gmt, templates.toml   what a bundle copies
 folds/fold_<i>.csv  who was in which part, as a cohort folder has it
 folds/<i>/        weights.safetensors and log.csv (networks), predictions.csv, fold.json
 predictions.csv   the test patients of all folds
-patients.csv      their six fields, for the reference patients of a bundle
-subgroups.csv     sex, race, stage and site of the patients, and which modalities they have
+patients.csv      the six fields and the site of the patients, and which modalities they have
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ from napari_survpgc.core.types import CLINICAL_FIELDS, ExpressionUnit, ProgressC
 from .data.dataset import Dataset, load_dataset
 from .fitting.fold import FoldResult, check_folds, finish_fold, read_fold, split_fold, usable_bins
 from .runs.record import FOLD_FILE, PATIENTS_FILE, ExpressionFacts, RunRecord, write_run_record
-from .runs.run_folder import SUBGROUP_FILE, percentiles_within_folds
+from .runs.run_folder import percentiles_within_folds
 from .settings import Settings, going_on, same_settings, settings_toml
 from .systems import build_system
 from .systems.base import System
@@ -276,8 +275,6 @@ def _write_facts(out: Path, data: Dataset, progress: ProgressCallback | None) ->
         profile = feature_profile(data.slide_means(progress))
         if profile is not None:
             write_profile(profile, out / PROFILE_FILE)
-    fields = pd.DataFrame([asdict(data.records[case]) for case in data.cases], index=list(data.cases))
-    write_table(out / PATIENTS_FILE, fields.rename_axis("case_id").reset_index())
     if data.gene_reference is not None:
         write_genes(data.gene_reference, out / "genes.csv")
     if data.gene_sets:
@@ -340,14 +337,14 @@ def _summarize(
         simulated=(cohort.path / "truth" / "settings.json").is_file(),
     )
     write_table(out / "predictions.csv", test)
-    write_table(out / SUBGROUP_FILE, _subgroups(cohort, data))
+    write_table(out / PATIENTS_FILE, _patients(cohort, data))
     write_run_record(out, record)
     notes = (*data.notes, _SHUFFLED) if settings.shuffle_labels else data.notes
     return RunSummary(out, settings.model, settings.protocol, scores, pooled, data.left_out, notes)
 
 
-def _subgroups(cohort: Cohort, data: Dataset) -> pd.DataFrame:
-    """Return who the patients are, for scores in subgroups and by what is missing."""
+def _patients(cohort: Cohort, data: Dataset) -> pd.DataFrame:
+    """Return who the patients are: for scores in subgroups and by what is missing, and for the reference of a bundle."""
     rows = []
     for case in data.cases:
         record = cohort.records[case]
@@ -356,8 +353,10 @@ def _subgroups(cohort: Cohort, data: Dataset) -> pd.DataFrame:
             "genomic": cohort.expression is not None and case in cohort.expression.index,
             "clinic": any(getattr(record, f) is not None for f in CLINICAL_FIELDS),
         }
-        row = {"case_id": case, "sex": record.sex, "race": record.race, "stage": record.stage}
-        rows.append(row | {"modalities": "+".join(m for m, there in has.items() if there) or "none"})
+        rows.append(
+            {"case_id": case, **asdict(record)}
+            | {"modalities": "+".join(m for m, there in has.items() if there) or "none"}
+        )
     table = pd.DataFrame(rows)
     if "site" in cohort.patients.columns:
         table["site"] = cohort.patients.loc[list(data.cases), "site"].to_numpy()

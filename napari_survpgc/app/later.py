@@ -9,6 +9,7 @@ from typing import TypeVar
 from qtpy.QtCore import QObject, QTimer
 
 T = TypeVar("T")
+_waiting: dict[QTimer, Callable[[], object]] = {}
 
 
 def delayed(owner: QObject, milliseconds: int, action: Callable[[], object]) -> QTimer:
@@ -21,10 +22,21 @@ def delayed(owner: QObject, milliseconds: int, action: Callable[[], object]) -> 
 
 
 def later(owner: QObject, milliseconds: int, action: Callable[[], object]) -> None:
-    """Call ``action`` once; neither it nor what it holds outlives ``owner``, unlike with QTimer.singleShot."""
-    timer = delayed(owner, milliseconds, action)
-    timer.timeout.connect(timer.deleteLater)
+    """Call ``action`` once; neither it nor what it holds outlives ``owner``, unlike with QTimer.singleShot.
+
+    Until then something other than Qt has to hold it: an owner without a parent that holds it itself is a circle, which
+    Python clears while Qt's timer still runs, and the call of a cleared function ends the process.
+    """
+    timer = delayed(owner, milliseconds, lambda: None)
+    timer.destroyed.connect(lambda *_: _waiting.pop(timer, None))
+    _waiting[timer] = action
+    timer.timeout.connect(lambda *_: _act(timer))
     timer.start()
+
+
+def _act(timer: QTimer) -> None:
+    timer.deleteLater()
+    _waiting[timer]()
 
 
 def soon(thing: T, action: Callable[[T], object]) -> None:

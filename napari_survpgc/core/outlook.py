@@ -28,6 +28,8 @@ from scipy.interpolate import CubicSpline
 from scipy.optimize import minimize
 from scipy.special import logsumexp, ndtri
 
+from .metrics import censoring_survival
+
 HORIZONS = (12.0, 36.0, 60.0)
 """Months at which a clinician asks."""
 MIN_AT_RISK = 10
@@ -274,25 +276,12 @@ def _conformal(
     """Set the quantile of the lower bound: the share that dies before it, weighted for censoring, is 10 %."""
     # Each patient's survival by their own curve at their own last time: above the quantile q they died before the bound.
     own = _marginal(fitted._log_cumulative(times, z), fitted.sigma)
-    weight = died / _uncensored_before(times, died)
+    weight = died / np.maximum(censoring_survival(times, died, "before")(times), 1e-3)
     order = np.argsort(-own)
     share = np.cumsum(weight[order]) / (len(times) + 1)
     within = int(np.searchsorted(share, 1 - LEVEL, side="right"))
     quantile = float(own[order][min(within, len(own) - 1)])
     return dataclasses.replace(fitted, bound_quantile=float(np.clip(quantile, 0.5, 0.999)))
-
-
-def _uncensored_before(times: NDArray[np.float64], died: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the Kaplan-Meier probability of not being censored before each time, G(T-)."""
-    order = np.argsort(times, kind="stable")
-    at_risk = len(times) - np.arange(len(times))
-    survived = np.cumprod(1 - (1 - died[order]) / at_risk)
-    before = np.r_[1.0, survived[:-1]]
-    result = np.empty(len(times))
-    # Ties: those of one time share the value before the first of them.
-    first = np.searchsorted(times[order], times[order], side="left")
-    result[order] = before[first]
-    return np.maximum(result, 1e-3)
 
 
 def _log_spans(times: NDArray[np.float64], origin: float, knots: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -372,7 +372,7 @@ def test_every_measure_goes_into_one_long_table(tmp_path: Path) -> None:
         {"case_id": [f"P{i:03d}" for i in range(120)], "sex": ["male", "female"] * 60, "stage": ["Stage IIB", "Stage II", ""] * 40,
          "modalities": ["clinic"] * 110 + ["clinic+genomic"] * 10}
     )  # fmt: skip
-    people.to_csv(good / "subgroups.csv", index=False)
+    people.to_csv(good / "patients.csv", index=False)
     line = ["evaluate", str(good), str(record), "--out", str(tmp_path / "out"), "--resamples", "100"]
     assert run_cli(line) == 0
     table = pd.read_csv(tmp_path / "out" / "scores.csv")

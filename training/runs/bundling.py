@@ -27,8 +27,8 @@ from napari_survpgc.core.genomics.normalize import FoldScale, GeneReference
 from napari_survpgc.core.models import MODELS
 
 from .recalibration import learn_recalibration
-from .record import PATIENTS_FILE, RUN_FILE, read_fold_record, read_run_record
-from .run_folder import read_run
+from .record import RUN_FILE, read_fold_record, read_run_record
+from .run_folder import Run, read_run
 
 _REPORTED = ("protocol", "c_index", "c_index_pooled", "epochs_kept", "n_patients", "n_events")
 
@@ -70,6 +70,7 @@ def make_bundle(run: Path, out: Path, *, name: str | None = None) -> Bundle:
             f"The run {run} is torn: predictions.csv has no patient of fold {lacking[0]}",
             "Finish it with 'survpgc train'",
         )
+    finished = read_run(run)
     # Of the weights, so that the same run gives the same bundle.
     salt = hashlib.sha256(safetensors.torch.save(states[0])).hexdigest()[:16]
     reference: GeneReference | None = None
@@ -113,22 +114,20 @@ def make_bundle(run: Path, out: Path, *, name: str | None = None) -> Bundle:
         out,
         config,
         states,
-        with_fields(test, _fields(run), salt),
+        with_fields(test, _fields(finished.patients), salt),
         gene_reference=reference,
         gene_sets=read_gmt(run / "gene_sets.gmt") if (run / "gene_sets.gmt").is_file() else (),
         templates=run / "templates.toml" if (run / "templates.toml").is_file() else None,
         feature_profile=_profile(run, config),
-        recalibration=_recalibration(run),
+        recalibration=_recalibration(finished),
     )
 
 
-def _fields(run: Path) -> dict[str, dict[str, object]]:
+def _fields(patients: pd.DataFrame | None) -> dict[str, dict[str, object]]:
     """Return the six fields of the patients; {} for a run of a version that did not keep them."""
-    path = run / PATIENTS_FILE
-    if not path.is_file():
+    if patients is None:
         return {}
-    table = _table(path, ()).set_index("case_id")
-    known = table.astype(object).where(table.notna(), None)
+    known = patients.astype(object).where(patients.notna(), None)
     return {
         str(case): dict(zip(known.columns, row, strict=True))
         for case, row in zip(known.index, known.to_numpy(), strict=True)
@@ -180,9 +179,8 @@ def _fold_scales(run: Path, folds: Sequence[int], genes: Sequence[str]) -> tuple
     return tuple(scales)
 
 
-def _recalibration(run: Path) -> Recalibration | None:
+def _recalibration(finished: Run) -> Recalibration | None:
     """Learn it from the held-out predictions; none where the epoch was chosen on the test patients."""
-    finished = read_run(run)
     return None if finished.optimistic else learn_recalibration(finished)
 
 

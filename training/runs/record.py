@@ -17,7 +17,7 @@ from napari_survpgc.core.types import ExpressionUnit
 RUN_FILE = "run.json"
 FOLD_FILE = "fold.json"
 PATIENTS_FILE = "patients.csv"
-"""The six fields of the patients of a run, for the reference patients of its bundle."""
+"""The six fields and the site of the patients of a run, and which modalities they have."""
 FORMAT = 1
 """Of run.json; version 0.1.0 did not state it."""
 

@@ -14,10 +14,9 @@ from napari_survpgc.core.cells import restored_frame
 from napari_survpgc.core.errors import CohortError
 from napari_survpgc.core.files import read_bytes
 
-from .record import RunRecord, read_fold_record, read_run_record
+from .record import PATIENTS_FILE, RunRecord, read_fold_record, read_run_record
 
 _MAX_BYTES = 256 << 20
-SUBGROUP_FILE = "subgroups.csv"
 _COLUMNS = ("case_id", "split", "risk", "survival_months", "event")
 
 
@@ -72,7 +71,7 @@ class Run:
 
     Attributes
     ----------
-    patients : index case_id; sex, race, stage, site, modalities (what each patient has) for subgroups; None for runs of
+    patients : index case_id; the six fields, site, modalities (what each patient has), as text; None for runs of
         versions up to 0.2, which did not keep them.
     """
 
@@ -115,7 +114,7 @@ def read_run(folder: Path) -> Run:
     folds = tuple(_read_fold(folder / "folds" / str(number), number) for number in record.folds)
     if not folds:
         raise CohortError(f"The run {folder} has no fold", "Train the run again")
-    return Run(folder, record, folds, _read_patients(folder / SUBGROUP_FILE))
+    return Run(folder, record, folds, _read_patients(folder / PATIENTS_FILE))
 
 
 def _read_patients(path: Path) -> pd.DataFrame | None:
@@ -123,7 +122,9 @@ def _read_patients(path: Path) -> pd.DataFrame | None:
         return None
     content = read_bytes(path, _MAX_BYTES, CohortError, "Train the run again", "a run")
     try:
-        table = pd.read_csv(io.BytesIO(content), dtype=str, keep_default_na=False, na_values=[""])
+        table = restored_frame(
+            pd.read_csv(io.BytesIO(content), dtype=str, keep_default_na=False, na_values=[""])
+        )
     except ValueError as error:
         raise CohortError(f"{path} is not a readable table", "Train the run again") from error
     if "case_id" not in table.columns or table["case_id"].duplicated().any():
